@@ -1,0 +1,89 @@
+"""Which box answers for which object, and which boxes a mini-batch trains on.
+
+Every detector of the series labels its windows by their best IoU with an object and two bounds. What differs:
+
+    | detector           | foreground   | background      | rescue | mini-batch per image |
+    |--------------------|--------------|-----------------|--------|----------------------|
+    | R-CNN, fine-tuning | IoU >= 0.5   | the rest        | no     | 25 % of 128          |
+    | R-CNN, SVM         | truths alone | IoU < 0.3       | no     | all, then mined      |
+    | Fast R-CNN         | IoU >= 0.5   | 0.1 <= IoU < 0.5| no     | 25 % of 64           |
+    | RPN                | IoU >= 0.7   | IoU < 0.3       | yes    | up to 50 % of 256    |
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+FOREGROUND, BACKGROUND, UNUSED = 1, 0, -1
+
+
+class Matches(NamedTuple):
+    """What `match` says of N boxes."""
+
+    truth: Tensor  # (..., N) int64, index of the object that the box overlaps most; 0 where there is no object
+    state: Tensor  # (..., N) int64, FOREGROUND, BACKGROUND or UNUSED
+
+
+def match(iou: Tensor, foreground: float, background: tuple[float, float], rescue: bool = False) -> Matches:
+    """Match every box to the object it overlaps most, and decide by that IoU what it is an example of.
+
+    Args:
+        iou: (..., N, M) of N boxes with M objects, as `box_iou(boxes, truths)` gives it. A column of padding is -1.
+        foreground: a box with IoU >= foreground is an example of its object.
+        background: (low, high); a box with low <= IoU < high is an example of the background.
+        rescue: for each object, the boxes that overlap it most (all of a tie, if they overlap it at all) are
+            foreground whatever their IoU. Such a box still answers for the object that *it* overlaps most.
+    Returns:
+        Matches of shape (..., N). Boxes in neither interval are UNUSED. Where there is no object every IoU counts as 0.
+    Raises:
+        ValueError: not (..., N, M), or bounds that overlap.
+    Source: RCNN-08, FRCNN-15, FRCNN-16, X-05.
+    """
+    low, high = background
+    if iou.ndim < 2:
+        raise ValueError(f"iou: expected (..., N, M), got {tuple(iou.shape)}")
+    if not low <= high <= foreground:
+        raise ValueError(f"background: expected low <= high <= foreground = {foreground}, got {background}")
+    if iou.shape[-1] == 0:
+        iou = iou.new_zeros(*iou.shape[:-1], 1)
+    best, truth = iou.max(dim=-1)
+    best = best.clamp(min=0)
+    state = torch.full_like(truth, UNUSED)
+    state[(best >= low) & (best < high)] = BACKGROUND
+    state[best >= foreground] = FOREGROUND
+    if rescue:
+        closest = iou.max(dim=-2, keepdim=True).values if iou.shape[-2] else iou  # (..., 1, M)
+        state[((iou == closest) & (iou > 0)).any(dim=-1)] = FOREGROUND
+    return Matches(truth, state)
+
+
+def sample(state: Tensor, size: int, foreground: float, generator: torch.Generator | None = None) -> Tensor:
+    """Draw a mini-batch of boxes with a bounded share of foreground.
+
+    At most `foreground * size` foreground boxes are drawn, then background up to `size`. Where there is too
+    little background the mini-batch stays smaller.
+
+    Args:
+        state: (..., N) as `match` gives it; each row is drawn from on its own.
+        size: boxes per row.
+        foreground: largest share of foreground, in [0, 1].
+        generator: of the CPU; the numbers are drawn there and moved, so that every device draws the same boxes.
+    Returns:
+        (..., N) bool, the boxes drawn.
+    Raises:
+        ValueError: a share outside [0, 1] or a negative size.
+    Source: RCNN-09, FAST-12, FRCNN-18, X-06.
+    """
+    if size < 0 or not 0 <= foreground <= 1:
+        raise ValueError(f"size, foreground: expected size >= 0 and a share in [0, 1], got {size} and {foreground}")
+    luck = torch.rand(state.shape, generator=generator).to(state.device)
+    chosen = _first(state == FOREGROUND, luck, torch.tensor(int(foreground * size), device=state.device))
+    room = size - chosen.sum(dim=-1, keepdim=True)
+    return chosen | _first(state == BACKGROUND, luck, room)
+
+
+def _first(candidates: Tensor, luck: Tensor, count: Tensor) -> Tensor:
+    """The `count` (..., 1) candidates of the smallest luck, as a mask (..., N)."""
+    rank = luck.masked_fill(~candidates, 2.0).argsort(dim=-1).argsort(dim=-1)  # candidates come first
+    return candidates & (rank < count)

@@ -1,0 +1,177 @@
+"""Boxes: area, overlap, clipping, and the four offsets that move one box onto another.
+
+A box is (x1, y1, x2, y2) in pixels; x2 and y2 are exclusive, so its width is x2 - x1.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+MAX_LOG_GROWTH = math.log(1000 / 16)  # a decoded side grows at most 62.5 times: exp() cannot overflow
+
+
+def validate(boxes: Tensor, name: str = "boxes", *, area: bool = False) -> Tensor:
+    """The boxes themselves, once they are known to be boxes.
+
+    Shape and type are always checked; values only on the CPU, since looking at them would make a GPU wait.
+
+    Args:
+        boxes: (..., 4), pixels.
+        name: what the error message calls them.
+        area: ask for positive width and height too.
+    Raises:
+        ValueError: another shape or type, a coordinate that is not finite, x2 < x1 or y2 < y1; with `area`
+            also x2 == x1 or y2 == y1.
+    """
+    if not isinstance(boxes, Tensor) or boxes.ndim < 1 or boxes.shape[-1] != 4:
+        found = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
+        raise ValueError(f"{name}: expected a tensor of shape (..., 4), got {found}")
+    if boxes.is_complex() or boxes.dtype == torch.bool:
+        raise ValueError(f"{name}: expected numbers, got {boxes.dtype}")
+    if boxes.device.type == "cpu" and boxes.numel():
+        wrong = ~torch.isfinite(boxes).all(-1)
+        size = boxes[..., 2:] - boxes[..., :2]
+        wrong |= (size <= 0 if area else size < 0).any(-1)
+        if wrong.any():
+            first = boxes[wrong][0].tolist()
+            need = "x1 < x2 and y1 < y2" if area else "x1 <= x2 and y1 <= y2"
+            raise ValueError(f"{name}: expected finite numbers with {need}, got {first}")
+    return boxes
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Area of each box.
+
+    Args:
+        boxes: (..., 4), pixels.
+    Returns:
+        (...), square pixels; at least float32, so that half-precision boxes do not overflow.
+    Raises:
+        ValueError: not (..., 4).
+    """
+    validate(boxes)
+    boxes = _at_least_float32(boxes)
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Intersection over union of every pair.
+
+    Args:
+        boxes1: (..., N, 4), pixels.
+        boxes2: (..., M, 4), pixels.
+    Returns:
+        (..., N, M) in [0, 1]; 0 for two boxes without area, where torchvision gives NaN.
+    Raises:
+        ValueError: not (..., N, 4) and (..., M, 4).
+    Source: X-01.
+    """
+    if boxes1.ndim < 2 or boxes2.ndim < 2:
+        raise ValueError(f"boxes: expected (N, 4) and (M, 4), got {tuple(boxes1.shape)} and {tuple(boxes2.shape)}")
+    boxes1, boxes2 = _at_least_float32(boxes1), _at_least_float32(boxes2)
+    area1, area2 = box_area(boxes1), box_area(boxes2)
+    boxes1, boxes2 = boxes1[..., :, None, :], boxes2[..., None, :, :]  # (..., N, 1, 4) and (..., 1, M, 4)
+    low = torch.maximum(boxes1[..., :2], boxes2[..., :2])  # (..., N, M, 2)
+    high = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
+    size = (high - low).clamp(min=0)  # disjoint: two negative sides must not make an area
+    inter = size[..., 0] * size[..., 1]
+    union = area1[..., :, None] + area2[..., None, :] - inter
+    return torch.where(union > 0, inter / union, 0.0)
+
+
+def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """The part of each box that lies inside the image.
+
+    Args:
+        boxes: (..., 4), pixels.
+        size: height and width of the image, pixels.
+    Returns:
+        (..., 4) with 0 <= x <= width and 0 <= y <= height. A box wholly outside is left without area.
+    Raises:
+        ValueError: not (..., 4).
+    """
+    if boxes.shape[-1:] != (4,):
+        raise ValueError(f"boxes: expected (..., 4), got {tuple(boxes.shape)}")
+    height, width = size
+    x = boxes[..., 0::2].clamp(0, width)
+    y = boxes[..., 1::2].clamp(0, height)
+    return torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), dim=-1)
+
+
+def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
+    """Which boxes are at least `min_size` wide and high.
+
+    Args:
+        boxes: (N, 4), pixels.
+        min_size: pixels.
+    Returns:
+        (K,) int64, the indices of the boxes that stay, ascending.
+    Raises:
+        ValueError: not (N, 4).
+    """
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes: expected (N, 4), got {tuple(boxes.shape)}")
+    return ((boxes[:, 2:] - boxes[:, :2]) >= min_size).all(dim=1).nonzero()[:, 0]
+
+
+def encode(boxes: Tensor, reference: Tensor, weights: tuple[float, float, float, float] = (1, 1, 1, 1)) -> Tensor:
+    """Offsets that move `reference` onto `boxes`.
+
+    Args:
+        boxes: (..., 4) targets, pixels.
+        reference: (..., 4) proposals or anchors, pixels.
+        weights: each offset is multiplied by its weight; 1 / standard deviation gives targets of unit variance.
+    Returns:
+        (..., 4) offsets (tx, ty, tw, th); tx and ty in units of the reference's size, tw and th natural logarithms.
+    Raises:
+        ValueError: not (..., 4), or a box or a reference without area.
+    Source: R-CNN, appendix C (RCNN-13, FRCNN-20, X-07).
+    """
+    validate(boxes, "boxes", area=True)
+    validate(reference, "reference", area=True)
+    size, center = _size_and_center(boxes)
+    reference_size, reference_center = _size_and_center(reference)
+    offsets = torch.cat(((center - reference_center) / reference_size, torch.log(size / reference_size)), dim=-1)
+    return offsets * offsets.new_tensor(weights)
+
+
+def decode(
+    offsets: Tensor,
+    reference: Tensor,
+    weights: tuple[float, float, float, float] = (1, 1, 1, 1),
+    clamp: float | None = MAX_LOG_GROWTH,
+) -> Tensor:
+    """The boxes that `offsets` make of `reference`: the inverse of `encode`.
+
+    Args:
+        offsets: (..., 4) offsets (tx, ty, tw, th); for K boxes per reference (N, K, 4).
+        reference: (..., 4) proposals or anchors, pixels, of a shape that broadcasts: (N, 1, 4) for (N, K, 4).
+        weights: those given to `encode`; each offset is divided by its weight.
+        clamp: upper bound of tw and th after the weights, against overflow; None for none.
+    Returns:
+        (..., 4) boxes, pixels; not clipped to the image.
+    Raises:
+        ValueError: not (..., 4).
+    Source: R-CNN, appendix C (RCNN-13, FRCNN-20, X-07).
+    """
+    if offsets.shape[-1:] != (4,):
+        raise ValueError(f"offsets: expected (..., 4), got {tuple(offsets.shape)}")
+    validate(reference, "reference")
+    offsets = offsets / offsets.new_tensor(weights)
+    shift, growth = offsets[..., :2], offsets[..., 2:]
+    if clamp is not None:
+        growth = growth.clamp(max=clamp)
+    size, center = _size_and_center(reference)
+    center = center + shift * size
+    half = 0.5 * torch.exp(growth) * size
+    return torch.cat((center - half, center + half), dim=-1)
+
+
+def _size_and_center(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    size = boxes[..., 2:] - boxes[..., :2]
+    return size, boxes[..., :2] + 0.5 * size
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
