@@ -99,46 +99,44 @@ def _greedy(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
     block, tile = (256, 1024) if boxes.device.type == "cpu" else (1024, 65536)
     boxes = boxes.float() if boxes.dtype in (torch.float16, torch.bfloat16) else boxes
     threshold = _as_compared(threshold, boxes)
-    left = torch.cat((boxes.t(), box_area(boxes)[None]))  # (5, N): a coordinate is a contiguous row
+    rows = [boxes.t(), box_area(boxes)[None]]
+    if groups is not None:  # numbered 0, 1, 2, ... in their order
+        rows.append((groups.diff(prepend=groups[:1]) != 0).cumsum(0).to(boxes.dtype)[None])
+    left = torch.cat(rows)  # (5 or 6, N): x1, y1, x2, y2, area and group, each a contiguous row
     position = torch.arange(len(boxes), device=boxes.device)
-    if groups is not None:
-        groups = groups.clone()
     kept = [position[:0]]
     start, n = 0, len(boxes)
     while start < n:
         stop = min(start + block, n)
         # Boxes behind the last group of this block cannot be touched by it.
-        end = n if groups is None else int(torch.searchsorted(groups, groups[stop - 1], right=True))
+        end = n if groups is None else int(torch.searchsorted(left[5], left[5, stop - 1], right=True))
         head = left[:, start:stop]
-        mine = None if groups is None else groups[start:stop]
-        stays = _sequential(_iou(head, head, mine, mine) > threshold).to(boxes.device)
+        stays = _sequential(_iou(head, head) > threshold).to(boxes.device)
         kept.append(position[start:stop][stays])
-        head, mine = head[:, stays], None if groups is None else mine[stays]
-        highest = [  # per box behind the block, its highest IoU with a kept one
-            _iou(head, left[:, i:j], mine, None if groups is None else groups[i:j]).amax(0)
-            for i, j in ((i, min(i + tile, end)) for i in range(stop, end, tile))
-        ]
+        head = head[:, stays]
+        # per box behind the block, its highest IoU with a kept one
+        highest = [_iou(head, left[:, i : min(i + tile, end)]).amax(0) for i in range(stop, end, tile)]
         start = end
         if highest:  # move the survivors up against the boxes of later groups
             survivors = (~(torch.cat(highest) > threshold)).nonzero()[:, 0] + stop
             start = end - len(survivors)
             left[:, start:end] = left[:, survivors]
             position[start:end] = position[survivors]
-            if groups is not None:
-                groups[start:end] = groups[survivors]
     return torch.cat(kept)
 
 
-def _iou(a: Tensor, b: Tensor, group_a: Tensor | None, group_b: Tensor | None) -> Tensor:
-    """(R, C) IoU of a (5, R) and b (5, C), whose rows are x1, y1, x2, y2, area; 0 between different groups.
+def _iou(a: Tensor, b: Tensor) -> Tensor:
+    """(R, C) IoU of the columns of a (5 or 6, R) and b (5 or 6, C) of `_greedy`; 0 between different groups.
 
     Two boxes without area give NaN, two that are apart may give a negative number; neither is above any threshold.
     """
     width = torch.minimum(a[2, :, None], b[2]).sub_(torch.maximum(a[0, :, None], b[0])).clamp_(min=0)
     height = torch.minimum(a[3, :, None], b[3]).sub_(torch.maximum(a[1, :, None], b[1]))
     inter = width.mul_(height)
-    iou = inter.div_((a[4, :, None] + b[4]).sub_(inter))
-    return iou if group_a is None else iou.mul_(group_a[:, None] == group_b)
+    union = (a[4, :, None] + b[4]).sub_(inter)
+    if len(a) == 6:  # times 1 in the same group, else 0; arithmetic, since comparisons are slower
+        inter.mul_((a[5, :, None] - b[5]).abs_().neg_().add_(1).clamp_(min=0))
+    return inter.div_(union)
 
 
 def _sequential(over: Tensor) -> Tensor:

@@ -1,0 +1,138 @@
+"""The boxes of all images in one table: checked, on the CPU, ready for one vectorised pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rcnn_tutorial.ops.boxes import box_iou, validate
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """N boxes of a data set, in the order of its images.
+
+    Attributes:
+        image: (N,) int64, which image a box is in; ascending.
+        boxes: (N, 4) float64, pixels. In float32 an overlap of 7 / 10 would lie below 0.7.
+        labels: (N,) int64.
+        scores: (N,) float64; of truths, none.
+        ignored: (N,) bool, difficult or crowd; of detections, none.
+    """
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor | None = None
+    ignored: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def gather_detections(detections: Sequence[dict[str, Tensor]]) -> Boxes:
+    """The detections of all images in one table.
+
+    Args:
+        detections: per image a dict of `boxes` (D, 4), `labels` (D,) and `scores` (D,).
+    Raises:
+        ValueError: a key missing, another shape, a box that is none, a score that is NaN.
+    """
+    table = _gather(detections, "detections", ("scores",))
+    scores = _column(detections, "scores").double()
+    if scores.isnan().any():
+        raise ValueError("detections: expected numbers as scores, got NaN")
+    return Boxes(*table, scores=scores)
+
+
+def gather_targets(targets: Sequence[dict[str, Tensor]]) -> Boxes:
+    """The ground truth of all images in one table.
+
+    Args:
+        targets: per image a dict of `boxes` (N, 4), `labels` (N,) and, where there are any, `difficult` (N,) and
+            `iscrowd` (N,).
+    Raises:
+        ValueError: a key missing, another shape, a box that is none.
+    """
+    table = _gather(targets, "targets", ())
+    return Boxes(*table, ignored=_flags(targets, "difficult") | _flags(targets, "iscrowd"))
+
+
+def gather(detections: Sequence[dict[str, Tensor]], targets: Sequence[dict[str, Tensor]]) -> tuple[Boxes, Boxes]:
+    """Both tables, of lists that must be equally long.
+
+    Raises:
+        ValueError: lists of different length, and what `gather_detections` and `gather_targets` refuse.
+    """
+    if len(detections) != len(targets):
+        raise ValueError(f"detections: expected one dict per image, {len(targets)}, got {len(detections)}")
+    return gather_detections(detections), gather_targets(targets)
+
+
+def check_labels(table: Boxes, classes: Sequence[str], name: str) -> None:
+    """Every label must name a class that is not background.
+
+    Raises:
+        ValueError: a label outside 1 .. len(classes) - 1.
+    """
+    wrong = (table.labels < 1) | (table.labels >= len(classes))
+    if wrong.any():
+        image, label = int(table.image[wrong][0]), int(table.labels[wrong][0])
+        raise ValueError(f"{name}[{image}]: expected labels 1 to {len(classes) - 1} (classes), got {label}")
+
+
+def check_iou_threshold(value: float) -> None:
+    """An overlap that counts as a hit must be above 0 and can be 1.
+
+    Raises:
+        ValueError: outside (0, 1].
+    """
+    if not 0 < value <= 1:
+        raise ValueError(f"iou_threshold: expected a number above 0 and up to 1, got {value}")
+
+
+def pair_overlaps(detections: Boxes, truths: Boxes, same_label: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """IoU of every detection with every truth of its image.
+
+    Args:
+        same_label: only pairs of one class.
+    Returns:
+        Three (P,) tensors: index of the detection, index of the truth, IoU. The first ascends, and within it the
+        second does.
+    """
+    first = torch.searchsorted(truths.image, detections.image)
+    count = torch.searchsorted(truths.image, detections.image, right=True) - first  # truths in the same image
+    i = torch.arange(len(detections)).repeat_interleave(count)  # (P,)
+    j = torch.arange(len(i)) + (first - count.cumsum(0) + count)[i]  # counts up from first[i]
+    if same_label:
+        same = detections.labels[i] == truths.labels[j]
+        i, j = i[same], j[same]
+    iou = box_iou(detections.boxes[i][:, None], truths.boxes[j][:, None])  # P pairs of one and one: (P, 1, 1)
+    return i, j, iou[:, 0, 0]
+
+
+def _gather(items: Sequence[dict], name: str, more: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    for index, item in enumerate(items):
+        missing = {"boxes", "labels", *more} - item.keys()
+        if missing:
+            raise ValueError(f"{name}[{index}]: expected the keys {sorted(missing)}, got {sorted(item)}")
+        if item["boxes"].ndim != 2 or item["boxes"].shape[1] != 4:
+            raise ValueError(f"{name}[{index}]['boxes']: expected (N, 4), got {tuple(item['boxes'].shape)}")
+        rows = item["boxes"].shape[:1]
+        for key in ("labels", "scores", "difficult", "iscrowd"):
+            if key in item and item[key].shape != rows:
+                raise ValueError(f"{name}[{index}]['{key}']: expected {tuple(rows)}, got {tuple(item[key].shape)}")
+    boxes = torch.cat([torch.empty(0, 4), *(item["boxes"].detach().cpu() for item in items)]).double()
+    rows = torch.tensor([len(item["boxes"]) for item in items], dtype=torch.int64)
+    image = torch.arange(len(items)).repeat_interleave(rows)
+    return image, validate(boxes, f"{name}' boxes"), _column(items, "labels").long()
+
+
+def _column(items: Sequence[dict], key: str) -> Tensor:
+    return torch.cat([torch.empty(0, dtype=torch.int64), *(item[key].detach().cpu() for item in items)])
+
+
+def _flags(items: Sequence[dict], key: str) -> Tensor:
+    columns = [item[key].cpu().bool() if key in item else torch.zeros(len(item["boxes"])).bool() for item in items]
+    return torch.cat([torch.empty(0, dtype=torch.bool), *columns])

@@ -1,0 +1,68 @@
+"""How far can a measured number be trusted? Draw the images again and see."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Detections = Sequence[dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and its spread over bootstrap samples.
+
+    Attributes:
+        value: on the images as they are.
+        mean: over the samples.
+        low, high: 2.5 % and 97.5 % of the samples' values.
+        samples: (S,) float64, the values.
+    """
+
+    value: float
+    mean: float
+    low: float
+    high: float
+    samples: Tensor
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap(
+    metric: Callable[[Detections, Detections], float],
+    detections: Detections,
+    targets: Detections,
+    samples: int = 200,
+    generator: torch.Generator | None = None,
+    *,
+    against: Detections | None = None,
+) -> Interval:
+    """A metric on data sets drawn from the images with replacement.
+
+    Args:
+        metric: called as metric(detections, targets), such as `lambda d, t: voc_ap(d, t, classes).map`.
+        detections, targets: one dict per image each.
+        samples: how many times to draw.
+        generator: of the draws; torch's default without one.
+        against: detections of a second detector for the same images. The result is then the first detector's metric
+            less the second's, both on the same draws, and the two differ where the interval leaves out 0.
+    Raises:
+        ValueError: lists of different length or without images, samples under 1.
+    """
+    for name, other in (("detections", detections), ("against", targets if against is None else against)):
+        if len(other) != len(targets):
+            raise ValueError(f"{name}: expected one dict per image, {len(targets)}, got {len(other)}")
+    if not len(targets) or samples < 1:
+        raise ValueError(f"targets, samples: expected at least 1 of each, got {len(targets)} and {samples}")
+
+    def measure(images: Sequence[int]) -> float:
+        drawn = [targets[i] for i in images]
+        value = metric([detections[i] for i in images], drawn)
+        return value if against is None else value - metric([against[i] for i in images], drawn)
+
+    draws = torch.randint(len(targets), (samples, len(targets)), generator=generator)
+    values = torch.tensor([measure(draw) for draw in draws.tolist()], dtype=torch.float64)
+    low, high = values.nanquantile(values.new_tensor([0.025, 0.975])).tolist()
+    return Interval(measure(range(len(targets))), float(values.nanmean()), low, high, values)

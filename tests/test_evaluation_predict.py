@@ -1,0 +1,156 @@
+"""Running a detector over a data set, and the bootstrap over its images."""
+
+import pytest
+import torch
+from torch import nn
+
+from rcnn_tutorial.evaluation import bootstrap, predict, voc_ap
+
+
+class Detector(nn.Module):
+    """Finds one box as wide as the image; keeps what it was called with."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.norm = nn.BatchNorm2d(3)
+        self.norm.eval()  # frozen, as after pre-training
+        self.calls = []
+
+    def forward(self, images, targets=None, proposals=None):
+        assert not self.training and not self.norm.training and targets is None
+        self.calls.append((len(images), proposals))
+        if any(image.shape[2] == 13 for image in images):
+            raise RuntimeError("out of luck")
+        return [
+            {
+                "boxes": torch.tensor([[0.0, 0.0, image.shape[2], 1.0]]) * self.weight,
+                "labels": torch.ones(1, dtype=torch.int64),
+                "scores": torch.rand(1),
+            }
+            for image in images
+        ]
+
+
+def data(widths, **more):
+    target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    return [(torch.zeros(3, 4, w), target | {"image_id": torch.tensor(w)} | more) for w in widths]
+
+
+def test_predict_keeps_order_and_limits():
+    model = Detector()
+    detections, targets = predict(model, data(range(20, 30)), batch_size=4, progress=False)
+    assert [d["boxes"][0, 2].item() for d in detections] == list(range(20, 30))
+    assert [int(t["image_id"]) for t in targets] == list(range(20, 30))
+    assert [size for size, _ in model.calls] == [4, 4, 2] and all(more is None for _, more in model.calls)
+    assert not detections[0]["boxes"].requires_grad
+    detections, targets = predict(model, data(range(20, 30)), batch_size=2, limit=3, progress=False)
+    assert len(detections) == len(targets) == 3
+    assert predict(model, [], progress=False) == ([], [])
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_predict_restores_every_mode_even_after_an_error(mode):
+    model = Detector()
+    model.training = mode
+    predict(model, data([20]), progress=False)
+    assert model.training == mode and not model.norm.training
+    with pytest.raises(RuntimeError, match="out of luck"):
+        predict(model, data([13]), progress=False)
+    assert model.training == mode and not model.norm.training
+
+
+def test_predict_leaves_the_random_numbers_of_training_alone():
+    model = Detector()
+    model.forward = lambda images: [{"boxes": torch.zeros(0, 4)} for _ in images]
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    predict(model, data(range(20, 30)), progress=False)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_predict_hands_proposals_on_and_turns_masks_into_areas():
+    model = Detector()
+    masks = torch.zeros(2, 4, 20, dtype=torch.bool)
+    masks[0, :2, :5] = True
+    dataset = data([20, 20], proposals=torch.ones(7, 4), masks=masks)
+    _, targets = predict(model, dataset, batch_size=2, progress=False)
+    ((_, proposals),) = model.calls
+    assert [tuple(p.shape) for p in proposals] == [(7, 4), (7, 4)]
+    assert targets[0]["area"].tolist() == [10, 0] and "masks" not in targets[0]
+    assert "masks" in dataset[0][1] and "area" not in dataset[0][1]  # the data set's own dict is as it was
+
+
+def test_predict_shows_a_bar_only_if_asked(capsys):
+    predict(Detector(), data([20, 21]), progress=True)
+    assert "/2 [" in capsys.readouterr().err
+    predict(Detector(), data([20, 21]), progress=False)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"limit": 0}])
+def test_predict_refuses(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        predict(Detector(), data([20]), progress=False, **wrong)
+
+
+@pytest.mark.gpu
+def test_predict_on_a_gpu_returns_to_the_cpu():
+    model = Detector().cuda()
+    model.forward = lambda images: [{"boxes": torch.zeros(1, 4, device=image.device)} for image in images]
+    detections, _ = predict(model, data([20]), progress=False)
+    assert detections[0]["boxes"].device.type == "cpu"
+
+
+def share(detections, targets):
+    """A metric that is the mean over images, so that the bootstrap's spread is known."""
+    return sum(float(d["value"]) - float(t["value"]) for d, t in zip(detections, targets, strict=True)) / len(targets)
+
+
+def values(numbers):
+    return [{"value": torch.tensor(float(x))} for x in numbers]
+
+
+def test_bootstrap_finds_the_standard_error():
+    numbers = [0, 1] * 50  # standard deviation 0.5, of the mean 0.05
+    result = bootstrap(share, values(numbers), values([0] * 100), 500, torch.Generator().manual_seed(0))
+    assert result.value == 0.5 and result.mean == pytest.approx(0.5, abs=0.01) and result.samples.shape == (500,)
+    assert result.samples.std().item() == pytest.approx(0.05, rel=0.15)
+    assert result.low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.015)
+    assert result.high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.015)
+    assert str(result).startswith("0.500 [0.4")
+
+
+def test_bootstrap_of_a_difference_is_paired():
+    numbers = torch.rand(60, generator=torch.Generator().manual_seed(1)).tolist()
+    better, zero = values(x + 0.1 for x in numbers), values([0] * 60)
+    result = bootstrap(share, better, zero, 50, torch.Generator().manual_seed(0), against=values(numbers))
+    assert result.low == pytest.approx(0.1) and result.high == pytest.approx(0.1)  # the same on every draw
+
+
+def test_bootstrap_repeats_with_its_generator_and_takes_ap():
+    box = torch.tensor([[0.0, 0.0, 9.0, 9.0]])
+    label = torch.ones(1, dtype=torch.int64)
+    targets = [{"boxes": box, "labels": label}] * 6
+    found = [{"boxes": box + 20 * (i % 3), "labels": label, "scores": torch.ones(1)} for i in range(6)]
+
+    def run(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return bootstrap(lambda d, t: voc_ap(d, t, ("background", "disc")).map, found, targets, 30, generator)
+
+    assert torch.equal(run(0).samples, run(0).samples) and not torch.equal(run(0).samples, run(1).samples)
+    assert run(0).low < run(0).value < run(0).high
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bootstrap(share, values([1]), values([1, 2])), "detections: expected one dict per image, 2, got 1"),
+        (lambda: bootstrap(share, values([1]), values([1]), against=[]), "against: expected one dict per image, 1"),
+        (lambda: bootstrap(share, [], []), "targets, samples"),
+        (lambda: bootstrap(share, values([1]), values([1]), samples=0), "targets, samples"),
+    ],
+)
+def test_bootstrap_refuses(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
