@@ -7,6 +7,5 @@ def pytest_configure(config):
     # Warnings of libraries differ between versions, and nbval compares what kernels print.
     os.environ["PYTHONWARNINGS"] = "ignore"
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-    os.environ["TQDM_DISABLE"] = "1"
     if getattr(config.option, "nbval", False):
         config.option.nbval_cell_timeout = 600

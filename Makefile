@@ -1,0 +1,46 @@
+# Each target works on a fresh clone and is quick when nothing has changed.
+#   make lab     set up, make the data, open JupyterLab      make run      execute the notebooks in place
+#   make test    set up, lint, unit tests, notebooks         make claims   claims.json and CLAIMS.md of a whole test run
+#   make check   set up, unit tests alone                    make clean    remove the virtual environment
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: lab test check lint notebooks run claims clean
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks/
+
+test: lint check notebooks
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+check: $(READY)
+	$(BIN)/python -m pytest -q -n 2 tests
+
+notebooks: $(READY)
+	$(BIN)/python -m pytest -q --nbval notebooks/
+
+run: $(READY)
+	$(BIN)/python tools/notebooks.py run
+
+claims: export RCNN_CLAIMS_LOG := $(CURDIR)/claims.log
+claims:
+	rm -f claims.log
+	$(MAKE) test
+	$(BIN)/python -m rcnn_tutorial.claims claims.log
+
+clean:
+	rm -rf .venv
+
+# Install, then warm what would else print or wait in the first notebook: matplotlib's font cache and the data.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -c 'import matplotlib.pyplot'
+	$(BIN)/python data_scripts/make_shapes.py
+	touch $@
