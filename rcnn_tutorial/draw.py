@@ -97,7 +97,9 @@ def picture(image: Tensor, ax: Axes | None = None, faint: bool = False) -> Axes:
     """An image (3, H, W) without ticks."""
     ax = ax or plt.figure(figsize=(8, 8 * image.shape[1] / image.shape[2])).gca()
     ax.imshow(
-        image.permute(1, 2, 0).clamp(0, 1), alpha=0.35 if faint else 1, extent=(0, image.shape[2], image.shape[1], 0)
+        image.permute(1, 2, 0).clamp(0, 1).numpy(),
+        alpha=0.35 if faint else 1,
+        extent=(0, image.shape[2], image.shape[1], 0),
     )
     ax.set(xlim=(0, image.shape[2]), ylim=(image.shape[1], 0))
     ax.set_axis_off()
@@ -129,7 +131,7 @@ def close_up(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], b
     x1, y1, x2, y2 = (int(v) for v in target["boxes"][box].tolist())
     x0, y0 = max(0, x1 - margin), max(0, y1 - margin)
     x3, y3 = min(image.shape[2], x2 + margin), min(image.shape[1], y2 + margin)
-    right.imshow(image[:, y0:y3, x0:x3].permute(1, 2, 0), extent=(x0, x3, y3, y0))
+    right.imshow(image[:, y0:y3, x0:x3].permute(1, 2, 0).numpy(), extent=(x0, x3, y3, y0))
     right.set_xticks(range(x0, x3 + 1), minor=True)
     right.set_yticks(range(y0, y3 + 1), minor=True)
     right.set_xticks([x1, x2])
@@ -162,7 +164,7 @@ def iou_slide(shift: float, size: float = 10) -> None:
 def iou_table(iou: Tensor, rows: Sequence[str], columns: Sequence[str], state: Tensor | None = None) -> None:
     """IoU (N, M) as a heat map, the largest of each row framed, coloured by what `match` made of the row."""
     _, ax = plt.subplots(figsize=(1.6 * len(columns) + 4, 0.55 * len(rows) + 1.2))
-    ax.imshow(iou, cmap="Greys", vmin=0, vmax=2, aspect="auto")
+    ax.imshow(iou.numpy(), cmap="Greys", vmin=0, vmax=2, aspect="auto")
     best = iou.argmax(dim=1).tolist()
     names = {1: ("foreground", GOOD), 0: ("background", BAD), -1: ("unused", PALE)}
     for i, row in enumerate(iou.tolist()):
