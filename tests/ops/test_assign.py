@@ -27,6 +27,10 @@ def test_bounds_belong_to_the_upper_interval(device):
     assert matches.truth.device.type == device.type
 
 
+def test_an_iou_at_the_upper_bound_of_the_background_is_unused():
+    assert states([[0.2], [0.25], [0.3]], 0.5, (0.0, 0.25)) == [BACKGROUND, UNUSED, UNUSED]
+
+
 def test_the_object_of_highest_iou_wins():
     matches = match(torch.tensor([[0.6, 0.7], [0.8, 0.55]]), 0.5, (0.0, 0.5))
     assert matches.truth.tolist() == [1, 0]
