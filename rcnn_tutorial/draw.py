@@ -1,7 +1,8 @@
 """The pictures of the notebooks: each function draws one idea, large enough for the last row of a lecture hall."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from time import monotonic
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -15,6 +16,7 @@ from torch import Tensor
 from rcnn_tutorial.evaluation.curves import envelope
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.ops.nms import Step
+from rcnn_tutorial.training import History
 
 # Okabe and Ito's colours, which colour-blind people can tell apart
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
@@ -250,3 +252,35 @@ def kind_bars(counts: dict[str, int]) -> None:
     ax.bar_label(bars, padding=4)
     ax.invert_yaxis()
     ax.set_xlabel("detections (missed: objects)")
+
+
+def losses(history: History, ax: Axes | None = None, smooth: int = 20) -> None:
+    """Every loss of a training against the step, faint as it was and strong as its running mean."""
+    ax = ax or plt.subplots(figsize=(9, 4))[1]
+    for (name, values), color in zip(history.losses.items(), COLORS, strict=False):
+        values = torch.tensor(values)
+        window = min(smooth, len(values))
+        ax.plot(values, color=color, alpha=0.2, lw=1)
+        ax.plot(range(window - 1, len(values)), values.unfold(0, window, 1).mean(dim=1), color=color, label=name)
+    ax.set(xlabel="step", ylabel="loss", ylim=(0, None))
+    ax.legend(frameon=False, fontsize=12)
+    assert ax.lines, "nothing was drawn"
+
+
+def live_losses(every: float = 2.0) -> Callable[[History], None]:
+    """A function for `train(on_log=...)` that draws the losses, anew at most every `every` seconds."""
+    from IPython.display import display
+
+    handle = display(display_id=True)
+    last = -every
+
+    def update(history: History) -> None:
+        nonlocal last
+        if monotonic() - last >= every:
+            figure, ax = plt.subplots(figsize=(9, 4))
+            losses(history, ax)
+            handle.update(figure)
+            plt.close(figure)
+            last = monotonic()
+
+    return update

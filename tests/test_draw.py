@@ -11,6 +11,7 @@ from rcnn_tutorial import draw
 from rcnn_tutorial.evaluation import failures
 from rcnn_tutorial.ops.assign import match
 from rcnn_tutorial.ops.nms import nms_steps
+from rcnn_tutorial.training import History
 
 IMAGE = torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(0))
 TARGET = {
@@ -110,3 +111,22 @@ def test_kinds_and_bars():
     draw.kind_bars(found.counts)
     render()
     assert [t.get_text() for t in plt.gca().get_yticklabels()] == list(found.counts)
+
+
+def test_losses_and_their_live_figure(monkeypatch):
+    history = History()
+    for step in range(50):
+        history.add({"box": 1 / (step + 1), "class": 2.0}, lr=0.1, seconds=0.01)
+    draw.losses(history)
+    render()
+    assert [t.get_text() for t in plt.gca().get_legend().get_texts()] == ["box", "class"]
+    assert len(plt.gca().lines[1].get_xdata()) == 31  # a running mean over 20 of 50
+
+    shown = []
+    handle = type("Handle", (), {"update": lambda self, figure: shown.append(figure)})()
+    monkeypatch.setattr("IPython.display.display", lambda **kwargs: handle)
+    plt.close("all")
+    update = draw.live_losses(every=1000)
+    update(history)
+    update(history)
+    assert len(shown) == 1 and not plt.get_fignums()  # bounded rate, and no figure left open

@@ -1,0 +1,79 @@
+"""The peer: torchvision's Faster R-CNN, small enough to be trained from scratch on a laptop's CPU."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.rpn import AnchorGenerator
+
+FEWER = {  # proposals and samples than torchvision's defaults, in proportion to the pictures
+    "rpn_pre_nms_top_n_train": 1000,
+    "rpn_post_nms_top_n_train": 300,
+    "rpn_pre_nms_top_n_test": 1000,
+    "rpn_post_nms_top_n_test": 300,
+    "box_batch_size_per_image": 128,
+}
+
+
+class TinyBackbone(nn.Sequential):
+    """Convolutions with GroupNorm: one halving after the other, each but the first followed by a residual block."""
+
+    def __init__(self, width: int, halvings: int):
+        widths = [3] + [width * min(2**i, 4) for i in range(halvings)]
+        layers = []
+        for i, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+            layers += [_convolution(inputs, outputs, 2), nn.ReLU()]
+            layers += [_Residual(outputs)] if i else []
+        super().__init__(*layers)
+        self.out_channels = widths[-1]
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.body = nn.Sequential(_convolution(channels, channels), nn.ReLU(), _convolution(channels, channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.relu(features + self.body(features))
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(convolution, nn.GroupNorm(outputs // 8, outputs))
+
+
+def tiny_faster_rcnn(
+    classes: int,
+    size: tuple[int, int] = (192, 256),
+    anchors: tuple[int, ...] = (16, 32, 64, 128),
+    width: int = 16,
+    halvings: int = 3,
+    head: int = 256,
+    seed: int = 0,
+    **settings,
+) -> FasterRCNN:
+    """torchvision's detector on `TinyBackbone`, its weights drawn from the seed.
+
+    Args:
+        classes: with the background.
+        size: images are resized to this shorter and at most this longer side, pixels.
+        anchors: square roots of their areas, pixels; each in three shapes.
+        width: channels after the first halving, a multiple of 8; doubled by the next two.
+        halvings: the one feature level has a stride of 2 ** halvings pixels.
+        head: width of the two hidden layers.
+        seed: of the initial weights.
+        settings: of FasterRCNN, in place of its own and of `FEWER`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = TinyBackbone(width, halvings)
+        return FasterRCNN(
+            backbone,
+            min_size=size[0],
+            max_size=size[1],
+            rpn_anchor_generator=AnchorGenerator((anchors,), ((0.5, 1.0, 2.0),)),
+            box_head=TwoMLPHead(backbone.out_channels * 7 * 7, head),
+            box_predictor=FastRCNNPredictor(head, classes),
+            **(FEWER | settings),
+        )

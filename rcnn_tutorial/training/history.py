@@ -1,0 +1,61 @@
+"""What a training has seen: one entry per step, and the evaluations."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class History:
+    """Record of a training, in plain numbers.
+
+    Args:
+        losses: for each name the loss of every step; the mean over the processes where there are several.
+        lr: learning rate of every step.
+        seconds: wall time of every step with the loading of its images, without evaluations and checkpoints.
+        evaluations: what `evaluate` returned, with "step", the number of steps done by then.
+    """
+
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    lr: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    evaluations: list[dict] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps done."""
+        return len(self.lr)
+
+    @property
+    def total(self) -> list[float]:
+        """Sum of the losses of every step."""
+        return [sum(step) for step in zip(*self.losses.values(), strict=True)]
+
+    def add(self, losses: dict[str, float], lr: float, seconds: float) -> None:
+        """Append one step.
+
+        Raises:
+            ValueError: losses of other names than in the steps before.
+        """
+        if self.losses and losses.keys() != self.losses.keys():
+            raise ValueError(f"losses: {sorted(losses)} at step {self.steps}, expected {sorted(self.losses)}")
+        for name, value in losses.items():
+            self.losses.setdefault(name, []).append(value)
+        self.lr.append(lr)
+        self.seconds.append(seconds)
+
+    def to_json(self, path: str | Path) -> None:
+        """Write the record as a JSON file."""
+        Path(path).write_text(json.dumps(asdict(self)) + "\n")
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> "History":
+        """Read a record that `to_json` wrote.
+
+        Raises:
+            ValueError: a file that holds none.
+        """
+        try:
+            return cls(**json.loads(Path(path).read_text()))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ValueError(f"{path}: not the record of a training ({error})") from error

@@ -1,0 +1,86 @@
+"""What a training is told: how many steps, how large, in which order, how often to look."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of stochastic gradient descent with momentum.
+
+    Args:
+        steps: updates of the weights.
+        batch_size: images per step, over all processes together.
+        lr: learning rate after the warm-up.
+        momentum: share of the last update that is kept.
+        weight_decay: for weight matrices and filters; biases and normalisation layers (one dimension) have none.
+        schedule: "step" (constant, times `lr_factor` at each milestone) or "cosine" (falls to zero at the end;
+            with a warm-up over a quarter of the steps this is the one-cycle schedule).
+        warmup: steps over which the rate rises linearly to `lr`.
+        milestones: steps from which on the rate is lower, for "step".
+        lr_factor: by what a milestone multiplies the rate.
+        clip_norm: largest Euclidean norm of all gradients together; infinity clips nothing.
+        precision: "float32", "bfloat16" or "float16" (with a scaled loss). On a CPU it is always float32.
+        seed: of the images' order, and of torch's global generator during the training.
+        workers: processes that load images; 0 loads them in this one. Has no influence on the result.
+        evaluate_every: steps between two evaluations; None evaluates at the end only.
+        checkpoint_every: steps between two checkpoints; the end is always one.
+        log_every: steps between two calls of `on_log`.
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    steps: int
+    batch_size: int = 2
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "step"
+    warmup: int = 0
+    milestones: tuple[int, ...] = ()
+    lr_factor: float = 0.1
+    clip_norm: float = math.inf
+    precision: str = "float32"
+    seed: int = 0
+    workers: int = 0
+    evaluate_every: int | None = None
+    checkpoint_every: int = 200
+    log_every: int = 20
+
+    def __post_init__(self):
+        schedules, precisions = ("step", "cosine"), ("float32", "bfloat16", "float16")
+        counts = ("steps", "batch_size", "checkpoint_every", "log_every")
+        expected = {name: (getattr(self, name) >= 1, "at least 1") for name in counts} | {
+            "lr": (0 < self.lr < math.inf, "a positive number"),
+            "momentum": (0 <= self.momentum < 1, "from 0 to below 1"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "at least 0"),
+            "schedule": (self.schedule in schedules, f"one of {schedules}"),
+            "warmup": (0 <= self.warmup <= self.steps, "from 0 to steps"),
+            "milestones": (list(self.milestones) == sorted(set(self.milestones)), "increasing steps"),
+            "lr_factor": (0 < self.lr_factor <= 1, "above 0, at most 1"),
+            "clip_norm": (self.clip_norm > 0, "a positive number or infinity"),
+            "precision": (self.precision in precisions, f"one of {precisions}"),
+            "seed": (self.seed >= 0, "at least 0"),
+            "workers": (self.workers >= 0, "at least 0"),
+            "evaluate_every": (self.evaluate_every is None or self.evaluate_every >= 1, "None or at least 1"),
+        }
+        for name, (holds, what) in expected.items():
+            if not holds:
+                raise ValueError(f"{name}: {getattr(self, name)!r}, expected {what}")
+
+
+def learning_rate(step: int, settings: TrainSettings) -> float:
+    """Learning rate of one step.
+
+    Args:
+        step: number of the step, from 0.
+        settings: of the training.
+    Returns:
+        lr * (step + 1) / warmup during the warm-up, so that its last step has the full rate; then the schedule.
+    """
+    if step < settings.warmup:
+        return settings.lr * (step + 1) / settings.warmup
+    if settings.schedule == "cosine":
+        done = (step - settings.warmup) / (settings.steps - settings.warmup)
+        return settings.lr * (1 + math.cos(math.pi * done)) / 2
+    return settings.lr * settings.lr_factor ** sum(step >= milestone for milestone in settings.milestones)

@@ -1,0 +1,164 @@
+import multiprocessing
+import random
+import signal
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rcnn_tutorial.training import History, TrainSettings
+from tests.training_job import QUICK, Rectangles, Toy, detector, killed_training, run, shared_training
+
+needs_processes = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL, no fork server")
+
+
+def stop_after(steps):
+    def stop(history):
+        if history.steps == steps:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def interrupted(model, settings, folder, steps, **more):
+    with pytest.raises(KeyboardInterrupt):
+        run(model, replace(settings, log_every=1), folder, on_log=stop_after(steps), **more)
+
+
+@needs_processes
+def test_killed_at_any_moment_it_goes_on_to_the_last_bit(tmp_path):
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.training_job"])
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def lived(folder, death=None):
+        process = processes.Process(target=killed_training, args=(folder, death))
+        process.start()
+        process.join(60)
+        return process.exitcode
+
+    assert lived(whole) == 0
+    times = random.Random(0)
+    deaths = ["half a file", "before renaming", "after renaming"]
+    deaths += [(times.randint(1, 4), times.uniform(0.001, 0.02)) for _ in range(4)]
+    for death in times.sample(deaths, 7):
+        assert lived(killed, death) in (-signal.SIGKILL, -signal.SIGALRM)
+    assert lived(killed) == 0
+
+    expected, resumed = (History.from_json(folder / "history.json") for folder in (whole, killed))
+    assert resumed.losses == expected.losses
+    assert resumed.lr == expected.lr and resumed.evaluations == expected.evaluations
+    before, after = (torch.load(folder / "checkpoint.pt", weights_only=True)["model"] for folder in (whole, killed))
+    assert all(after[name].equal(value) for name, value in before.items())
+    assert [path.name for path in killed.glob("checkpoint*")] == ["checkpoint.pt"]
+
+
+def test_the_models_own_generator_is_resumed(tmp_path):
+    expected = run(Toy(torch.Generator().manual_seed(1)))
+    interrupted(Toy(torch.Generator().manual_seed(1)), QUICK, tmp_path, 8)
+    assert run(Toy(torch.Generator().manual_seed(2)), QUICK, tmp_path).losses == expected.losses
+
+
+def test_a_finished_training_is_loaded_and_not_repeated(tmp_path):
+    model, again = Toy(), Toy()
+    history = run(model, QUICK, tmp_path)
+    assert run(again, replace(QUICK, log_every=3, checkpoint_every=1, workers=1), tmp_path) == history
+    assert again.seen == [] and not again.training
+    assert all(value.equal(model.state_dict()[name]) for name, value in again.state_dict().items())
+    run(again, QUICK, tmp_path, resume=False)
+    assert len(again.seen) == QUICK.steps
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"settings": replace(QUICK, lr=0.1)}, r"settings.lr: 0.05 there, 0.1 here"),
+        ({"settings": replace(QUICK, steps=20, seed=2)}, r"settings.steps: 12 there, 20 here; settings.seed: 0"),
+        ({"dataset": Rectangles(8)}, r"images: 7 there, 8 here"),
+        ({"model": detector()}, r"shapes.features.weight: \[4, 3\] there, None here.* and \d+ more"),
+        ({"model": Toy(torch.Generator())}, r"generator: False there, True here"),
+    ],
+)
+def test_the_checkpoint_of_another_training_is_refused(tmp_path, change, named):
+    run(folder=tmp_path)
+    with pytest.raises(ValueError, match=rf"checkpoint.pt.*{named}"):
+        run(**change, folder=tmp_path)
+
+
+def test_a_checkpoint_of_other_classes_or_frozen_layers_is_refused(tmp_path):
+    run(folder=tmp_path)
+    dataset, model = Rectangles(7), Toy()
+    dataset.classes = ("background", "bright", "dim")
+    with pytest.raises(ValueError, match=r"classes: \['background', 'bright', 'dark'\] there, .*'dim'\] here"):
+        run(folder=tmp_path, dataset=dataset)
+    model.odd.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"trained.odd.weight: True there, False here"):
+        run(model, folder=tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    run(folder=tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    one_bit = bytearray(whole)
+    one_bit[len(whole) // 2] ^= 1  # amid the state of the random generator
+    for content in [whole[: len(whole) * i // 7] for i in range(7)] + [one_bit, b"not a checkpoint"]:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="checkpoint.pt: cut short or damaged"):
+            run(folder=tmp_path)
+    torch.save({"weight": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match=r"checkpoint.pt: holds \['weight'\]"):
+        run(folder=tmp_path)
+
+
+# Several processes
+
+
+@needs_processes
+def test_two_processes_equal_one(tmp_path):
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.training_job"])
+    settings = TrainSettings(
+        steps=8, batch_size=2, lr=0.05, weight_decay=0.1, clip_norm=4, seed=2, log_every=5, checkpoint_every=2
+    )
+
+    def start(folder, noisy):
+        folder.mkdir(exist_ok=True)
+        meeting = tmp_path / f"meeting of {folder.name} {noisy}"
+        both = [
+            processes.Process(target=shared_training, args=(rank, 2, meeting, folder, settings, noisy))
+            for rank in range(2)
+        ]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join(60)
+            assert process.exitcode == 0
+        return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+    model = Toy()
+    history = run(model, settings, dataset=Rectangles(6))
+    first, second = start(tmp_path / "shared", noisy=False)
+    assert any(all(number % 2 == 0 for number in batch) for batch in model.seen)  # a layer without a gradient
+    assert [a + b for a, b in zip(first["seen"], second["seen"], strict=True)] == model.seen
+    for part in (first, second):
+        for name, values in history.losses.items():
+            assert part["losses"][name] == pytest.approx(values, rel=1e-4, abs=1e-6)
+        for name, weights in model.state_dict().items():
+            torch.testing.assert_close(part["model"][name], weights, rtol=1e-4, atol=1e-6)
+
+    noisy = start(tmp_path / "noisy", noisy=True)
+    resumed = start(tmp_path / "noisy" / "earlier", noisy=True)
+    assert [part["losses"] for part in resumed] == [part["losses"] for part in noisy]
+    assert [len(part["seen"]) for part in resumed] == [2, 2]  # the last checkpoint but one is of step 6
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_precision_and_resuming_on_a_gpu(tmp_path, precision):
+    settings = TrainSettings(steps=60, batch_size=4, lr=0.03, warmup=20, clip_norm=5, precision=precision)
+    dataset = Rectangles(4, mirror=False)
+    interrupted(detector().cuda(), settings, tmp_path, 30, dataset=dataset)
+    history = run(detector().cuda(), settings, tmp_path, dataset=dataset)
+    assert history.steps == 60 and max(history.total[-5:]) < 0.8 * history.total[0]
