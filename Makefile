@@ -2,15 +2,17 @@
 #   make lab     set up, make the data, open JupyterLab      make run      execute the notebooks in place
 #   make test    set up, lint, unit tests, notebooks         make claims   claims.json and CLAIMS.md of a whole test run
 #   make check   set up, unit tests alone                    make clean    remove the virtual environment
+#   make lab LAB=--no-browser hands options to JupyterLab, make PYTHON=python3.12 ... names the interpreter.
 
 PYTHON ?= python3
+LAB ?=
 BIN := .venv/bin
 READY := .venv/ready
 
 .PHONY: lab test check lint notebooks run claims clean
 
 lab: $(READY)
-	$(BIN)/jupyter lab notebooks/
+	$(BIN)/jupyter lab $(LAB) notebooks/
 
 test: lint check notebooks
 
