@@ -10,7 +10,7 @@ from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.evaluation import match_detections, voc_ap
 from rcnn_tutorial.evaluation.pretend import pretend_detections
 
-SCENE, CLASS = 2, 4
+SCENE, CLASS = 19, 4
 
 
 def main() -> None:
