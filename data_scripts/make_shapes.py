@@ -1,6 +1,6 @@
 """Make the generated data set and say where it is.
 
-    python data_scripts/make_shapes.py [--root DIR] [--seed 1]
+python data_scripts/make_shapes.py [--root DIR] [--seed 1]
 """
 
 import argparse
