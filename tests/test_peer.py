@@ -1,0 +1,23 @@
+"""torchvision's detector in this project's loop, on the data that later detectors meet it on."""
+
+from statistics import mean
+
+import pytest
+from torch.utils.data import Subset
+
+from benchmarks.peer import tiny_faster_rcnn
+from rcnn_tutorial.data import data_root, load_dataset
+from rcnn_tutorial.evaluation import coco_ap, predict
+from rcnn_tutorial.training import TrainSettings, train
+
+
+@pytest.mark.parametrize(("name", "size"), [("shapes", (192, 256)), ("bccd", (120, 160))])
+def test_the_peer_trains_and_is_measured(name, size):
+    if name == "bccd" and not (data_root() / "bccd").is_dir():
+        pytest.skip("BCCD is not here: python data_scripts/download_bccd.py")
+    dataset = load_dataset(name, "train")
+    model = tiny_faster_rcnn(len(dataset.classes), size)
+    history = train(model, dataset, TrainSettings(steps=30, batch_size=2, lr=0.01, warmup=5), progress=False)
+    assert mean(history.total[-8:]) < 0.8 * mean(history.total[:3])
+    detections, targets = predict(model, Subset(load_dataset(name, "test"), range(6)), progress=False)
+    assert len(detections) == len(targets) == 6 and 0 <= coco_ap(detections, targets, dataset.classes)["AP50"] <= 1
