@@ -18,6 +18,7 @@ AUXILIARY_CLASSES = tuple(name for name in OUTLINES if name not in CLASSES + DIS
 
 HEIGHT, WIDTH = 192, 256
 SIZE = (12.0, 160.0)  # longer side of a whole object
+ENLARGED = {"bar": 1.4, "star5": 1.3, "star6": 1.3}  # as they fill less of their box
 MOST_OBJECTS = 10
 EMPTY = 0.05  # share of scenes without an object
 MOST_HIDDEN = 0.45  # of an object, behind others
@@ -140,11 +141,9 @@ def _try(layout: Layout, figure: Figure | None) -> Layout | None:
 def shaped(random: RandomState, name: str, size: float) -> Contours:
     """An outline of the given longer side in pixels, turned and stretched at random, centred on the origin.
 
-    A bar is 1.4 times as long, so as to have about the area of the others. Squares and bars stay nearly upright:
-    a box says nothing about the aspect of a slanted bar.
+    Squares and bars stay nearly upright: a box says nothing about the aspect of a slanted bar.
     """
     angle = random.uniform(-8, 8) if name in ("square", "bar") else random.uniform(0, 360)
-    size = min(1.4 * size, SIZE[1]) if name == "bar" else size
     return fit(OUTLINES[name](random), angle, random.uniform(0.92, 1.08), size)
 
 
@@ -236,7 +235,7 @@ def _put_beside(random: RandomState, layout: Layout, least: float, most: float, 
 
 
 def arrange(random: RandomState) -> Layout:
-    """A scene of 0 to MOST_OBJECTS objects and up to two distractors."""
+    """A scene of 0 to MOST_OBJECTS objects, up to two distractors and up to two ribbons."""
     result = Layout((), np.full((HEIGHT, WIDTH), -1))
     objects = 0 if random.uniform() < EMPTY else 1 + _coins(random, MOST_OBJECTS - 1, random.uniform(0.05, 0.65))
     parts = [(_log_uniform(random, *SIZE), CLASSES[integer(random, 1, len(CLASSES))]) for _ in range(objects)]
@@ -248,11 +247,12 @@ def arrange(random: RandomState) -> Layout:
         wanted = name in CLASSES
         if wanted and placed == objects:
             continue
+        size = min(ENLARGED.get(name, 1) * size, SIZE[1])
         grown = _put(random, result, name, size, cut=wanted and random.uniform() < 0.27)
         if grown is None:
             continue
         result, placed = grown, placed + wanted
-        if wanted and placed < objects and size > 24 and random.uniform() < 0.16:
+        if wanted and placed < objects and size > 24 and random.uniform() < 0.14:
             bounds = (0.32, 0.8) if random.uniform() < 0.7 else (0.02, 0.15)
             grown = _put_beside(random, result, *bounds)
             if grown is not None:
@@ -264,5 +264,5 @@ def difficult(scene: Layout, index: int) -> bool:
     """Whether an object is at the limit of what can be decided: tiny, a remnant, or faint and small."""
     figure, (x1, y1, x2, y2) = scene.figures[index], scene.box(index)
     short = min(x2 - x1, y2 - y1)
-    least = 12 if figure.name in ("star5", "star6") else 16 if figure.faint else 6
+    least = 14 if figure.name in ("star5", "star6") else 16 if figure.faint else 6
     return short < least or scene.seen(index) < 0.5 * figure.whole

@@ -30,7 +30,7 @@ from rcnn_tutorial.data.shapes_scene import arrange
 
 SCRIPTS = Path(__file__).parents[2] / "data_scripts"
 COUNTS = {"train": 4, "val": 2, "test": 3, "auxiliary": 40}
-ANNOTATIONS = "87762a7ca66681c6"  # of the first 40 scenes
+ANNOTATIONS = "b78bc4c11ac42f77"  # of the first 40 scenes
 
 # Bounds of the properties of the whole data set
 BOUNDS = {
