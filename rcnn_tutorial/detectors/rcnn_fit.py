@@ -1,0 +1,230 @@
+"""Training R-CNN: four stages, three objectives, one after the other (RCNN-15).
+
+1. Fine-tune the network: log loss over N + 1 classes, on warped proposals.
+2. One linear SVM per class: hinge loss, on fc7 features of the fine-tuned network, which does not change any more.
+3. One ridge regression per class: squared loss, on its pool5 features.
+4. The threshold of NMS: by average precision on validation data.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from rcnn_tutorial.detectors.rcnn import RCNN
+from rcnn_tutorial.evaluation import voc_ap
+from rcnn_tutorial.linear import feature_scale, fit_ridge
+from rcnn_tutorial.mining import Pass, train_svms
+from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, match
+from rcnn_tutorial.ops.boxes import box_iou, encode
+from rcnn_tutorial.training import History, train
+
+
+def fit(model: RCNN, dataset: Dataset, validation: Dataset | None = None, **options) -> tuple[History, list[Pass]]:
+    """All four stages.
+
+    Args:
+        model: its network pre-trained, its classifier new.
+        dataset: of (image, target) with `target["proposals"]` (M, 4).
+        validation: another such data set, for the NMS threshold; without it 0.3 stays.
+        options: `progress`, `on_log`, `folder` of `train`, for the fine-tuning.
+    Returns:
+        The record of the fine-tuning, and what each pass of the mining found.
+    """
+    history = fine_tune(model, dataset, **options)
+    passes = fit_svms(model, dataset)
+    fit_regression(model, dataset)
+    if validation is not None:
+        choose_nms_threshold(model, validation)
+    return history, passes
+
+
+def windows(target: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The boxes that R-CNN trains on: an image's proposals and its true boxes.
+
+    Returns:
+        boxes (M, 4), truths first, then proposals; the truths (N, 4) and their labels (N,); difficult ones left out.
+    """
+    use = torch.ones(len(target["boxes"]), dtype=torch.bool)
+    for flag in ("difficult", "iscrowd"):
+        if flag in target:
+            use &= ~target[flag]
+    truths, labels = target["boxes"][use], target["labels"][use]
+    return torch.cat((truths, target["proposals"])), truths, labels
+
+
+class WindowBatches(Dataset):
+    """The mini-batches of the fine-tuning: item i is one mini-batch of windows, drawn from (seed, i).
+
+    Windows are drawn evenly from those of all images; positives are pooled over the classes (RCNN-09).
+
+    Attributes:
+        image, box, label: (W,), (W, 4) and (W,) of all windows of all images.
+    """
+
+    def __init__(self, model: RCNN, dataset: Dataset):
+        self.model, self.dataset = model, dataset
+        self.classes = model.classes
+        settings = model.settings
+        parts = []
+        for index in range(len(dataset)):
+            boxes, truths, labels = windows(_target(dataset, index))
+            matches = match(box_iou(boxes, truths), settings.foreground, (0.0, settings.foreground))
+            label = torch.zeros(len(boxes), dtype=torch.int64)
+            positive = matches.state == FOREGROUND
+            label[positive] = labels[matches.truth[positive]]
+            parts.append((torch.full((len(boxes),), index), boxes, label))
+        self.image, self.box, self.label = (torch.cat(column) for column in zip(*parts, strict=True))
+        self.positive, self.negative = self.label.nonzero()[:, 0], (self.label == 0).nonzero()[:, 0]
+        if not len(self.positive) or not len(self.negative):
+            raise ValueError(f"dataset: {len(self.positive)} positive and {len(self.negative)} background windows, "
+                             "expected both")  # fmt: skip
+
+    def __len__(self) -> int:
+        return self.model.settings.fine_tuning.steps
+
+    def draw(self, index: int) -> Tensor:
+        """The windows of mini-batch `index`: (128,) int64 into `box` and `label`, positives first."""
+        seed = self.model.settings.fine_tuning.seed
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+        settings = self.model.settings
+        return torch.cat(
+            [
+                some[torch.randint(len(some), (count,), generator=generator)]
+                for some, count in ((self.positive, settings.positives), (self.negative, settings.negatives))
+            ]
+        )
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        drawn = self.draw(index)
+        drawn = drawn[self.image[drawn].argsort(stable=True)]
+        device = self.model.mean.device
+        crops = [
+            self.model.crops(self.dataset[image][0].to(device), self.box[drawn[self.image[drawn] == image]].to(device))
+            for image in self.image[drawn].unique().tolist()
+        ]
+        return torch.cat(crops), {"boxes": self.box[drawn], "labels": self.label[drawn]}
+
+
+class FineTuning(nn.Module):
+    """The network as `train` wants it: mini-batches of crops and labels to a dict of one loss."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, batches: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Log loss of the mini-batches."""
+        labels = torch.cat([target["labels"] for target in targets])
+        return {"log loss": F.cross_entropy(self.net(torch.cat(batches)), labels)}
+
+
+def fine_tune(model: RCNN, dataset: Dataset, **options) -> History:
+    """Stage 1: every layer of the network, on windows labelled by IoU >= 0.5.
+
+    Source: R-CNN, section 2.3 (RCNN-06, RCNN-08, RCNN-09).
+    """
+    history = train(FineTuning(model.net), WindowBatches(model, dataset), model.settings.fine_tuning, **options)
+    model.eval()
+    return history
+
+
+class _Negatives:
+    """Streams (fc7 features, which windows are negatives of which class) image by image; can be gone through again."""
+
+    def __init__(self, model: RCNN, dataset: Dataset):
+        self.model, self.dataset = model, dataset
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in range(len(self.dataset)):
+            image, target = self.dataset[index]
+            boxes, truths, labels = windows(target)
+            _, fc7 = self.model.features(image.to(self.model.mean.device), boxes.to(self.model.mean.device))
+            yield fc7 * self.model.scale, svm_negatives(boxes, truths, labels, self.model).to(fc7.device)
+
+
+def svm_negatives(boxes: Tensor, truths: Tensor, labels: Tensor, model: RCNN) -> Tensor:
+    """(M, K) bool: boxes (M, 4) whose IoU with every object of the class stays below the bound (RCNN-11)."""
+    iou = box_iou(boxes, truths)
+    columns = []
+    for k in range(1, len(model.classes)):
+        state = match(iou[:, labels == k], 1.0, (0.0, model.settings.svm_background)).state
+        columns.append(state == BACKGROUND)
+    return torch.stack(columns, dim=1)
+
+
+def fit_svms(model: RCNN, dataset: Dataset) -> list[Pass]:
+    """Stage 2: one SVM per class; positives are the true boxes alone, negatives are mined.
+
+    Source: R-CNN, section 2.3 (RCNN-10, RCNN-11, RCNN-12).
+    """
+    device = model.mean.device
+    positives, owners = [], []
+    for index in range(len(dataset)):
+        image, target = dataset[index]
+        _, truths, labels = windows(target)
+        positives.append(model.features(image.to(device), truths.to(device))[1])
+        owners.append(labels.to(device))
+    positives, owners = torch.cat(positives), torch.cat(owners)
+    model.scale.copy_(feature_scale(positives))
+    weight, bias, passes = train_svms(
+        positives * model.scale, owners, _Negatives(model, dataset), settings=model.settings.svm
+    )
+    model.svm_weight.copy_(weight)
+    model.svm_bias.copy_(bias)
+    return passes
+
+
+def fit_regression(model: RCNN, dataset: Dataset) -> None:
+    """Stage 3: one ridge regression per class, on proposals near an object of it.
+
+    Source: R-CNN, appendix C (RCNN-13).
+    """
+    device = model.mean.device
+    features: list[list[Tensor]] = [[] for _ in model.classes]
+    targets: list[list[Tensor]] = [[] for _ in model.classes]
+    for index in range(len(dataset)):
+        image, target = dataset[index]
+        _, truths, labels = windows(target)
+        proposals = target["proposals"]
+        matches = match(box_iou(proposals, truths), model.settings.ridge_iou, (0.0, 0.0))
+        near = matches.state == FOREGROUND
+        if not near.any():
+            continue
+        boxes, truth = proposals[near], matches.truth[near]
+        pool5, _ = model.features(image.to(device), boxes.to(device))
+        offsets = encode(truths[truth], boxes).to(device)
+        for k in labels[truth].unique().tolist():
+            own = labels[truth] == k
+            features[k].append(pool5[own.to(device)])
+            targets[k].append(offsets[own.to(device)])
+    for k in range(1, len(model.classes)):
+        if features[k]:
+            weight, bias = fit_ridge(torch.cat(features[k]), torch.cat(targets[k]), model.settings.ridge_penalty)
+            model.ridge_weight[k - 1].copy_(weight)
+            model.ridge_bias[k - 1].copy_(bias)
+
+
+def choose_nms_threshold(model: RCNN, validation: Dataset) -> dict[float, float]:
+    """Stage 4: the threshold with the best mean average precision on validation data (RCNN-14).
+
+    Returns:
+        The mean average precision at each threshold; the best is set.
+    """
+    device = model.mean.device
+    scored, targets = [], []
+    for image, target in (validation[i] for i in range(len(validation))):
+        scored.append((*model.score(image.to(device), target["proposals"].to(device)), image.shape[-2:]))
+        targets.append(target)
+    found = {}
+    for threshold in model.settings.nms_thresholds:
+        detections = [model.select(*one, nms_threshold=threshold) for one in scored]
+        found[threshold] = voc_ap(detections, targets, model.classes).map
+    model.nms_threshold.fill_(max(found, key=found.get))
+    return found
+
+
+def _target(dataset: Dataset, index: int) -> dict[str, Tensor]:
+    return dataset.target(index) if hasattr(dataset, "target") else dataset[index][1]

@@ -1,0 +1,129 @@
+"""Windows of an image, each with some context, stretched to one size: what R-CNN's network looks at.
+
+The stretch is anisotropic: a window twice as wide as high becomes a square, and so does everything in it. The box
+itself does not fill the square. It is grown first, such that `context` pixels of the result lie on each side of it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rcnn_tutorial.ops.boxes import validate
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1]
+
+
+def dilate(boxes: Tensor, context: float = 16, size: float = 227) -> Tensor:
+    """Boxes grown about their centres so that `context` pixels surround them once they are warped to `size`.
+
+    Args:
+        boxes: (..., 4), pixels.
+        context: pixels of the warped window on each side of the box.
+        size: sides of the warped window, pixels.
+    Returns:
+        (..., 4) boxes, each side size / (size - 2 context) times as long; not clipped to the image.
+    Raises:
+        ValueError: not (..., 4), or a context that leaves no room for the box.
+    Source: R-CNN, appendix A (RCNN-05).
+    """
+    validate(boxes)
+    if not 0 <= 2 * context < size:
+        raise ValueError(f"context: expected 0 <= 2 * context < size = {size}, got {context}")
+    grown = size / (size - 2 * context)
+    center = (boxes[..., :2] + boxes[..., 2:]) / 2
+    half = (boxes[..., 2:] - boxes[..., :2]) / 2 * grown
+    return torch.cat((center - half, center + half), dim=-1)
+
+
+def warp(
+    images: Tensor | Sequence[Tensor],
+    boxes: Tensor | Sequence[Tensor],
+    size: int = 227,
+    context: float = 16,
+    fill: float | Sequence[float] | Tensor = IMAGENET_MEAN,
+) -> Tensor:
+    """Every box, with its context, stretched to a square.
+
+    All windows of an image are one `grid_sample`. It is bilinear and does not smooth first, so a window that
+    shrinks a lot skips pixels, as in R-CNN's code. That code rounds the grown box to whole pixels; here nothing is
+    rounded: the box itself ends at exactly [context, size - context) of the result, wherever it lies.
+
+    The result takes R * 3 * size^2 numbers and the work three times that; hand over `boxes.split(n)` to bound it.
+
+    Args:
+        images: (3, H, W), or a list of B of them.
+        boxes: (R, 4) for one image; for a list, a list of B (R_i, 4), or (R, 5) with the index of the image first.
+        size: sides of the result, pixels.
+        context: pixels of the result on each side of the box.
+        fill: colour of what lies outside the image, one number or one per channel; the paper takes the mean.
+    Returns:
+        (R, 3, size, size) in the order of the boxes, of the images' type; computed in float32 at least.
+    Raises:
+        ValueError: other shapes or types, a box without area, an index of no image, a context that is too large.
+    Source: R-CNN, section 2.1 and appendix A (RCNN-04, RCNN-05).
+    """
+    if isinstance(images, Tensor) and images.ndim == 3:
+        images, boxes = [images], [boxes]
+    if not len(images):
+        raise ValueError("images: expected at least one")
+    for image in images:
+        if image.ndim != 3 or not image.is_floating_point():
+            raise ValueError(f"images: expected floats of shape (3, H, W), got {image.dtype} {tuple(image.shape)}")
+    order = None
+    if isinstance(boxes, Tensor):
+        boxes, order = _by_image(boxes, len(images))
+    if len(boxes) != len(images):
+        raise ValueError(f"boxes: expected one tensor for each of {len(images)} images, got {len(boxes)}")
+    exact = torch.promote_types(images[0].dtype, torch.float32)
+    fill = _colour(fill, images[0], exact)
+    parts = []
+    for image, windows in zip(images, boxes, strict=True):
+        if windows.ndim != 2:
+            raise ValueError(f"boxes: expected (R, 4), got {tuple(windows.shape)}")
+        grown = dilate(validate(windows, area=True).to(exact), context, size)
+        parts.append(_stretch(image.to(exact) - fill, grown, size))
+    warped = torch.cat(parts).add_(fill).to(images[0].dtype)
+    return warped if order is None else warped[order]
+
+
+def _by_image(rois: Tensor, count: int) -> tuple[Sequence[Tensor], Tensor]:
+    """(R, 5) RoIs as a list of (R_i, 4), and where in that list's concatenation each RoI is."""
+    if rois.ndim != 2 or rois.shape[1] != 5:
+        raise ValueError(f"boxes: expected (R, 5) for a list of images, got {tuple(rois.shape)}")
+    index, by_image = rois[:, 0].sort(stable=True)
+    # How many windows each image has decides shapes: this waits for the device. A list of boxes does not.
+    if len(index) and not (index[0] >= 0 and index[-1] < count):
+        raise ValueError(f"boxes: expected an index in [0, {count}) first, got {index[0]:g} to {index[-1]:g}")
+    counts = torch.bincount(index.long(), minlength=count).tolist()
+    return rois[by_image, 1:].split(counts), by_image.argsort()
+
+
+def _stretch(image: Tensor, windows: Tensor, size: int) -> Tensor:
+    """(R, 3, size, size) of one image (3, H, W) and windows (R, 4) on it; 0 outside the image."""
+    steps = (torch.arange(size, device=image.device, dtype=image.dtype) + 0.5) / size
+    low, side = windows[:, :2], windows[:, 2:] - windows[:, :2]
+    x, y = (low[..., None] + side[..., None] * steps).unbind(1)  # (R, size) each
+    x, y = _normalised(x, image.shape[2]), _normalised(y, image.shape[1])
+    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)  # (R, size, size, 2)
+    grid = grid.reshape(1, -1, size, 2)  # one tall picture of all windows: the image is not repeated
+    found = F.grid_sample(image[None], grid, align_corners=False)[0]  # (3, R * size, size)
+    return found.unflatten(1, (len(windows), size)).transpose(0, 1)
+
+
+def _normalised(place: Tensor, length: int) -> Tensor:
+    """Pixels as `grid_sample` counts them, -1 and 1 at the image's borders.
+
+    Inside the image nothing beyond the centre of the outermost pixel is asked for, outside nothing near it: the
+    zeros that surround the image do not blend into it.
+    """
+    inside = (place >= 0) & (place < length)
+    return torch.where(inside, 2 * place.clamp(0.5, length - 0.5) / length - 1, 3.0)
+
+
+def _colour(fill: float | Sequence[float] | Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
+    colour = torch.as_tensor(fill, dtype=dtype, device=image.device)
+    if colour.ndim > 1 or colour.numel() not in (1, len(image)):
+        raise ValueError(f"fill: expected one number or {len(image)}, got shape {tuple(colour.shape)}")
+    return colour.reshape(-1, 1, 1)
