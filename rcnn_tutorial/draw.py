@@ -161,6 +161,7 @@ def iou_slide(shift: float, size: float = 10) -> None:
     right.plot(shift, iou, "o", ms=13, color=GOOD)
     right.set(xlabel="shift, pixels", ylabel="IoU", ylim=(-0.03, 1.05), title=f"shift {shift:g}: IoU {iou:.3f}")
     right.axhline(0.5, color=PALE, lw=1, ls=":")
+    right.set(xticks=range(0, int(2 * size) + 1, 5), yticks=[0, 0.25, 0.5, 0.75, 1])
 
 
 def iou_table(iou: Tensor, rows: Sequence[str], columns: Sequence[str], state: Tensor | None = None) -> None:
@@ -237,7 +238,9 @@ def kinds(image: Tensor, detection: dict[str, Tensor], kinds: Sequence[str], tar
     """Detections coloured by what `failures` calls them, with the missed objects dotted in black."""
     ax = picture(image, ax)
     shown = [i for i, kind in enumerate(kinds) if kind in KIND_COLORS]
-    boxes(ax, target["boxes"][missed], ["missed"] * int(missed.sum()), Style("black", dashes=":"))
+    boxes(ax, target["boxes"][missed], styles=Style("black", dashes=":"))
+    for x1, _, _, y2 in target["boxes"][missed].tolist():  # at the lower corner: the upper one belongs to detections
+        label(ax, x1, y2, "missed", "black")
     labels = detection["labels"].tolist()
     boxes(ax, detection["boxes"][shown], [f"{kinds[i]}: {classes[labels[i]]}" for i in shown],
           [Style(KIND_COLORS[kinds[i]]) for i in shown])  # fmt: skip
