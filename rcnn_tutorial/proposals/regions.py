@@ -54,7 +54,7 @@ def _rgi(image: Tensor) -> Tensor:
 
 def _by_pixel(function: Callable[[np.ndarray], np.ndarray], image: Tensor) -> Tensor:
     """Apply one of scikit-image's conversions, (H, W, 3) to (H, W, 3), to a (3, H, W) image."""
-    return torch.from_numpy(function(image.permute(1, 2, 0).cpu().numpy())).permute(2, 0, 1).to(image)
+    return torch.from_numpy(function(image.permute(1, 2, 0).cpu().numpy())).permute(2, 0, 1).to(image).contiguous()
 
 
 COLOUR_SPACES: dict[str, Callable[[Tensor], Tensor]] = {
