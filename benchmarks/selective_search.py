@@ -21,7 +21,7 @@ from benchmarks.measure import write
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.evaluation import recall
 from rcnn_tutorial.ops.boxes import box_iou
-from rcnn_tutorial.proposals.grouping import group, grouping_steps, similarity_weights
+from rcnn_tutorial.proposals.grouping import SIMILARITIES, group, grouping_steps, similarity_weights
 from rcnn_tutorial.proposals.regions import convert, describe, pixel_bins, segment, touching
 from rcnn_tutorial.proposals.selective_search import MODES, selective_search
 from rcnn_tutorial.proposals.windows import random_boxes, sliding_windows
@@ -131,7 +131,7 @@ def stages(image: Tensor) -> dict[str, float]:
     converted = convert(image, "hsv")
     labels, bins = segment(converted, 50, 50, 0.8), pixel_bins(converted)
     regions, pairs = describe(labels, bins), touching(labels)
-    graph, weights = torch.zeros(len(regions.size), dtype=torch.int64), similarity_weights(("colour", "texture"))
+    graph, weights = torch.zeros(len(regions.size), dtype=torch.int64), similarity_weights(tuple(SIMILARITIES))
     return {
         "regions": len(regions.size),
         "convert": least(lambda: convert(image, "hsv")),
@@ -140,7 +140,7 @@ def stages(image: Tensor) -> dict[str, float]:
         "describe": least(lambda: describe(labels, bins)),
         "touching": least(lambda: touching(labels)),
         "group": least(lambda: group(regions, pairs, graph, weights[None])),
-        "grouping_steps": least(lambda: grouping_steps(regions, pairs, ("colour", "texture"))),
+        "grouping_steps": least(lambda: grouping_steps(regions, pairs)),
     }
 
 
