@@ -6,6 +6,9 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
 
+from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.ops.warp import IMAGENET_MEAN
+
 FEWER = {  # proposals and samples than torchvision's defaults, in proportion to the pictures
     "rpn_pre_nms_top_n_train": 1000,
     "rpn_post_nms_top_n_train": 300,
@@ -26,6 +29,16 @@ class TinyBackbone(nn.Sequential):
             layers += [_Residual(outputs)] if i else []
         super().__init__(*layers)
         self.out_channels = widths[-1]
+
+
+class ShippedBackbone(nn.Sequential):
+    """The convolutions of `tiny_net`, pre-trained on the auxiliary shapes, at a stride of 8 pixels."""
+
+    out_channels = 96
+
+    def __init__(self):
+        super().__init__(*list(tiny_net(pretrained=True).convs.children()))
+        del self[-1][-1]  # the last pooling
 
 
 class _Residual(nn.Module):
@@ -51,6 +64,7 @@ def tiny_faster_rcnn(
     halvings: int = 3,
     head: int = 256,
     seed: int = 0,
+    pretrained: bool = False,
     **settings,
 ) -> FasterRCNN:
     """torchvision's detector on `TinyBackbone`, its weights drawn from the seed.
@@ -63,11 +77,14 @@ def tiny_faster_rcnn(
         halvings: the one feature level has a stride of 2 ** halvings pixels.
         head: width of the two hidden layers.
         seed: of the initial weights.
+        pretrained: with the shipped backbone in place of `TinyBackbone`; width and halvings then do not count.
         settings: of FasterRCNN, in place of its own and of `FEWER`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = TinyBackbone(width, halvings)
+        backbone = ShippedBackbone() if pretrained else TinyBackbone(width, halvings)
+        if pretrained:  # it was trained on pixels less the mean, in [0, 1]
+            settings = {"image_mean": IMAGENET_MEAN, "image_std": (1.0, 1.0, 1.0), **settings}
         return FasterRCNN(
             backbone,
             min_size=size[0],

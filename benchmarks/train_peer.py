@@ -1,6 +1,7 @@
-"""Train torchvision's Faster R-CNN, with a small backbone and from scratch, in this project's loop and measure it.
+"""Train torchvision's Faster R-CNN with a small backbone in this project's loop and measure it.
 
     python -m benchmarks.train_peer --data bccd --seeds 0 1 2
+    python -m benchmarks.train_peer --data shapes --pretrained --batch 8 --name train_peer_shapes_pretrained
 
 Writes benchmarks/records/train_peer_<data>-<device>.json. With its defaults a seed takes some minutes on two CPU cores.
 """
@@ -14,7 +15,8 @@ from statistics import mean, median
 from benchmarks.measure import write
 from benchmarks.peer import tiny_faster_rcnn
 from rcnn_tutorial.data import load_dataset
-from rcnn_tutorial.evaluation import coco_ap, predict, voc_ap
+from rcnn_tutorial.data.transforms import Augment
+from rcnn_tutorial.evaluation import coco_ap, failures, predict, voc_ap
 from rcnn_tutorial.training import TrainSettings, train
 
 SPLITS = {"shapes": ("train", "test"), "bccd": ("trainval", "test")}
@@ -22,11 +24,14 @@ SIZES = {"shapes": (192, 256), "bccd": (240, 320)}  # shorter and longer side, p
 STEPS = {"shapes": 1500, "bccd": 16 * 73}  # for BCCD 16 epochs of 292 images
 
 
-def measure(name: str, size: tuple[int, int], settings: TrainSettings, device: str, folder: Path | None) -> dict:
-    """Train with one seed and test."""
+def measure(
+    name: str, size: tuple[int, int], settings: TrainSettings, device: str, folder: Path | None, pretrained: bool
+) -> dict:
+    """Train with one seed and test; from the shipped backbone with mirrored images."""
     training, test = (load_dataset(name, split) for split in SPLITS[name])
-    model = tiny_faster_rcnn(len(training.classes), size, seed=settings.seed).to(device)
-    history = train(model, training, settings, folder)
+    model = tiny_faster_rcnn(len(training.classes), size, seed=settings.seed, pretrained=pretrained).to(device)
+    images = Augment(training, settings.seed, jitter=0, scale=(1, 1)) if pretrained else training
+    history = train(model, images, settings, folder)
     detections, targets = predict(model, test)
     coco = coco_ap(detections, targets, test.classes)
     return {
@@ -35,6 +40,7 @@ def measure(name: str, size: tuple[int, int], settings: TrainSettings, device: s
         "AP50": coco["AP50"],
         "AP75": coco["AP75"],
         "AP_per_class": {label: values["AP"] for label, values in coco["per_class"].items()},
+        "failures": failures(detections, targets, score_threshold=0.5).counts,
         "VOC_mAP": voc_ap(detections, targets, test.classes).map,
         "last_loss": mean(history.total[-50:]),
         "seconds_per_step": median(history.seconds),
@@ -50,6 +56,7 @@ def main():
     parser.add_argument("--lr", type=float, default=0.03)
     parser.add_argument("--size", type=int, nargs=2, metavar=("SHORTER", "LONGER"), help="pixels of the resized images")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--pretrained", action="store_true", help="start from the shipped backbone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, help="for checkpoints, from which an interrupted training goes on")
     parser.add_argument("--name", help="of the record, default: train_peer_<data>")
@@ -63,11 +70,14 @@ def main():
     runs = []
     for seed in options.seeds:
         folder = options.folder and options.folder / f"{options.data}_{seed}"
-        runs.append(measure(options.data, size, replace(settings, seed=seed), options.device, folder))
+        runs.append(
+            measure(options.data, size, replace(settings, seed=seed), options.device, folder, options.pretrained)
+        )
         print(json.dumps(runs[-1]))
 
     record = {
-        "what": "torchvision's FasterRCNN on TinyBackbone, from scratch",
+        "what": "torchvision's FasterRCNN, "
+        + ("shipped backbone" if options.pretrained else "TinyBackbone from scratch"),
         "data": options.data,
         "splits": SPLITS[options.data],
         "size": size,

@@ -29,8 +29,10 @@ class RCNNSettings:
     Attributes:
         context: pixels around the box in the warped crop (RCNN-05).
         foreground: IoU from which a window is an example of its object in fine-tuning (RCNN-08).
+        background: IoU below which a window is background in fine-tuning; the paper leaves no gap (RCNN-08).
         positives, negatives: windows of each kind in a mini-batch (RCNN-09).
         fine_tuning: of the network; a step is one mini-batch of windows, so batch_size stays 1.
+        svm_foreground: IoU from which a window is a positive of an SVM; at 1 the true boxes alone (RCNN-10).
         svm_background: IoU below which a window is a negative of an SVM (RCNN-11).
         svm: cost, weights and mining (RCNN-12).
         ridge_iou: IoU above which a proposal teaches the regression (RCNN-13).
@@ -43,9 +45,11 @@ class RCNNSettings:
 
     context: float = 16
     foreground: float = 0.5
+    background: float = 0.5
     positives: int = 32
     negatives: int = 96
     fine_tuning: TrainSettings = TrainSettings(50_000, batch_size=1, lr=1e-3, weight_decay=5e-4, milestones=(20_000,))
+    svm_foreground: float = 1.0
     svm_background: float = 0.3
     svm: SVMSettings = SVMSettings()
     ridge_iou: float = 0.6
@@ -118,7 +122,12 @@ class RCNN(nn.Module):
         return decode(offsets, boxes[:, None])
 
     def select(
-        self, scores: Tensor, boxes: Tensor, size: tuple[int, int], nms_threshold: float | None = None
+        self,
+        scores: Tensor,
+        boxes: Tensor,
+        size: tuple[int, int],
+        shown: Tensor | None = None,
+        nms_threshold: float | None = None,
     ) -> dict[str, Tensor]:
         """Clip, NMS within each class, and the best that remain.
 
@@ -126,19 +135,23 @@ class RCNN(nn.Module):
             scores: (R, K).
             boxes: (R, K, 4), or (R, 1, 4) where all classes share a box.
             size: height and width of the image.
+            shown: boxes of the same form, to be returned in place of those that NMS compares.
             nms_threshold: in place of the model's own.
         Returns:
             `boxes` (D, 4), `labels` (D,) and `scores` (D,), best first.
         """
         k = scores.shape[1]
-        boxes = clip_boxes_to_image(boxes.expand(-1, k, -1), size).reshape(-1, 4)  # (R, K, 4) -> (R K, 4)
+        compared, shown = (
+            clip_boxes_to_image(each.expand(-1, k, -1), size).reshape(-1, 4)  # (R, K, 4) -> (R K, 4)
+            for each in (boxes, boxes if shown is None else shown)
+        )
         labels = torch.arange(1, k + 1, device=scores.device).repeat(len(scores))
         scores = scores.reshape(-1)
         likely = (scores > self.settings.least_score).nonzero()[:, 0]
-        boxes, labels, scores = boxes[likely], labels[likely], scores[likely]
+        compared, shown, labels, scores = compared[likely], shown[likely], labels[likely], scores[likely]
         threshold = float(self.nms_threshold) if nms_threshold is None else nms_threshold
-        kept = batched_nms(boxes, scores, labels, threshold)[: self.settings.detections]
-        return {"boxes": boxes[kept], "labels": labels[kept], "scores": scores[kept]}
+        kept = batched_nms(compared, scores, labels, threshold)[: self.settings.detections]
+        return {"boxes": shown[kept], "labels": labels[kept], "scores": scores[kept]}
 
     def forward(
         self, images: list[Tensor], targets: list[dict] | None = None, proposals: list[Tensor] | None = None

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.detectors.rcnn import RCNN
+from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, Windows, scored, windows
 from rcnn_tutorial.evaluation import voc_ap
 from rcnn_tutorial.linear import feature_scale, fit_ridge
 from rcnn_tutorial.mining import Pass, train_svms
@@ -22,37 +24,31 @@ from rcnn_tutorial.ops.boxes import box_iou, encode
 from rcnn_tutorial.training import History, train
 
 
-def fit(model: RCNN, dataset: Dataset, validation: Dataset | None = None, **options) -> tuple[History, list[Pass]]:
+def fit(
+    model: RCNN,
+    dataset: Dataset,
+    validation: Dataset | None = None,
+    cache: FeatureCache | None = None,
+    **options,
+) -> tuple[History, list[Pass]]:
     """All four stages.
 
     Args:
         model: its network pre-trained, its classifier new.
         dataset: of (image, target) with `target["proposals"]` (M, 4).
         validation: another such data set, for the NMS threshold; without it 0.3 stays.
+        cache: for the features; without one every stage computes them anew.
         options: `progress`, `on_log`, `folder` of `train`, for the fine-tuning.
     Returns:
         The record of the fine-tuning, and what each pass of the mining found.
     """
     history = fine_tune(model, dataset, **options)
-    passes = fit_svms(model, dataset)
-    fit_regression(model, dataset)
+    features = WindowFeatures(model, dataset, cache)
+    passes = fit_svms(features)
+    fit_regression(features)
     if validation is not None:
-        choose_nms_threshold(model, validation)
+        choose_nms_threshold(WindowFeatures(model, validation, cache))
     return history, passes
-
-
-def windows(target: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """The boxes that R-CNN trains on: an image's proposals and its true boxes.
-
-    Returns:
-        boxes (M, 4), truths first, then proposals; the truths (N, 4) and their labels (N,); difficult ones left out.
-    """
-    use = torch.ones(len(target["boxes"]), dtype=torch.bool)
-    for flag in ("difficult", "iscrowd"):
-        if flag in target:
-            use &= ~target[flag]
-    truths, labels = target["boxes"][use], target["labels"][use]
-    return torch.cat((truths, target["proposals"])), truths, labels
 
 
 class WindowBatches(Dataset):
@@ -61,7 +57,7 @@ class WindowBatches(Dataset):
     Windows are drawn evenly from those of all images; positives are pooled over the classes (RCNN-09).
 
     Attributes:
-        image, box, label: (W,), (W, 4) and (W,) of all windows of all images.
+        image, box, label: (W,), (W, 4) and (W,) of all windows of all images; label -1 is in no mini-batch.
     """
 
     def __init__(self, model: RCNN, dataset: Dataset):
@@ -71,13 +67,13 @@ class WindowBatches(Dataset):
         parts = []
         for index in range(len(dataset)):
             boxes, truths, labels = windows(_target(dataset, index))
-            matches = match(box_iou(boxes, truths), settings.foreground, (0.0, settings.foreground))
-            label = torch.zeros(len(boxes), dtype=torch.int64)
+            matches = match(box_iou(boxes, truths), settings.foreground, (0.0, settings.background))
+            label = matches.state.long()
             positive = matches.state == FOREGROUND
             label[positive] = labels[matches.truth[positive]]
             parts.append((torch.full((len(boxes),), index), boxes, label))
         self.image, self.box, self.label = (torch.cat(column) for column in zip(*parts, strict=True))
-        self.positive, self.negative = self.label.nonzero()[:, 0], (self.label == 0).nonzero()[:, 0]
+        self.positive, self.negative = (mask.nonzero()[:, 0] for mask in (self.label > 0, self.label == 0))
         if not len(self.positive) or not len(self.negative):
             raise ValueError(f"dataset: {len(self.positive)} positive and {len(self.negative)} background windows, "
                              "expected both")  # fmt: skip
@@ -134,15 +130,27 @@ def fine_tune(model: RCNN, dataset: Dataset, **options) -> History:
 class _Negatives:
     """Streams (fc7 features, which windows are negatives of which class) image by image; can be gone through again."""
 
-    def __init__(self, model: RCNN, dataset: Dataset):
-        self.model, self.dataset = model, dataset
+    def __init__(self, features: WindowFeatures):
+        self.features = features
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for index in range(len(self.dataset)):
-            image, target = self.dataset[index]
-            boxes, truths, labels = windows(target)
-            _, fc7 = self.model.features(image.to(self.model.mean.device), boxes.to(self.model.mean.device))
-            yield fc7 * self.model.scale, svm_negatives(boxes, truths, labels, self.model).to(fc7.device)
+        model = self.features.model
+        for item in self.features:
+            yield item.fc7 * model.scale, svm_negatives(item.boxes, item.truths, item.labels, model)
+
+
+def svm_positives(item: Windows, foreground: float) -> tuple[Tensor, Tensor]:
+    """fc7 features (P, H) and labels (P,) of what the SVMs take as examples.
+
+    Args:
+        item: the windows of an image.
+        foreground: at 1 the true boxes alone (RCNN-10); below, every window of so much IoU.
+    """
+    if foreground >= 1:
+        return item.fc7[: len(item.truths)], item.labels
+    matches = match(box_iou(item.boxes, item.truths), foreground, (0.0, 0.0))
+    examples = matches.state == FOREGROUND
+    return item.fc7[examples], item.labels[matches.truth[examples]]
 
 
 def svm_negatives(boxes: Tensor, truths: Tensor, labels: Tensor, model: RCNN) -> Tensor:
@@ -155,72 +163,68 @@ def svm_negatives(boxes: Tensor, truths: Tensor, labels: Tensor, model: RCNN) ->
     return torch.stack(columns, dim=1)
 
 
-def fit_svms(model: RCNN, dataset: Dataset) -> list[Pass]:
+def fit_svms(features: WindowFeatures) -> list[Pass]:
     """Stage 2: one SVM per class; positives are the true boxes alone, negatives are mined.
 
+    Args:
+        features: of the training data; sets the SVMs of `features.model`.
     Source: R-CNN, section 2.3 (RCNN-10, RCNN-11, RCNN-12).
     """
-    device = model.mean.device
-    positives, owners = [], []
-    for index in range(len(dataset)):
-        image, target = dataset[index]
-        _, truths, labels = windows(target)
-        positives.append(model.features(image.to(device), truths.to(device))[1])
-        owners.append(labels.to(device))
-    positives, owners = torch.cat(positives), torch.cat(owners)
+    model = features.model
+    found = [svm_positives(item, model.settings.svm_foreground) for item in features]
+    positives, labels = (torch.cat(column) for column in zip(*found, strict=True))
     model.scale.copy_(feature_scale(positives))
-    weight, bias, passes = train_svms(
-        positives * model.scale, owners, _Negatives(model, dataset), settings=model.settings.svm
-    )
+    weight, bias, passes = train_svms(positives * model.scale, labels, _Negatives(features), model.settings.svm)
     model.svm_weight.copy_(weight)
     model.svm_bias.copy_(bias)
     return passes
 
 
-def fit_regression(model: RCNN, dataset: Dataset) -> None:
+def fit_regression(features: WindowFeatures) -> None:
     """Stage 3: one ridge regression per class, on proposals near an object of it.
 
+    The features are scaled to a mean norm of 20, for which the penalty is meant; the weights take the scale back.
+
+    Args:
+        features: of the training data; sets the regression of `features.model`.
     Source: R-CNN, appendix C (RCNN-13).
     """
-    device = model.mean.device
-    features: list[list[Tensor]] = [[] for _ in model.classes]
-    targets: list[list[Tensor]] = [[] for _ in model.classes]
-    for index in range(len(dataset)):
-        image, target = dataset[index]
-        _, truths, labels = windows(target)
-        proposals = target["proposals"]
-        matches = match(box_iou(proposals, truths), model.settings.ridge_iou, (0.0, 0.0))
-        near = matches.state == FOREGROUND
-        if not near.any():
-            continue
-        boxes, truth = proposals[near], matches.truth[near]
-        pool5, _ = model.features(image.to(device), boxes.to(device))
-        offsets = encode(truths[truth], boxes).to(device)
-        for k in labels[truth].unique().tolist():
-            own = labels[truth] == k
-            features[k].append(pool5[own.to(device)])
-            targets[k].append(offsets[own.to(device)])
-    for k in range(1, len(model.classes)):
-        if features[k]:
-            weight, bias = fit_ridge(torch.cat(features[k]), torch.cat(targets[k]), model.settings.ridge_penalty)
-            model.ridge_weight[k - 1].copy_(weight)
-            model.ridge_bias[k - 1].copy_(bias)
+    model = features.model
+    pairs: list[list[tuple[Tensor, Tensor]]] = [[] for _ in model.classes]
+    for item in features:
+        first = len(item.truths)
+        matches = match(box_iou(item.boxes[first:], item.truths), model.settings.ridge_iou, (0.0, 0.0))
+        near = (matches.state == FOREGROUND).nonzero()[:, 0]
+        truth = matches.truth[near]
+        offsets = encode(item.truths[truth], item.boxes[first + near])
+        for k in item.labels[truth].unique().tolist():
+            own = item.labels[truth] == k
+            pairs[k].append((item.pool5[first + near[own]], offsets[own]))
+    columns = {
+        k: tuple(torch.cat(column) for column in zip(*found, strict=True)) for k, found in enumerate(pairs) if found
+    }
+    if not columns:
+        return
+    scale = feature_scale(torch.cat([pool5 for pool5, _ in columns.values()]))
+    for k, (pool5, offsets) in columns.items():
+        weight, bias = fit_ridge(pool5 * scale, offsets, model.settings.ridge_penalty)
+        model.ridge_weight[k - 1].copy_(weight * scale)
+        model.ridge_bias[k - 1].copy_(bias)
 
 
-def choose_nms_threshold(model: RCNN, validation: Dataset) -> dict[float, float]:
+def choose_nms_threshold(features: WindowFeatures) -> dict[float, float]:
     """Stage 4: the threshold with the best mean average precision on validation data (RCNN-14).
 
+    Args:
+        features: of the validation data; sets the threshold of `features.model`.
     Returns:
         The mean average precision at each threshold; the best is set.
     """
-    device = model.mean.device
-    scored, targets = [], []
-    for image, target in (validation[i] for i in range(len(validation))):
-        scored.append((*model.score(image.to(device), target["proposals"].to(device)), image.shape[-2:]))
-        targets.append(target)
-    found = {}
+    model, found = features.model, {}
+    targets = [_target(features.dataset, index) for index in range(len(features))]
+    images = scored(features)
     for threshold in model.settings.nms_thresholds:
-        detections = [model.select(*one, nms_threshold=threshold) for one in scored]
+        detections = [model.select(*image, nms_threshold=threshold) for image in images]
         found[threshold] = voc_ap(detections, targets, model.classes).map
     model.nms_threshold.fill_(max(found, key=found.get))
     return found

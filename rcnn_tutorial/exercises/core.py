@@ -33,7 +33,7 @@ class Part:
     otherwise: str
 
 
-_told: Counter[tuple[str, str]] = Counter()
+_told: Counter[tuple[str, str, str]] = Counter()
 _guesses: dict[str, Any] = {}
 
 
@@ -81,8 +81,9 @@ def _judge(id: str, part: Part, answer: Any) -> str:
         return f"not yet. It raises {type(error).__name__}: {error}"
     if mistake is None:
         return f"not yet. {part.otherwise}"
-    _told[id, mistake.symptom] += 1
-    return f"not yet. {mistake.symptom}" + (f" {mistake.cause}" if _told[id, mistake.symptom] > 1 else "")
+    told = (id, part.asks, mistake.symptom)
+    _told[told] += 1
+    return f"not yet. {mistake.symptom}" + (f" {mistake.cause}" if _told[told] > 1 else "")
 
 
 def agrees(reference: Callable, cases: Sequence[tuple], tol: float = 1e-6) -> Callable[[Callable], bool]:

@@ -1,9 +1,12 @@
 """The convolutional classifiers that the detectors start from: AlexNet as R-CNN used it, and a small one like it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from rcnn_tutorial.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -14,8 +17,8 @@ class Conv:
         channels: filters.
         kernel, stride, padding: pixels.
         groups: into how many halves (of the two GPUs of 2012) the channels are split.
-        pool: maxima over 3 x 3 at stride 2 afterwards.
-        norm: "response" (AlexNet's, across channels, after the pooling), "group" (before the non-linearity) or None.
+        pool: side of the squares over which maxima are taken afterwards, at stride 2; 0 for none.
+        norm: "response" (AlexNet's, across channels, after the pooling), "batch" (before the non-linearity) or None.
     """
 
     channels: int
@@ -23,24 +26,25 @@ class Conv:
     stride: int = 1
     padding: int = 0
     groups: int = 1
-    pool: bool = False
+    pool: int = 0
     norm: str | None = None
 
 
 # Krizhevsky et al., NIPS 2012, in the order of layers that R-CNN's network had (RCNN-03)
 ALEXNET = (
-    Conv(96, 11, stride=4, pool=True, norm="response"),
-    Conv(256, 5, padding=2, groups=2, pool=True, norm="response"),
+    Conv(96, 11, stride=4, pool=3, norm="response"),
+    Conv(256, 5, padding=2, groups=2, pool=3, norm="response"),
     Conv(384, 3, padding=1),
     Conv(384, 3, padding=1, groups=2),
-    Conv(256, 3, padding=1, groups=2, pool=True),
+    Conv(256, 3, padding=1, groups=2, pool=3),
 )
+# maps of 64-32-16-8-8-4: the last two convolutions work at a stride of 8 pixels
 TINY = (
-    Conv(32, 5, stride=2, padding=2, pool=True, norm="group"),
-    Conv(64, 3, padding=1, pool=True, norm="group"),
-    Conv(96, 3, padding=1, norm="group"),
-    Conv(128, 3, padding=1, norm="group"),
-    Conv(128, 3, padding=1, pool=True, norm="group"),
+    Conv(16, 3, padding=1, pool=2),
+    Conv(32, 3, padding=1, pool=2),
+    Conv(64, 3, padding=1, pool=2),
+    Conv(96, 3, padding=1),
+    Conv(96, 3, padding=1, pool=2),
 )
 
 
@@ -88,6 +92,15 @@ class ConvNet(nn.Module):
             self.classifier.weight.copy_(0.01 * torch.randn(classes, old.shape[1], generator=generator))
             self.classifier.bias.zero_()
 
+    def fold(self) -> None:
+        """Work each batch normalisation into the convolution before it, with the statistics gathered so far.
+
+        What the network computes in eval mode stays the same, and from now on does not depend on the mode.
+        """
+        for i, block in enumerate(self.convs):
+            if isinstance(block[1], nn.BatchNorm2d):
+                self.convs[i] = nn.Sequential(fuse_conv_bn_eval(block[0].eval(), block[1].eval()), *block[2:])
+
 
 def alexnet(classes: int = 1000) -> ConvNet:
     """AlexNet on 227 x 227 pixels: pool5 has 9,216 numbers, fc7 4,096.
@@ -97,20 +110,35 @@ def alexnet(classes: int = 1000) -> ConvNet:
     return ConvNet(ALEXNET, 227, 4096, classes)
 
 
-def tiny_net(classes: int) -> ConvNet:
-    """The laptop's network, on 64 x 64 pixels, with GroupNorm: a frozen layer of it never changes."""
-    return ConvNet(TINY, 64, 256, classes)
+def tiny_net(classes: int = 20, norm: str | None = None, dropout: float = 0.5, pretrained: bool = False) -> ConvNet:
+    """The laptop's network, on 64 x 64 pixels: pool5 has 1,536 numbers, fc7 256.
+
+    Args:
+        classes: outputs of the classifier.
+        norm: "batch" for the pre-training, where nothing is learnt without; `fold` takes it out afterwards.
+        dropout: share of fc6 and fc7 that is dropped in training mode.
+        pretrained: with the weights that data_scripts/train_backbone.py made, on the 20 auxiliary shapes (RCNN-06).
+    Raises:
+        ValueError: pretrained, with another number of classes than 20, or with a norm.
+    """
+    if pretrained and (classes != 20 or norm is not None):
+        raise ValueError(f"pretrained: weights exist for 20 classes and no norm, got {classes} and {norm}")
+    net = ConvNet(tuple(replace(layer, norm=norm) for layer in TINY), 64, 256, classes, dropout)
+    if pretrained:
+        net.load_state_dict(load_weights("backbone"))
+    return net
 
 
 def _block(channels: int, layer: Conv) -> nn.Sequential:
-    parts: list[nn.Module] = [
-        nn.Conv2d(channels, layer.channels, layer.kernel, layer.stride, layer.padding, groups=layer.groups)
-    ]
-    if layer.norm == "group":
-        parts.append(nn.GroupNorm(layer.channels // 8, layer.channels))
+    convolution = nn.Conv2d(channels, layer.channels, layer.kernel, layer.stride, layer.padding, groups=layer.groups)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    nn.init.zeros_(convolution.bias)
+    parts: list[nn.Module] = [convolution]
+    if layer.norm == "batch":
+        parts.append(nn.BatchNorm2d(layer.channels))
     parts.append(nn.ReLU())
     if layer.pool:
-        parts.append(nn.MaxPool2d(3, 2))
+        parts.append(nn.MaxPool2d(layer.pool, 2))
     if layer.norm == "response":
         parts.append(nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0))
     return nn.Sequential(*parts)

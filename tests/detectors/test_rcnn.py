@@ -7,6 +7,8 @@ from torch.utils.data import Dataset
 from rcnn_tutorial.claims import claim
 from rcnn_tutorial.detectors import rcnn_fit
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
+from rcnn_tutorial.detectors.rcnn_features import WindowFeatures
+from rcnn_tutorial.detectors.rcnn_fit import svm_positives
 from rcnn_tutorial.evaluation import predict, voc_ap
 from rcnn_tutorial.linear import SVMSettings
 from rcnn_tutorial.nets.backbones import tiny_net
@@ -100,7 +102,7 @@ def test_shapes_from_image_to_detections(trained):
         condition=walk == [(r, 4), (r, 3, 64, 64), (r, 256), (r, 2)],
         note="proposals, crops, features, scores",
     )
-    assert pool5.shape == (r, 1152) and model.refine(pool5, boxes).shape == (r, 2, 4)
+    assert pool5.shape == (r, 1536) and model.refine(pool5, boxes).shape == (r, 2, 4)
     (found,) = model([image], proposals=[boxes])
     assert found["scores"].tolist() == sorted(found["scores"].tolist(), reverse=True)
     for label in (1, 2):
@@ -157,14 +159,14 @@ def test_svm_positives_are_the_true_boxes_and_negatives_lie_below_the_bound(trai
     data, seen = Squares(8), {}
 
     def spy(positives, labels, images, settings):
-        seen["labels"], seen["negative"] = labels, [negative for _, negative in images]
+        seen["labels"], seen["positives"] = labels, positives
         return torch.zeros(2, 256), torch.zeros(2), []
 
     monkeypatch.setattr(rcnn_fit, "train_svms", spy)
     model = untrained()
-    rcnn_fit.fit_svms(model, data)
+    rcnn_fit.fit_svms(WindowFeatures(model, data))
     counts = torch.cat([data[i][1]["labels"] for i in range(8)]).bincount(minlength=3)[1:].tolist()
-    same = seen["labels"].bincount(minlength=3)[1:].tolist() == counts
+    same = seen["labels"].bincount(minlength=3)[1:].tolist() == counts and len(seen["positives"]) == sum(counts)
     claim("RCNN-10", condition=same, note="as many positives per class as true boxes")
     # one object, boxes of IoU 0.29, 0.30 and 0.31 with it, and a box of another class's object
     truths, labels = torch.tensor([[0, 0, 100, 100.0]]), torch.tensor([1])
@@ -178,11 +180,29 @@ def test_svm_positives_are_the_true_boxes_and_negatives_lie_below_the_bound(trai
     assert negative[:, 1].all()  # no object of the other class: everything is a negative of it
 
 
+def test_the_other_rule_for_svm_positives_takes_every_window_of_half_overlap():
+    model = untrained()
+    for item in WindowFeatures(model, Squares(4)):
+        fc7, labels = svm_positives(item, 0.5)
+        iou, truth = box_iou(item.boxes, item.truths).max(dim=1) if len(item.truths) else (torch.zeros(0),) * 2
+        expected = [i for i, value in enumerate(iou.tolist()) if value >= 0.5]
+        assert torch.equal(fc7, item.fc7[expected])
+        assert labels.tolist() == [int(item.labels[int(truth[i])]) for i in expected]
+
+
+def test_windows_between_the_bounds_are_in_no_mini_batch():
+    model = untrained(foreground=0.9, background=0.3)
+    batches = rcnn_fit.WindowBatches(model, Squares(8))
+    assert set(batches.label.tolist()) == {-1, 0, 1, 2}
+    drawn = torch.cat([batches.label[batches.draw(i)] for i in range(20)])
+    assert (drawn >= 0).all()
+
+
 def test_the_network_stays_as_it_is_while_the_svms_are_trained(trained):
     model = trained[0]
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
-    rcnn_fit.fit_svms(model, Squares(6))
-    rcnn_fit.fit_regression(model, Squares(6))
+    rcnn_fit.fit_svms(WindowFeatures(model, Squares(6)))
+    rcnn_fit.fit_regression(WindowFeatures(model, Squares(6)))
     same = all(torch.equal(before[name], value) for name, value in model.net.state_dict().items())
     claim("RCNN-15", condition=same, note="CNN weights do not change during the SVMs' and the regression's fit")
 
@@ -195,10 +215,10 @@ def test_mining_finds_hard_negatives(trained):
 def test_regression_learns_from_near_proposals_alone(monkeypatch):
     taken = []
     monkeypatch.setattr(
-        rcnn_fit, "fit_ridge", lambda f, t, p: (taken.append(t), (torch.zeros(4, 1152), torch.zeros(4)))[1]
+        rcnn_fit, "fit_ridge", lambda f, t, p: (taken.append(t), (torch.zeros(4, 1536), torch.zeros(4)))[1]
     )
     data = Squares(6)
-    rcnn_fit.fit_regression(untrained(), data)
+    rcnn_fit.fit_regression(WindowFeatures(untrained(), data))
     expected = 0
     for i in range(6):
         target = data[i][1]
@@ -210,17 +230,17 @@ def test_regression_learns_from_near_proposals_alone(monkeypatch):
 def test_ridge_targets_are_rcnns_offsets(monkeypatch):
     taken = []
     monkeypatch.setattr(
-        rcnn_fit, "fit_ridge", lambda f, t, p: (taken.append(t), (torch.zeros(4, 1152), torch.zeros(4)))[1]
+        rcnn_fit, "fit_ridge", lambda f, t, p: (taken.append(t), (torch.zeros(4, 1536), torch.zeros(4)))[1]
     )
     truth, near = torch.tensor([[10, 10, 50, 50.0]]), torch.tensor([[12, 8, 52, 54.0]])
     item = torch.rand(3, 96, 128), {"boxes": truth, "labels": torch.tensor([2]), "proposals": near}
-    rcnn_fit.fit_regression(untrained(), [item])
+    rcnn_fit.fit_regression(WindowFeatures(untrained(), [item]))
     assert torch.equal(taken[0], encode(truth, near))
 
 
 def test_nms_threshold_comes_from_validation_data(trained):
     model, data = trained[0], Squares(8, seed=4)
-    found = rcnn_fit.choose_nms_threshold(model, data)
+    found = rcnn_fit.choose_nms_threshold(WindowFeatures(model, data))
     best = max(found, key=found.get)
     claim("RCNN-14", condition=abs(float(model.nms_threshold) - best) < 1e-6 and len(found) == 7,
           note="the NMS threshold is the best of 0.1 to 0.7 on validation data")  # fmt: skip

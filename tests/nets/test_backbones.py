@@ -1,9 +1,14 @@
+import json
+from importlib import resources
+
 import pytest
 import torch
 from torch import nn
 
 from rcnn_tutorial.claims import claim
+from rcnn_tutorial.data.shapes import AUXILIARY_CLASSES, CLASSES, auxiliary
 from rcnn_tutorial.nets.backbones import alexnet, tiny_net
+from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 
 
 def test_alexnet_has_the_published_shapes():
@@ -57,15 +62,54 @@ def test_only_the_classifier_is_replaced():
     claim("RCNN-07", 4096 * 21 + 21, 86_037, note="parameters of the (20+1)-way layer")
 
 
-def test_group_norm_keeps_nothing_from_one_batch_to_the_next():
+def test_the_tiny_network_depends_on_no_statistics():
     net = tiny_net(7)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     net.train()(torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert {name.split(".")[-1] for name in before} == {"weight", "bias"}
 
 
-def test_the_tiny_network_is_small_enough_to_ship():
-    assert sum(p.numel() for p in tiny_net(20).parameters()) * 4 < 3_000_000
+def test_folding_batch_norm_changes_no_score():
+    torch.manual_seed(0)
+    net, crops = tiny_net(20, norm="batch"), torch.randn(8, 3, 64, 64)
+    for block in net.convs:
+        nn.init.uniform_(block[1].weight, 0.5, 2)
+        nn.init.uniform_(block[1].bias, -1, 1)
+    for _ in range(3):
+        net.train()(crops)  # gathers statistics
+    before = net.eval()(crops)
+    net.fold()
+    assert torch.allclose(net(crops), before, atol=1e-4) and before.std() > 0.05
+    plain = tiny_net(20)
+    plain.load_state_dict(net.state_dict())
+    assert torch.allclose(plain.eval()(crops), before, atol=1e-4)
+    assert torch.equal(plain.train().pool5(crops), plain.eval().pool5(crops))
+
+
+def test_the_convolutions_of_the_tiny_network_have_a_stride_of_8():
+    net = tiny_net(7)
+    assert net.pool5_length == 1536
+    maps = net.convs[:4](torch.zeros(1, 3, 192, 256))
+    assert maps.shape[-2:] == (192 // 8, 256 // 8)
+
+
+def test_the_shipped_backbone_knows_the_auxiliary_shapes():
+    pairs = [auxiliary(seed=5, index=i) for i in range(400)]
+    crops = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image, _ in pairs]) / 255
+    crops -= torch.tensor(IMAGENET_MEAN)[:, None, None]
+    net = tiny_net(pretrained=True).eval()
+    right = (net(crops).argmax(1) == torch.tensor([label for _, label in pairs])).float().mean().item()
+    record = json.loads((resources.files("rcnn_tutorial.records") / "backbone.json").read_text())
+    assert right > 0.8 and abs(right - record["accuracy"]["fresh"]) < 0.06
+    assert not set(AUXILIARY_CLASSES) & set(CLASSES)
+    claim("RCNN-06", condition=right > 0.8, note="the backbone knows 20 shapes, none of them a class of the scenes")
+
+
+def test_pretrained_weights_fit_one_form_only():
+    for wrong in ({"classes": 7}, {"norm": "batch"}):
+        with pytest.raises(ValueError, match="pretrained: weights exist for 20 classes"):
+            tiny_net(pretrained=True, **wrong)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 63, 64), (3, 64, 64), (2, 1, 64, 64)])

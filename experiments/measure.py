@@ -1,0 +1,38 @@
+"""What every experiment records of a detector."""
+
+import torch
+from torch import Tensor
+
+from rcnn_tutorial.evaluation import coco_ap, failures
+from rcnn_tutorial.ops.boxes import box_iou
+
+Detections = list[dict[str, Tensor]]
+
+
+def measure(detections: Detections, targets: Detections, classes: tuple[str, ...]) -> dict:
+    """Average precision, and what the best G detections are, where G is the number of objects.
+
+    That number of detections makes recall and precision equal, so detectors whose scores mean different things
+    can be compared.
+
+    Returns:
+        AP, AP50, AP75; `iou`, the mean IoU of the hits among the best G; `kinds`, how many of them fail in which way;
+        `hits`, how many objects of each image they find.
+    """
+    coco = coco_ap(detections, targets, classes)
+    objects = sum(int((~target.get("difficult", torch.zeros_like(target["labels"], dtype=bool))).sum())
+                  for target in targets)  # fmt: skip
+    scores = torch.cat([detection["scores"] for detection in detections])
+    threshold = scores.topk(min(objects, len(scores))).values[-1].item()
+    found = failures(detections, targets, score_threshold=threshold)
+    overlaps = []
+    for detection, kinds, target in zip(detections, found.kinds, targets, strict=True):
+        for i in (i for i, kind in enumerate(kinds) if kind == "correct"):
+            own = target["boxes"][target["labels"] == detection["labels"][i]]
+            overlaps.append(box_iou(detection["boxes"][i : i + 1], own).max().item())
+    return {
+        **{name: round(coco[name], 4) for name in ("AP", "AP50", "AP75")},
+        "iou": round(sum(overlaps) / len(overlaps), 4) if overlaps else None,
+        "kinds": found.counts,
+        "hits": [kinds.count("correct") for kinds in found.kinds],
+    }

@@ -1,0 +1,62 @@
+"""Run an experiment and record it.
+
+    python -m experiments.run rcnn_06 --seeds 0 1 2 3 4 --processes 2
+
+Writes rcnn_tutorial/records/NAME.json after each seed: settings, versions, machine, and per seed and variant what
+`measure` gives. Seeds that are in the record already, under the same settings, are not run again.
+"""
+
+import argparse
+import json
+import platform
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from experiments.rcnn import EXPERIMENTS
+
+RECORDS = Path(__file__).parents[1] / "rcnn_tutorial/records"
+
+
+def one_seed(name: str, seed: int) -> tuple[int, dict, float]:
+    torch.set_num_threads(1)
+    start = perf_counter()
+    return seed, EXPERIMENTS[name].run(seed), perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=sorted(EXPERIMENTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--processes", type=int, default=1)
+    options = parser.parse_args()
+
+    experiment = EXPERIMENTS[options.name]
+    path = RECORDS / f"{options.name}.json"
+    settings = json.loads(json.dumps(experiment.settings))
+    record = json.loads(path.read_text()) if path.exists() else {}
+    runs = record.get("runs", {}) if record.get("settings") == settings else {}
+    missing = [seed for seed in options.seeds if str(seed) not in runs]
+    with ProcessPoolExecutor(options.processes) as pool:
+        for done in as_completed([pool.submit(one_seed, options.name, seed) for seed in missing]):
+            seed, variants, seconds = done.result()
+            runs[str(seed)] = {"seconds": round(seconds), "variants": variants}
+            record = {
+                "what": experiment.what,
+                "rows": experiment.rows,
+                "settings": settings,
+                "date": date.today().isoformat(),
+                "machine": f"{platform.system()} {platform.machine()}",
+                "versions": {"python": platform.python_version(), "torch": version("torch")},
+                "runs": dict(sorted(runs.items())),
+            }
+            path.write_text(json.dumps(record) + "\n")
+            print(seed, {variant: found["AP50"] for variant, found in variants.items()}, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""What R-CNN keeps on disk between its stages: the features of every window of a data set.
+
+The network is fine-tuned by then and does not change any more, so the SVMs, the regression, the choice of the NMS
+threshold and the evaluation all read the same numbers.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rcnn_tutorial.cache import FeatureCache, fingerprint
+from rcnn_tutorial.detectors.rcnn import RCNN
+
+
+class Windows(NamedTuple):
+    """The windows of one image: its N true boxes, then its proposals; M in all."""
+
+    boxes: Tensor  # (M, 4) pixels
+    truths: Tensor  # (N, 4) pixels; difficult and crowd objects left out
+    labels: Tensor  # (N,) int64
+    pool5: Tensor  # (M, P)
+    fc7: Tensor  # (M, H), without the SVMs' scale
+    size: tuple[int, int]  # height and width of the image
+
+
+def windows(target: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The boxes that R-CNN trains on: an image's proposals and its true boxes.
+
+    Returns:
+        boxes (M, 4), truths first, then proposals; the truths (N, 4) and their labels (N,); difficult ones left out.
+    """
+    use = torch.ones(len(target["boxes"]), dtype=torch.bool)
+    for flag in ("difficult", "iscrowd"):
+        if flag in target:
+            use &= ~target[flag]
+    truths, labels = target["boxes"][use], target["labels"][use]
+    return torch.cat((truths, target["proposals"])), truths, labels
+
+
+class WindowFeatures(Dataset):
+    """The windows of a data set with their features, image by image, on the model's device.
+
+    Args:
+        model: fine-tuned.
+        dataset: of (image, target) with `target["proposals"]` (M, 4).
+        cache: keeps the features, in half precision, 2 (P + H) bytes per window; without one each reading computes
+            them anew.
+    """
+
+    def __init__(self, model: RCNN, dataset: Dataset, cache: FeatureCache | None = None):
+        self.model, self.dataset, self.cache = model, dataset, cache
+        self._weights = fingerprint((model.net, model.mean, model.settings.context))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Windows:
+        image, target = self.dataset[index]
+        device = self.model.mean.device
+        image, (boxes, truths, labels) = image.to(device), (part.to(device) for part in windows(target))
+        if self.cache is None:
+            features = self.model.features(image, boxes)
+        else:
+            features = self.cache.get(
+                (self._weights, image, boxes), lambda: [f.half() for f in self.model.features(image, boxes)], device
+            )
+        pool5, fc7 = (feature.float() for feature in features)
+        return Windows(boxes, truths, labels, pool5, fc7, tuple(image.shape[-2:]))
+
+    def __iter__(self):
+        return (self[index] for index in range(len(self)))
+
+
+@torch.no_grad()
+def scored(features: WindowFeatures, scores: str = "svm", regression: str = "before") -> list[tuple]:
+    """What `RCNN.select` takes, for each image of a data set.
+
+    Args:
+        features: of the data set; `features.model` scores.
+        scores: "svm", or "softmax" for those of the fine-tuned network itself.
+        regression: "before" NMS, "after" it, or "none" (RCNN-01).
+    Returns:
+        Per image the scores (R, K), the boxes that NMS compares, the image's size, and the boxes to be returned.
+    Raises:
+        ValueError: another word than these.
+    """
+    for name, value, words in (
+        ("scores", scores, ("svm", "softmax")),
+        ("regression", regression, ("before", "after", "none")),
+    ):
+        if value not in words:
+            raise ValueError(f"{name}: expected one of {words}, got {value!r}")
+    model = features.model
+    score = model.svm_scores if scores == "svm" else model.softmax_scores
+    found = []
+    for item in features:
+        first = len(item.truths)
+        raw = item.boxes[first:, None]  # (R, 1, 4)
+        moved = raw if regression == "none" else model.refine(item.pool5[first:], item.boxes[first:])
+        found.append((score(item.fc7[first:]), moved if regression == "before" else raw, item.size, moved))
+    return found
+
+
+def detect(features: WindowFeatures, scores: str = "svm", regression: str = "before") -> list[dict[str, Tensor]]:
+    """Detections of a data set from its features, as the whole detector makes them or with a part left out.
+
+    Args:
+        features, scores, regression: as in `scored`.
+    Returns:
+        Per image `boxes` (D, 4), `labels` (D,) and `scores` (D,), on the CPU.
+    """
+    found = [features.model.select(*one) for one in scored(features, scores, regression)]
+    return [{key: value.cpu() for key, value in one.items()} for one in found]

@@ -1,0 +1,57 @@
+"""A data set with the proposals that Fast R-CNN and its elders train on and detect with."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rcnn_tutorial.cache import FeatureCache
+from rcnn_tutorial.proposals.selective_search import selective_search
+
+
+class WithProposals(Dataset):
+    """A data set whose targets carry `proposals` (M, 4), computed once for each image.
+
+    Put `Augment` around it, not inside: it moves the proposals with the boxes.
+
+    Args:
+        dataset: of (image, target), without random changes.
+        propose: called as propose(image, **options), gives (M, 4) boxes in pixels, the best first (RCNN-02).
+        cache: keeps the proposals on disk; without one they stay in memory.
+        options: for `propose`, such as mode="fast" and top=200; plain values.
+
+    Attributes:
+        classes: of the data set.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        propose: Callable[..., Tensor] = selective_search,
+        cache: FeatureCache | None = None,
+        **options,
+    ):
+        self.dataset, self.propose, self.cache, self.options = dataset, propose, cache, options
+        self.classes = getattr(dataset, "classes", None)
+        self._known: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        image, target = self.dataset[index]
+        if index not in self._known:
+            self._known[index] = self._proposals(image)
+        return image, {**target, "proposals": self._known[index]}
+
+    def target(self, index: int) -> dict[str, Tensor]:
+        """The target alone; the image is read only where its proposals are not known yet."""
+        if index not in self._known or not hasattr(self.dataset, "target"):
+            return self[index][1]
+        return {**self.dataset.target(index), "proposals": self._known[index]}
+
+    def _proposals(self, image: Tensor) -> Tensor:
+        if self.cache is None:
+            return self.propose(image, **self.options)
+        name = f"{self.propose.__module__}.{self.propose.__qualname__}"
+        return self.cache.get((name, self.options, image), lambda: self.propose(image, **self.options))

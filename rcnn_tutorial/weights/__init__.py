@@ -1,0 +1,28 @@
+"""Small trained weights that are part of the package, made by data_scripts/train_*.py and kept in half precision."""
+
+import os
+from importlib import resources
+
+import torch
+from torch import Tensor
+
+
+def load_weights(name: str) -> dict[str, Tensor]:
+    """A state dict of the package, its floating-point numbers as float32.
+
+    Args:
+        name: "backbone", or that of a detector.
+    Raises:
+        ValueError: no such weights.
+    """
+    file = resources.files(__name__) / f"{name}.pt"
+    if not file.is_file():
+        raise ValueError(f"name: no weights {name!r} in the package")
+    with file.open("rb") as stream:
+        state = torch.load(stream, map_location="cpu", weights_only=True)
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def save_weights(state: dict[str, Tensor], path: str | os.PathLike) -> None:
+    """Write a state dict as `load_weights` reads it: floating-point numbers in half precision."""
+    torch.save({key: value.half() if value.is_floating_point() else value for key, value in state.items()}, path)

@@ -1,0 +1,113 @@
+import pytest
+import torch
+
+from rcnn_tutorial.cache import FeatureCache
+from rcnn_tutorial.claims import claim
+from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, detect, scored, windows
+from rcnn_tutorial.ops.boxes import box_iou
+from tests.detectors.test_rcnn import CLASSES, Squares, untrained
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = untrained()
+    torch.manual_seed(1)
+    torch.nn.init.normal_(model.svm_weight)
+    torch.nn.init.normal_(model.ridge_weight, std=1e-3)
+    return model
+
+
+def counted(model, monkeypatch):
+    calls, compute = [], model.features
+    monkeypatch.setattr(model, "features", lambda image, boxes: (calls.append(len(boxes)), compute(image, boxes))[1])
+    return calls
+
+
+def test_windows_leave_out_what_is_difficult_or_a_crowd():
+    target = {
+        "boxes": torch.tensor([[0, 0, 9, 9], [1, 1, 5, 5], [2, 2, 8, 8.0]]),
+        "labels": torch.tensor([1, 2, 1]),
+        "difficult": torch.tensor([False, True, False]),
+        "iscrowd": torch.tensor([False, False, True]),
+        "proposals": torch.tensor([[3, 3, 4, 4.0]]),
+    }
+    boxes, truths, labels = windows(target)
+    assert (
+        boxes.tolist() == [[0, 0, 9, 9], [3, 3, 4, 4]] and truths.tolist() == [[0, 0, 9, 9]] and labels.tolist() == [1]
+    )
+
+
+def test_features_are_those_of_the_model(model):
+    data = Squares(4)
+    for item, (image, target) in zip(WindowFeatures(model, data), data.items, strict=True):
+        boxes, truths, labels = windows(target)
+        pool5, fc7 = model.features(image, boxes)
+        assert torch.equal(item.boxes, boxes) and torch.equal(item.truths, truths) and torch.equal(item.labels, labels)
+        assert torch.equal(item.pool5, pool5) and torch.equal(item.fc7, fc7) and item.size == (96, 128)
+
+
+def test_the_cache_computes_once_and_its_size_is_two_bytes_per_number(model, tmp_path, monkeypatch):
+    data, cache, calls = Squares(4), FeatureCache(tmp_path), counted(model, monkeypatch)
+    first, second = (list(WindowFeatures(model, data, cache)) for _ in range(2))
+    assert len(calls) == 4
+    numbers = sum(item.pool5.numel() + item.fc7.numel() for item in first)
+    assert 2 * numbers <= cache.size() < 2 * numbers + 4 * 3000
+    for a, b, exact in zip(first, second, WindowFeatures(model, data), strict=True):
+        assert torch.equal(a.fc7, b.fc7) and torch.equal(a.pool5, b.pool5)
+        assert torch.allclose(a.fc7, exact.fc7, rtol=1e-3, atol=1e-3) and a.fc7.dtype == torch.float32
+
+
+@pytest.mark.parametrize("change", ["weights", "mean", "context", "proposals"])
+def test_a_change_is_computed_anew(change, tmp_path, monkeypatch):
+    cache, model, data = FeatureCache(tmp_path), untrained(), Squares(2)
+    list(WindowFeatures(model, data, cache))
+    if change == "weights":
+        model.net.fc7[0].bias.data[0] += 1
+    elif change == "mean":
+        model.mean[0] += 0.1
+    elif change == "context":
+        model.settings = untrained(context=2.0).settings
+    else:
+        data.items = [(image, {**target, "proposals": target["proposals"] + 1}) for image, target in data.items]
+    calls = counted(model, monkeypatch)
+    list(WindowFeatures(model, data, cache))
+    assert len(calls) == 2
+
+
+def test_detections_from_features_are_the_models_own(model):
+    data = Squares(5)
+    whole = model([image for image, _ in data.items], proposals=[target["proposals"] for _, target in data.items])
+    for a, b in zip(detect(WindowFeatures(model, data)), whole, strict=True):
+        assert torch.allclose(a["boxes"], b["boxes"], atol=1e-4) and torch.equal(a["labels"], b["labels"])
+        assert len(a["scores"])
+
+
+def test_parts_can_be_left_out(model):
+    data = Squares(3)
+    features = WindowFeatures(model, data)
+    raw, _, _, same = scored(features, regression="none")[0][0:4]
+    assert torch.equal(scored(features, regression="none")[0][1], same)
+    softmax = scored(features, scores="softmax")[0][0]
+    assert softmax.shape == raw.shape and (softmax > 0).all() and (softmax.sum(1) < 1).all()
+    proposals = data[0][1]["proposals"]
+    kept = detect(features, regression="none")[0]["boxes"]
+    assert len(kept) and (kept[:, None] == proposals.clamp(min=0)).all(-1).any(1).all()
+    for word in ({"scores": "hinge"}, {"regression": "later"}):
+        with pytest.raises(ValueError, match="expected one of"):
+            detect(features, **word)
+
+
+def test_regression_after_nms_keeps_what_nms_of_the_proposals_keeps(model):
+    features = WindowFeatures(model, Squares(3))
+    before, after, none = (detect(features, regression=word) for word in ("before", "after", "none"))
+    for a, n in zip(after, none, strict=True):
+        assert torch.equal(a["scores"], n["scores"]) and torch.equal(a["labels"], n["labels"])
+        assert not torch.equal(a["boxes"], n["boxes"])
+    overlap = max(
+        box_iou(d["boxes"][d["labels"] == k], d["boxes"][d["labels"] == k]).fill_diagonal_(0).max().item()
+        for d in before
+        for k in range(1, len(CLASSES))
+        if (d["labels"] == k).any()
+    )
+    claim("RCNN-01", condition=overlap <= float(model.nms_threshold) + 1e-6,
+          note="refined boxes that remain do not overlap when regression comes before NMS")  # fmt: skip

@@ -1,0 +1,65 @@
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from rcnn_tutorial import draw
+from tests.draw.figures import CLASSES, IMAGE, TARGET, extents, panels, rectangles, render, texts, titles
+
+
+def test_scene_marks_difficult_objects():
+    ax = draw.scene(IMAGE, TARGET, CLASSES)
+    render()
+    assert texts(ax) == ["disc", "ring?"]
+    assert [r.get_linestyle() for r in rectangles(ax)] == ["-", "--"]
+    assert rectangles(ax)[0].get_bbox().extents.tolist() == [5, 5, 20, 20]
+
+
+def test_scene_without_objects():
+    ax = draw.scene(IMAGE, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}, CLASSES)
+    render()
+    assert not rectangles(ax) and ax.images
+
+
+def test_close_up_shows_the_box_and_its_size():
+    draw.close_up(IMAGE, TARGET, CLASSES, box=0)
+    render()
+    right = plt.gcf().axes[1]
+    assert right.get_title() == "20 - 5 = 15 wide, 20 - 5 = 15 high"
+    assert right.images[0].get_array().shape[:2] == (21, 21)
+
+
+@pytest.mark.parametrize("x, y", [(0, 0), (30, 30), (75, 30), (75, 0), (-4, 58)])
+def test_labels_stay_inside_the_picture(x, y):
+    ax = draw.picture(IMAGE)
+    draw.label(ax, x, y, "background: disc", draw.GOOD)
+    render()
+    text, picture = ax.texts[0].get_window_extent(), ax.get_window_extent()
+    assert picture.x0 - 2 <= text.x0 and text.x1 <= picture.x1 + 2
+    assert picture.y0 - 2 <= text.y0 and text.y1 <= picture.y1 + 2
+
+
+def test_outlines_are_one_object():
+    ax = draw.picture(IMAGE)
+    draw.outlines(ax, TARGET["boxes"], "white", 0.5)
+    render()
+    first, second = (path.vertices.tolist() for path in ax.collections[0].get_paths())
+    assert first == [[5, 5], [20, 5], [20, 20], [5, 20], [5, 5]]
+    assert second == [[30, 10], [70, 10], [70, 50], [30, 50], [30, 10]]
+
+
+def test_contact_sheet_names_rows_and_frames_boxes():
+    crops = torch.rand(5, 3, 16, 16)
+    draw.contact_sheet({"tight": crops[:3], "context": crops[3:], "no more": crops[:0]}, {"context": ["a", "b"]}, 4)
+    render()
+    assert [len(ax.images) for ax in panels()] == [1, 1, 1, 1, 1, 0, 0, 0, 0]
+    assert torch.equal(torch.from_numpy(panels()[3].images[0].get_array().data), crops[3].permute(1, 2, 0))
+    assert [texts(ax) for ax in panels()[::3]] == [["tight"], ["context"], ["no more", "none"]]
+    assert titles()[3:6] == ["a", "b", ""]
+    assert all(extents(ax) == [[4, 4, 12, 12]] for ax in panels() if ax.images)
+    draw.contact_sheet({"tight": crops[:1], "context": crops[1:2]}, frame={"context": 2})
+    assert [extents(ax) for ax in panels()] == [[], [[2, 2, 14, 14]]]
+
+
+def test_contact_sheet_of_nothing():
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.contact_sheet({"pass 1": torch.zeros(0, 3, 8, 8)})
