@@ -6,7 +6,7 @@ drop those that have become easy, train again. A pass over all images that finds
 of all windows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -135,6 +135,36 @@ class Miner:
         self.fresh = self.dropped.clone()  # negatives added since the last fit
 
 
+def mining_passes(
+    positives: Tensor, labels: Tensor, images: Iterable[tuple[Tensor, Tensor]], settings: SVMSettings = SVM
+) -> Iterator[tuple[Tensor, Tensor, Pass]]:
+    """`train_svms`, one pass at a time.
+
+    Args:
+        positives, labels, images, settings: as `train_svms` takes them.
+    Returns:
+        After each pass weight (K, D), bias (K,), and what it found.
+    Raises:
+        ValueError: as `train_svms`.
+    """
+    if iter(images) is images:
+        raise ValueError("images: expected what can be gone through several times, such as a list, got an iterator")
+    first = next(iter(images), None)
+    if first is None:
+        raise ValueError("images: expected at least one, got none")
+    miner = Miner(positives, labels, first[1].shape[1], settings)
+    miner.look(0, *first)
+    report = miner.end_pass()
+    yield miner.weight, miner.bias, report
+    for _ in range(settings.passes):
+        for index, (features, is_negative) in enumerate(images):
+            miner.look(index, features, is_negative)
+        report = miner.end_pass()
+        yield miner.weight, miner.bias, report
+        if not len(report.score):
+            break
+
+
 def train_svms(
     positives: Tensor, labels: Tensor, images: Iterable[tuple[Tensor, Tensor]], settings: SVMSettings = SVM
 ) -> tuple[Tensor, Tensor, list[Pass]]:
@@ -151,18 +181,5 @@ def train_svms(
         ValueError: no image, an iterator that ends after one pass, or other shapes.
     Source: R-CNN, section 2.3 (RCNN-10, RCNN-12).
     """
-    if iter(images) is images:
-        raise ValueError("images: expected what can be gone through several times, such as a list, got an iterator")
-    first = next(iter(images), None)
-    if first is None:
-        raise ValueError("images: expected at least one, got none")
-    miner = Miner(positives, labels, first[1].shape[1], settings)
-    miner.look(0, *first)
-    log = [miner.end_pass()]
-    for _ in range(settings.passes):
-        for index, (features, is_negative) in enumerate(images):
-            miner.look(index, features, is_negative)
-        log.append(miner.end_pass())
-        if not len(log[-1].score):
-            break
-    return miner.weight, miner.bias, log
+    weights, biases, log = zip(*mining_passes(positives, labels, images, settings), strict=True)
+    return weights[-1], biases[-1], list(log)

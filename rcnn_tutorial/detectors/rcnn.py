@@ -60,9 +60,9 @@ class RCNNSettings:
     chunk: int = 256
 
     @classmethod
-    def tiny(cls, **changes) -> "RCNNSettings":
+    def tiny(cls, steps: int = 300, **changes) -> "RCNNSettings":
         """The laptop's: crops of 64 pixels, a short fine-tuning."""
-        fine_tuning = TrainSettings(300, batch_size=1, lr=0.01, schedule="cosine", warmup=20, clip_norm=10.0)
+        fine_tuning = TrainSettings(steps, batch_size=1, lr=0.01, schedule="cosine", warmup=20, clip_norm=10.0)
         return cls(**{"context": 16 * 64 / 227, "fine_tuning": fine_tuning, **changes})
 
 

@@ -18,7 +18,7 @@ from rcnn_tutorial.detectors.rcnn import RCNN
 from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, Windows, scored, windows
 from rcnn_tutorial.evaluation import voc_ap
 from rcnn_tutorial.linear import feature_scale, fit_ridge
-from rcnn_tutorial.mining import Pass, train_svms
+from rcnn_tutorial.mining import Pass, mining_passes
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, match
 from rcnn_tutorial.ops.boxes import box_iou, encode
 from rcnn_tutorial.training import History, train
@@ -170,14 +170,20 @@ def fit_svms(features: WindowFeatures) -> list[Pass]:
         features: of the training data; sets the SVMs of `features.model`.
     Source: R-CNN, section 2.3 (RCNN-10, RCNN-11, RCNN-12).
     """
+    return list(svm_passes(features))
+
+
+def svm_passes(features: WindowFeatures) -> Iterator[Pass]:
+    """`fit_svms`, one pass at a time: after each, `features.model` has the SVMs found so far."""
     model = features.model
     found = [svm_positives(item, model.settings.svm_foreground) for item in features]
     positives, labels = (torch.cat(column) for column in zip(*found, strict=True))
     model.scale.copy_(feature_scale(positives))
-    weight, bias, passes = train_svms(positives * model.scale, labels, _Negatives(features), model.settings.svm)
-    model.svm_weight.copy_(weight)
-    model.svm_bias.copy_(bias)
-    return passes
+    passes = mining_passes(positives * model.scale, labels, _Negatives(features), model.settings.svm)
+    for weight, bias, report in passes:
+        model.svm_weight.copy_(weight)
+        model.svm_bias.copy_(bias)
+        yield report
 
 
 def fit_regression(features: WindowFeatures) -> None:

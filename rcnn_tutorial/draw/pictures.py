@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from rcnn_tutorial.draw.style import PLAIN, Style, class_color
+from rcnn_tutorial.draw.style import PLAIN, Style, class_color, ink
 
 
 def boxes(ax: Axes, boxes: Tensor, texts: Sequence[str] | None = None, styles: Sequence[Style] | Style = PLAIN) -> None:
@@ -42,7 +42,7 @@ def label(ax: Axes, x: float, y: float, text: str, color: str) -> None:
         x, up = max(x, 0), "top" if y < 0.08 * height else "bottom"
         if x + len(text) / characters(ax) * width > width:
             x, across = width, "right"
-    ax.text(x, y, text, color="white", fontsize=12, ha=across, va=up, clip_on=True,
+    ax.text(x, y, text, color=ink(color), fontsize=12, ha=across, va=up, clip_on=True,
             bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5})  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from rcnn_tutorial.draw.pictures import boxes, picture
-from rcnn_tutorial.draw.style import BAD, GOOD, PALE, STATES, Style
+from rcnn_tutorial.draw.style import BAD, GOOD, PALE, STATES, Style, ink
 
 DOTTED = Style("black", 2, ":")
 CORNERS = ((0, 1, "left", "top"), (2, 1, "right", "top"), (0, 3, "left", "bottom"), (2, 3, "right", "bottom"))
@@ -50,7 +50,7 @@ def windows_by_iou(
         truths: (M, 4), pixels.
         fine_tuning, svm: (N,) int64, FOREGROUND, BACKGROUND or UNUSED by each rule.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(12, 6 * image.shape[1] / image.shape[2] + 1))
+    figure, axes = plt.subplots(1, 2, figsize=(12, 6 * image.shape[1] / image.shape[2] + 0.8))
     for ax, name, state in zip(axes, ("fine-tuning", "SVM"), (fine_tuning, svm), strict=True):
         picture(image, ax)
         order = state.argsort(stable=True)  # unused ones at the bottom, foreground on top
@@ -72,7 +72,7 @@ def _texts_inside(ax: Axes, windows: Tensor, texts: Sequence[str], colors: Seque
         places = torch.stack([window[[x, y]] for x, y, _, _ in CORNERS])  # (4, 2)
         free = torch.cdist(places, taken).min(dim=1).values if len(taken) else torch.zeros(4)
         _, _, across, up = CORNERS[best := int(free.argmax())]
-        ax.text(*places[best].tolist(), text, ha=across, va=up, color="white", fontsize=12,
+        ax.text(*places[best].tolist(), text, ha=across, va=up, color=ink(color), fontsize=12,
                 bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5})  # fmt: skip
         taken = torch.cat((taken, places[[best]]))
 

@@ -109,6 +109,23 @@ def near(value: float, tol: float = 0.006) -> Callable[[Any], bool]:
     return lambda answer: abs(float(answer) - value) <= tol
 
 
+def near_all(*expected: Sequence[float], tol: float) -> Callable[[Any], bool]:
+    """A test for several numbers at once: are they one of those expected?"""
+
+    def near(answer: Any) -> bool:
+        given = torch.as_tensor(answer, dtype=torch.float64)
+        if given.shape != (len(expected[0]),):
+            raise ValueError(f"expected {len(expected[0])} numbers, got {answer!r}")
+        return any(torch.allclose(given, given.new_tensor(e), rtol=0, atol=tol) for e in expected)
+
+    return near
+
+
+def agrees_any(cases: Sequence[tuple], *references: Callable) -> Callable[[Callable], bool]:
+    """A test for functions: same results as one of the references, to four digits."""
+    return lambda function: any(agrees(reference, cases, tol=1e-4)(function) for reference in references)
+
+
 def guess(id: str, answer: Any = ..., choices: Sequence[Any] = ()) -> None:
     """Note a guess before the answer is shown; with `...` the question stays open.
 

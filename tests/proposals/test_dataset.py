@@ -2,6 +2,7 @@ import torch
 from torch.utils.data import Dataset
 
 from rcnn_tutorial.cache import FeatureCache
+from rcnn_tutorial.claims import claim
 from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.proposals.selective_search import selective_search
@@ -48,8 +49,8 @@ def test_any_proposer_will_do():
     def random(image, n):
         return random_boxes(tuple(image.shape[1:]), n, torch.Generator().manual_seed(0))
 
-    for propose in (grid, random):
-        assert WithProposals(Noise(), propose, n=9)[0][1]["proposals"].shape == (9, 4)
+    shapes = [WithProposals(Noise(), propose, n=9)[0][1]["proposals"].shape for propose in (grid, random)]
+    claim("RCNN-02", condition=shapes == [(9, 4), (9, 4)], note="another proposer changes one argument and no code")
 
 
 def test_each_image_is_proposed_for_once_and_read_no_more_than_needed():

@@ -1,0 +1,84 @@
+"""The experiments' machinery on made-up data; what their records say is checked here too."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from experiments import rcnn, run
+from experiments.measure import measure
+
+CLASSES = ("background", "a", "b")
+BOXES = torch.tensor([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10.0]])
+
+
+def detection(*rows):
+    """Rows of (box, label, score)."""
+    boxes, labels, scores = zip(*rows, strict=True)
+    return {"boxes": torch.stack(boxes), "labels": torch.tensor(labels), "scores": torch.tensor(scores)}
+
+
+def test_measure_looks_at_as_many_detections_as_there_are_objects():
+    targets = [{"boxes": BOXES, "labels": torch.tensor([1, 1, 2])}, {"boxes": BOXES[:1], "labels": torch.tensor([2])}]
+    shifted = BOXES[1] + torch.tensor([2, 0, 2, 0.0])
+    detections = [
+        detection((BOXES[0], 1, 0.9), (shifted, 1, 0.8), (BOXES[2], 1, 0.7), (BOXES[2], 2, 0.1)),
+        detection((BOXES[0] + 100, 2, 0.6)),
+    ]
+    found = measure(detections, targets, CLASSES)
+    assert found["hits"] == [2, 0]  # the fifth detection, a hit, is one too many
+    assert found["kinds"] == {"correct": 2, "class": 1, "place": 0, "duplicate": 0, "background": 1, "missed": 2}
+    assert found["iou"] == pytest.approx((1 + 8 / 12) / 2, abs=1e-4)
+    assert 0 < found["AP"] < found["AP50"] < 1
+
+
+def test_difficult_objects_are_not_counted():
+    targets = [{"boxes": BOXES, "labels": torch.tensor([1, 1, 1]), "difficult": torch.tensor([False, True, True])}]
+    found = measure([detection((BOXES[0], 1, 0.9), (BOXES[0] + 100, 1, 0.8))], targets, CLASSES)
+    assert found["hits"] == [1] and found["kinds"]["background"] == 0
+
+
+def fake(seed):
+    fake.seeds.append(seed)
+    return {"one": {"AP50": 0.5 + seed / 10, "hits": [1]}}
+
+
+class Here:
+    """A pool that runs in this process."""
+
+    def __init__(self, processes):
+        self.processes = processes
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def submit(self, function, *args):
+        from concurrent.futures import Future
+
+        future = Future()
+        future.set_result(function(*args))
+        return future
+
+
+def test_a_run_records_each_seed_once(tmp_path, monkeypatch, capsys):
+    fake.seeds = []
+    monkeypatch.setattr(run, "RECORDS", tmp_path)
+    monkeypatch.setattr(run, "ProcessPoolExecutor", Here)
+    monkeypatch.setitem(run.EXPERIMENTS, "fake", rcnn.Experiment("a test", ("X-01",), fake, {"steps": 3}))
+    for seeds in (["1"], ["0", "1"]):
+        monkeypatch.setattr(sys, "argv", ["run", "fake", "--seeds", *seeds])
+        run.main()
+    record = json.loads((tmp_path / "fake.json").read_text())
+    assert fake.seeds == [1, 0] and list(record["runs"]) == ["0", "1"]
+    assert record["runs"]["1"]["variants"]["one"]["AP50"] == 0.6
+    assert record["settings"] == {"steps": 3} and record["rows"] == ["X-01"] and "torch" in record["versions"]
+    monkeypatch.setitem(run.EXPERIMENTS, "fake", rcnn.Experiment("a test", ("X-01",), fake, {"steps": 4}))
+    monkeypatch.setattr(sys, "argv", ["run", "fake", "--seeds", "0"])
+    run.main()  # other settings: nothing of the old record stays
+    assert fake.seeds == [1, 0, 0]
+    assert list(json.loads((tmp_path / "fake.json").read_text())["runs"]) == ["0"]
+    assert "one" in capsys.readouterr().out
