@@ -1,12 +1,11 @@
 """Measure what the generated data set promises, and record it.
 
-    python data_scripts/measure_shapes.py [--root DIR]
+    python data_scripts/measure_shapes.py
 
-Reads the annotations of the default data set and writes rcnn_tutorial/records/shapes.json, which a test holds to
-bounds.
+Reads the default data set and writes rcnn_tutorial/records/shapes.json, which a test holds to bounds. What a trained
+detector makes of the scenes is recorded by benchmarks/train_peer.py.
 """
 
-import argparse
 import json
 import platform
 from collections.abc import Iterable
@@ -16,13 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rcnn_tutorial.data import data_root
+from rcnn_tutorial.data import data_root, load_dataset
 from rcnn_tutorial.data.shapes import CLASSES, VERSION, ensure_shapes
 from rcnn_tutorial.data.shapes_scene import HEIGHT, WIDTH
+from rcnn_tutorial.evaluation import recall
 from rcnn_tutorial.ops.boxes import box_iou
+from rcnn_tutorial.proposals.selective_search import selective_search
 
 RECORD = Path(__file__).parents[1] / "rcnn_tutorial/records/shapes.json"
-LIBRARIES = ("numpy", "pillow", "pycocotools")
+LIBRARIES = ("numpy", "pillow", "pycocotools", "scikit-image", "torch")
+SEARCHED = 150  # test scenes, the first
 
 
 def properties(scenes: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, float]:
@@ -68,19 +70,37 @@ def read_scenes(path: Path) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     return [(table[:, :4], table[:, 4].astype(np.int64), table[:, 5] == 1) for table in tables]
 
 
+def search(count: int = SEARCHED, top: int = 200) -> dict[str, float]:
+    """How well selective search does on the first test scenes."""
+    dataset = load_dataset("shapes", "test")
+    images, targets = zip(*(dataset[index] for index in range(count)), strict=True)
+    proposals = [selective_search(image) for image in images]
+    good = [
+        (box_iou(boxes, target["boxes"]) >= 0.5).any(1).float().mean().item()
+        for boxes, target in zip(proposals, targets, strict=True)
+    ]
+    at_half, at_seven_tenths = recall(proposals, targets, (0.5, 0.7), top).tolist()
+    return {
+        "scenes": count,
+        "recall_of_200_at_0.5": round(at_half, 4),
+        "recall_of_200_at_0.7": round(at_seven_tenths, 4),
+        "proposals_per_image": round(float(np.mean([len(boxes) for boxes in proposals])), 1),
+        "share_with_iou_0.5": round(float(np.mean(good)), 4),
+    }
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", default=data_root(), help="folder of all data sets (default: %(default)s)")
-    folder = ensure_shapes(parser.parse_args().root)
+    folder = ensure_shapes(data_root())
     splits = ("train", "val", "test")
     scenes = [scene for split in splits for scene in read_scenes(folder / f"annotations/instances_{split}.json")]
     record = {
         "settings": {"version": VERSION, "seed": 1, "splits": splits},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "properties": properties(scenes),
+        "selective_search": search(),
     }
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record["properties"], indent=2))
+    print(json.dumps(record, indent=2))
 
 
 if __name__ == "__main__":

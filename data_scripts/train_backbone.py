@@ -76,7 +76,7 @@ def main() -> None:
     )
     training, fresh = Pictures(0, options.pictures, options.steps), Pictures(options.pictures, 2_000, 0)
     torch.manual_seed(SEED)
-    net = tiny_net(len(AUXILIARY_CLASSES), norm="batch", dropout=0.0)
+    net = tiny_net(len(AUXILIARY_CLASSES), norm="batch")
     history = train(FineTuning(net), training, settings)
     net.eval().fold()
     save_weights(net.state_dict(), PACKAGE / "weights/backbone.pt")

@@ -10,7 +10,7 @@ import argparse
 import json
 import platform
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,8 +40,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="shapes")
     parser.add_argument("--proposals", type=int, default=200, help="per image")
-    parser.add_argument("--steps", type=int, default=1_500, help="of the fine-tuning")
-    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--steps", type=int, default=2_000, help="of the fine-tuning")
+    parser.add_argument("--folder", type=Path, help="for the checkpoint, from which an interrupted training goes on")
     options = parser.parse_args()
 
     kept = FeatureCache(data_root() / "proposals")
@@ -49,16 +49,14 @@ def main() -> None:
         WithProposals(load_dataset(options.data, split), cache=kept, top=options.proposals)
         for split in ("train", "val", "test")
     )
-    settings = RCNNSettings.tiny()
-    fine_tuning = replace(settings.fine_tuning, steps=options.steps, lr=options.lr)
     net = tiny_net(pretrained=True)
-    net.replace_classifier(len(training.classes), torch.Generator().manual_seed(fine_tuning.seed))
-    model = RCNN(net, training.classes, replace(settings, fine_tuning=fine_tuning))
+    net.replace_classifier(len(training.classes), torch.Generator().manual_seed(0))
+    model = RCNN(net, training.classes, RCNNSettings.tiny(options.steps))
 
     start = time.perf_counter()
     with TemporaryDirectory() as folder:
         cache = FeatureCache(folder)
-        history, passes = fit(model, training, validation, cache)
+        history, passes = fit(model, training, validation, cache, folder=options.folder)
         seconds, stored = time.perf_counter() - start, cache.size()
     features = WindowFeatures(model, test)
     targets = [test.target(index) for index in range(len(test))]

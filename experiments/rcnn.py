@@ -1,6 +1,6 @@
 """R-CNN's choices, each against its alternatives.
 
-Each seed has training scenes of its own (200 of the 1,000), its own new classifier and its own mini-batches; all
+Each seed has training scenes of its own (150 of the 1,000), its own new classifier and its own mini-batches; all
 are tested on the same scenes.
 """
 
@@ -21,7 +21,7 @@ from rcnn_tutorial.linear import feature_scale, fit_svm
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.proposals.dataset import WithProposals
 
-TRAIN, TEST, PROPOSALS, STEPS = 200, 200, 200, 300
+TRAIN, TEST, PROPOSALS, STEPS = 150, 150, 200, 250
 RULES = {  # of R-CNN: for the fine-tuning, and for the SVMs
     "IoU 0.5": {"foreground": 0.5, "background": 0.5},
     "truth alone": {"foreground": 1.0, "background": 0.3},
@@ -54,8 +54,8 @@ def training(seed: int) -> Dataset:
 def network(seed: int, pretrained: bool = True, tuned: bool = True, rule: str = "IoU 0.5") -> RCNN:
     """An R-CNN whose network is ready and whose SVMs are not; trained once for all experiments."""
     classes = load_dataset("shapes", "train").classes
-    settings = RCNNSettings.tiny(**RULES[rule])
-    settings = replace(settings, fine_tuning=replace(settings.fine_tuning, steps=STEPS, seed=seed))
+    settings = RCNNSettings.tiny(STEPS, **RULES[rule])
+    settings = replace(settings, fine_tuning=replace(settings.fine_tuning, seed=seed))
     torch.manual_seed(seed)
     net = tiny_net(pretrained=pretrained)
     net.replace_classifier(len(classes), torch.Generator().manual_seed(seed))

@@ -59,7 +59,7 @@ def _points(*flat: float) -> np.ndarray:
 
 
 def _bar(random: RandomState) -> Contours:
-    aspect = random.uniform(1.9, 3.2)
+    aspect = random.uniform(2.2, 3.6)
     width, height = (aspect, 1.0) if random.uniform() < 0.5 else (1.0, aspect)
     return [_points(0, 0, width, 0, width, height, 0, height)]
 
@@ -110,8 +110,8 @@ OUTLINES: dict[str, Callable[[RandomState], Contours]] = {
     "bar": _bar,
     "ring": lambda random: [_arc(), _arc(radius=random.uniform(0.42, 0.65))],
     "disc": lambda random: [_arc()],
-    "star5": lambda random: [_star(5, random.uniform(0.4, 0.5))],
-    "star6": lambda random: [_star(6, random.uniform(0.4, 0.5))],
+    "star5": lambda random: [_star(5, random.uniform(0.34, 0.42))],
+    "star6": lambda random: [_star(6, random.uniform(0.5, 0.58))],
     "broken_ring": _broken_ring,
     "half_disc": lambda random: [_arc(0, 180)],
     "hexagon": lambda random: [_regular(6)],

@@ -18,11 +18,13 @@ AUXILIARY_CLASSES = tuple(name for name in OUTLINES if name not in CLASSES + DIS
 
 HEIGHT, WIDTH = 192, 256
 SIZE = (12.0, 160.0)  # longer side of a whole object
-ENLARGED = {"bar": 1.4, "star5": 1.3, "star6": 1.3}  # as they fill less of their box
+ENLARGED = {"bar": 1.5, "star5": 1.45, "star6": 1.3}  # as they fill less of their box
 MOST_OBJECTS = 10
 EMPTY = 0.05  # share of scenes without an object
 MOST_HIDDEN = 0.45  # of an object, behind others
 RIBBONS = 0.3  # two are tried with this probability each
+DISTRACTED = 0.35  # and two distractors with this one
+FAINT = 0.12  # share of the figures
 ROUND = ("ring", "broken_ring", "disc", "half_disc", "hexagon")
 
 
@@ -202,7 +204,7 @@ def _coins(random: RandomState, count: int, share: float) -> int:
 
 def _put(random: RandomState, layout: Layout, name: str, size: float, cut: bool, tries: int = 25) -> Layout | None:
     """Put a shape anywhere; None where no place is found."""
-    faint = random.uniform() < 0.2 and size > 28
+    faint = random.uniform() < FAINT and size > 28
     for _ in range(tries):
         if name == "ribbon":
             contours, centre = _ribbon(random, layout), np.zeros(2)
@@ -220,7 +222,7 @@ def _put_beside(random: RandomState, layout: Layout, least: float, most: float, 
     front = len(layout.figures) - 1
     figure, box = layout.figures[front], layout.box(front)
     corner, extent = np.array(box[:2]), np.subtract(box[2:], box[:2])
-    faint = random.uniform() < 0.2
+    faint = random.uniform() < FAINT
     for _ in range(tries):
         size = min(figure.size * random.uniform(0.65, 1.15), SIZE[1])
         contours = shaped(random, figure.name, size)
@@ -239,7 +241,10 @@ def arrange(random: RandomState) -> Layout:
     result = Layout((), np.full((HEIGHT, WIDTH), -1))
     objects = 0 if random.uniform() < EMPTY else 1 + _coins(random, MOST_OBJECTS - 1, random.uniform(0.05, 0.65))
     parts = [(_log_uniform(random, *SIZE), CLASSES[integer(random, 1, len(CLASSES))]) for _ in range(objects)]
-    parts += [(_log_uniform(random, 22, 110), DISTRACTORS[integer(random, 0, 4)]) for _ in range(integer(random, 0, 3))]
+    parts += [
+        (_log_uniform(random, 22, 110), DISTRACTORS[integer(random, 0, 4)])
+        for _ in range(_coins(random, 2, DISTRACTED))
+    ]
     parts += [(_log_uniform(random, 12, 40), "ribbon") for _ in range(_coins(random, 2, RIBBONS))]
     parts.sort(key=lambda part: -part[0] * random.uniform(0.6, 1.6))  # large ones tend to lie behind
     placed = 0

@@ -62,7 +62,7 @@ class RCNNSettings:
     @classmethod
     def tiny(cls, steps: int = 300, **changes) -> "RCNNSettings":
         """The laptop's: crops of 64 pixels, a short fine-tuning."""
-        fine_tuning = TrainSettings(steps, batch_size=1, lr=0.01, schedule="cosine", warmup=20, clip_norm=10.0)
+        fine_tuning = TrainSettings(steps, batch_size=1, lr=0.03, schedule="cosine", warmup=steps // 10, clip_norm=10.0)
         return cls(**{"context": 16 * 64 / 227, "fine_tuning": fine_tuning, **changes})
 
 

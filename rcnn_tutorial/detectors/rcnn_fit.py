@@ -54,7 +54,8 @@ def fit(
 class WindowBatches(Dataset):
     """The mini-batches of the fine-tuning: item i is one mini-batch of windows, drawn from (seed, i).
 
-    Windows are drawn evenly from those of all images; positives are pooled over the classes (RCNN-09).
+    Windows are drawn evenly from those of all images; positives are pooled over the classes (RCNN-09). Half of the
+    crops are mirrored.
 
     Attributes:
         image, box, label: (W,), (W, 4) and (W,) of all windows of all images; label -1 is in no mini-batch.
@@ -81,27 +82,28 @@ class WindowBatches(Dataset):
     def __len__(self) -> int:
         return self.model.settings.fine_tuning.steps
 
-    def draw(self, index: int) -> Tensor:
-        """The windows of mini-batch `index`: (128,) int64 into `box` and `label`, positives first."""
-        seed = self.model.settings.fine_tuning.seed
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+    def draw(self, index: int) -> tuple[Tensor, Tensor]:
+        """The windows of mini-batch `index`, (128,) int64 into `box` and `label`, and which to mirror, (128,) bool."""
         settings = self.model.settings
-        return torch.cat(
+        generator = torch.Generator().manual_seed(settings.fine_tuning.seed * 1_000_003 + index)
+        drawn = torch.cat(
             [
                 some[torch.randint(len(some), (count,), generator=generator)]
                 for some, count in ((self.positive, settings.positives), (self.negative, settings.negatives))
             ]
         )
+        return drawn[self.image[drawn].argsort(stable=True)], torch.rand(len(drawn), generator=generator) < 0.5
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        drawn = self.draw(index)
-        drawn = drawn[self.image[drawn].argsort(stable=True)]
+        drawn, mirrored = self.draw(index)
         device = self.model.mean.device
         crops = [
             self.model.crops(self.dataset[image][0].to(device), self.box[drawn[self.image[drawn] == image]].to(device))
             for image in self.image[drawn].unique().tolist()
         ]
-        return torch.cat(crops), {"boxes": self.box[drawn], "labels": self.label[drawn]}
+        crops = torch.cat(crops)
+        crops = torch.where(mirrored.to(device)[:, None, None, None], crops.flip(-1), crops)
+        return crops, {"boxes": self.box[drawn], "labels": self.label[drawn]}
 
 
 class FineTuning(nn.Module):

@@ -110,20 +110,19 @@ def alexnet(classes: int = 1000) -> ConvNet:
     return ConvNet(ALEXNET, 227, 4096, classes)
 
 
-def tiny_net(classes: int = 20, norm: str | None = None, dropout: float = 0.5, pretrained: bool = False) -> ConvNet:
-    """The laptop's network, on 64 x 64 pixels: pool5 has 1,536 numbers, fc7 256.
+def tiny_net(classes: int = 20, norm: str | None = None, pretrained: bool = False) -> ConvNet:
+    """The laptop's network, on 64 x 64 pixels, without dropout: pool5 has 1,536 numbers, fc7 256.
 
     Args:
         classes: outputs of the classifier.
         norm: "batch" for the pre-training, where nothing is learnt without; `fold` takes it out afterwards.
-        dropout: share of fc6 and fc7 that is dropped in training mode.
         pretrained: with the weights that data_scripts/train_backbone.py made, on the 20 auxiliary shapes (RCNN-06).
     Raises:
         ValueError: pretrained, with another number of classes than 20, or with a norm.
     """
     if pretrained and (classes != 20 or norm is not None):
         raise ValueError(f"pretrained: weights exist for 20 classes and no norm, got {classes} and {norm}")
-    net = ConvNet(tuple(replace(layer, norm=norm) for layer in TINY), 64, 256, classes, dropout)
+    net = ConvNet(tuple(replace(layer, norm=norm) for layer in TINY), 64, 256, classes, dropout=0.0)
     if pretrained:
         net.load_state_dict(load_weights("backbone"))
     return net

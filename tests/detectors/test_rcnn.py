@@ -139,7 +139,8 @@ def test_a_mini_batch_has_a_quarter_of_positives():
     drawn = [batches[i][1]["labels"] for i in range(3)]
     counts = {(int((d > 0).sum()), int((d == 0).sum())) for d in drawn}
     claim("RCNN-09", condition=counts == {(32, 96)}, note="32 positives and 96 background windows in every mini-batch")
-    assert not torch.equal(batches.draw(0), batches.draw(1)) and torch.equal(batches.draw(2), batches.draw(2))
+    assert not torch.equal(batches.draw(0)[0], batches.draw(1)[0])
+    assert all(torch.equal(a, b) for a, b in zip(batches.draw(2), batches.draw(2), strict=True))
     assert 0 < share < 1 and batches[0][0].shape == (128, 3, 64, 64)
 
 
@@ -148,11 +149,12 @@ def test_crops_of_a_mini_batch_belong_to_their_labels():
     data = Squares(6)
     batches = rcnn_fit.WindowBatches(model, data)
     crops, target = batches[0]
-    again = [
-        model.crops(data[int(batches.image[i])][0], batches.box[[i]])[0]
-        for i in batches.draw(0)[batches.image[batches.draw(0)].argsort(stable=True)].tolist()
-    ]
-    assert torch.allclose(crops, torch.stack(again), atol=1e-6)
+    drawn, mirrored = batches.draw(0)
+    again = [model.crops(data[int(batches.image[i])][0], batches.box[[i]])[0] for i in drawn.tolist()]
+    assert 0 < mirrored.sum() < len(mirrored)
+    for crop, straight, flipped in zip(crops, again, mirrored.tolist(), strict=True):
+        assert torch.allclose(crop, straight.flip(-1) if flipped else straight, atol=1e-6)
+    assert torch.equal(target["labels"], batches.label[drawn])
     assert target["labels"].shape == (32,)
 
 
@@ -195,7 +197,7 @@ def test_windows_between_the_bounds_are_in_no_mini_batch():
     model = untrained(foreground=0.9, background=0.3)
     batches = rcnn_fit.WindowBatches(model, Squares(8))
     assert set(batches.label.tolist()) == {-1, 0, 1, 2}
-    drawn = torch.cat([batches.label[batches.draw(i)] for i in range(20)])
+    drawn = torch.cat([batches.label[batches.draw(i)[0]] for i in range(20)])
     assert (drawn >= 0).all()
 
 
