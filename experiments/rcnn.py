@@ -17,7 +17,7 @@ from rcnn_tutorial.data import data_root, load_dataset
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, detect
 from rcnn_tutorial.detectors.rcnn_fit import fine_tune, fit_regression, fit_svms, svm_negatives, svm_positives
-from rcnn_tutorial.linear import feature_scale, fit_svm
+from rcnn_tutorial.linear import SVMSettings, feature_scale, fit_svm
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.proposals.dataset import WithProposals
 
@@ -66,7 +66,7 @@ def network(seed: int, pretrained: bool = True, tuned: bool = True, rule: str = 
             fine_tune(model, training(seed), progress=False)
             return dict(net.state_dict())
 
-        key = ("network", seed, TRAIN, PROPOSALS, pretrained, settings)
+        key = ("network", seed, TRAIN, PROPOSALS, pretrained, replace(settings, svm=SVMSettings()))
         net.load_state_dict(_cache("networks").get(key, train))
     return model
 

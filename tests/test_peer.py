@@ -1,10 +1,12 @@
 """torchvision's detector in this project's loop, on the data that later detectors meet it on."""
 
+import json
 from statistics import mean
 
 import pytest
 from torch.utils.data import Subset
 
+from benchmarks.measure import RECORDS
 from benchmarks.peer import tiny_faster_rcnn
 from rcnn_tutorial.data import data_root, load_dataset
 from rcnn_tutorial.evaluation import coco_ap, predict
@@ -21,3 +23,13 @@ def test_the_peer_trains_and_is_measured(name, size):
     assert mean(history.total[-8:]) < 0.8 * mean(history.total[:3])
     detections, targets = predict(model, Subset(load_dataset(name, "test"), range(6)), progress=False)
     assert len(detections) == len(targets) == 6 and 0 <= coco_ap(detections, targets, dataset.classes)["AP50"] <= 1
+
+
+def test_what_the_peer_makes_of_the_scenes_keeps_the_bounds():
+    """Half of the generated scenes' table of properties; the other half is in the record of shapes."""
+    record = json.loads((RECORDS / "train_peer_shapes_pretrained-cpu.json").read_text())
+    assert record["settings"]["steps"] == 1500 and record["settings"]["batch_size"] == 8
+    (found,) = record["runs"]
+    assert 0.70 <= found["AP50"] <= 0.90
+    kinds = {kind: found["failures"][kind] for kind in ("class", "place", "duplicate", "background")}
+    assert all(count >= 0.05 * sum(kinds.values()) for count in kinds.values())
