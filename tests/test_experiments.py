@@ -8,6 +8,8 @@ import torch
 
 from experiments import rcnn, run
 from experiments.measure import measure
+from rcnn_tutorial import records
+from rcnn_tutorial.claims import claim
 
 CLASSES = ("background", "a", "b")
 BOXES = torch.tensor([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10.0]])
@@ -82,3 +84,32 @@ def test_a_run_records_each_seed_once(tmp_path, monkeypatch, capsys):
     assert fake.seeds == [1, 0, 0]
     assert list(json.loads((tmp_path / "fake.json").read_text())["runs"]) == ["0"]
     assert "one" in capsys.readouterr().out
+
+
+DIFFERENCES = [  # row, record, variant, against, metric, bounds of the mean with two standard errors on either side
+    ("RCNN-06", "rcnn_06", "pre-trained, fine-tuned", "random, fine-tuned", "AP50", (0.1, 1), "pre-training helps"),
+    ("RCNN-06", "rcnn_06", "pre-trained, fine-tuned", "pre-trained", "AP50", (0.03, 1), "fine-tuning helps"),
+    ("RCNN-11", "rcnn_11", "0.3", "0.5", "AP50", (-0.01, 0.01), "paper: about 0.05"),
+    ("RCNN-11", "rcnn_11", "0.3", "0", "AP50", (-0.01, 0.01), "paper: about 0.04"),
+    ("RCNN-12", "rcnn_parts", "+ mining", "+ SVM", "AP50", (0, 1), "mining helps"),
+    ("RCNN-13", "rcnn_parts", "+ regression", "+ mining", "AP75", (0.03, 1), "regression helps"),
+    ("RCNN-18", "rcnn_parts", "+ mining", "CNN", "AP50", (-0.01, 0.02), "paper: about 0.03"),
+    ("RCNN-19", "rcnn_19", "IoU 0.5 | SVM, truth alone", "IoU 0.5 | SVM, IoU 0.5", "AP50", (0, 1), "as the paper"),
+    ("RCNN-19", "rcnn_19", "truth alone | softmax", "IoU 0.5 | softmax", "AP50", (0, 1), "not as the paper"),
+    ("RCNN-01", "rcnn_parts", "+ regression", "regression after NMS", "AP50", (-0.01, 0.01), "order of regression"),
+]
+
+
+@pytest.mark.parametrize(("row", "name", "variant", "against", "metric", "bounds", "source"), DIFFERENCES)
+def test_what_the_records_say(row, name, variant, against, metric, bounds, source):
+    found = records.difference(records.load(name), variant, against, metric)
+    inside = bounds[0] < found.mean - 2 * found.error and found.mean + 2 * found.error < bounds[1]
+    assert found.seeds >= 4
+    claim(row, round(found.mean, 3), source, spread=round(found.spread, 3), condition=inside,
+          note=f"{metric}, {variant} less {against}")  # fmt: skip
+
+
+def test_the_shipped_detector_reaches_what_its_proposals_allow():
+    record = records.load("rcnn")
+    assert record["recall"]["0.5"] >= 0.90
+    assert record["test"]["CNN + SVM + regression"]["AP50"] >= 0.7 * record["recall"]["0.5"]

@@ -12,7 +12,20 @@ LESSONS = sorted(NOTEBOOKS.glob("0?_*.ipynb"))
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.ipynb"))
 CELL_METADATA = {"tags", "slideshow", "jupyter", "jp-MarkdownHeadingCollapsed"}
 MAY_DIFFER = re.compile(r"\b(interact|train|fit|seconds|perf_counter|process_time|__version__|device)\b")
-FROM = {"IPython", "ipywidgets", "math", "matplotlib", "numpy", "PIL", "rcnn_tutorial", "time", "torch", "torchvision"}
+FROM = {
+    "IPython",
+    "dataclasses",
+    "ipywidgets",
+    "math",
+    "matplotlib",
+    "numpy",
+    "PIL",
+    "rcnn_tutorial",
+    "tempfile",
+    "time",
+    "torch",
+    "torchvision",
+}
 
 by_name = pytest.mark.parametrize("path", LESSONS + SOLUTIONS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
