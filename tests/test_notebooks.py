@@ -11,7 +11,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("0?_*.ipynb"))
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.ipynb"))
 CELL_METADATA = {"tags", "slideshow", "jupyter", "jp-MarkdownHeadingCollapsed"}
-MAY_DIFFER = re.compile(r"\b(interact|train|fit|seconds|perf_counter|process_time|__version__|device)\b")
+MAY_DIFFER = re.compile(r"\b(interact|live_losses|train|fit|seconds|perf_counter|process_time|__version__|device)\b")
 FROM = {
     "IPython",
     "dataclasses",
@@ -72,7 +72,8 @@ def test_outputs_are_clean(path):
             data = output.get("data", {})
             assert not {"image/png", "image/jpeg"} <= set(data), f"{cell.id}: one picture twice"
             if {"image/png", "image/jpeg"} & set(data):
-                assert cell.source.rstrip().endswith("plt.show()") or "interact" in cell.source, cell.id
+                live = "interact" in cell.source or "live_losses" in cell.source
+                assert cell.source.rstrip().endswith("plt.show()") or live, cell.id
         if "plt.show()" in cell.source and "interact" not in cell.source:
             assert any(o.output_type == "display_data" for o in cell.outputs), f"{cell.id}: shows nothing"
         assert set(tags(cell)) <= {"parameters", "nbval-ignore-output"}, cell.id
