@@ -1,0 +1,143 @@
+"""What happens to images before the network sees them: normalised, resized, and padded to one tensor.
+
+Boxes come and go in the pixels of the images given; `Batch` carries them to the pixels of the tensor and back.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rcnn_tutorial.ops.warp import IMAGENET_MEAN
+
+Size = tuple[int, int]  # height, width
+
+
+class Batch(NamedTuple):
+    """Images as one tensor."""
+
+    tensor: Tensor  # (B, 3, H, W), each image in the upper left corner, zeros to its right and below
+    sizes: list[Size]  # of the images in the tensor
+    originals: list[Size]  # of the images as they were given
+
+    def to_input(self, boxes: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+        """Boxes in pixels of the images given, (B, ..., 4) or a list of B (N_i, 4), in pixels of the tensor."""
+        return _scale(boxes, self.originals, self.sizes)
+
+    def to_original(self, boxes: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+        """Boxes in pixels of the tensor, (B, ..., 4) or a list of B (N_i, 4), in pixels of the images given."""
+        return _scale(boxes, self.sizes, self.originals)
+
+
+class Preprocess(nn.Module):
+    """Normalise, resize, pad.
+
+    An image is scaled until its shorter side is `min_size`, or its longer side `max_size` where that comes first. Both
+    new sides are rounded down, so height and width change by slightly different ratios.
+
+    Args:
+        mean: subtracted from each channel.
+        std: then divides it.
+        min_size: shorter side, pixels; None leaves the size, unless `max_size` bounds it.
+        max_size: bound of the longer side, pixels, or None.
+        divisor: sides of the tensor are multiples of it, pixels.
+    Raises:
+        ValueError: not three channels, or a setting that is not above 0.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        min_size: int | None = None,
+        max_size: int | None = None,
+        divisor: int = 1,
+    ):
+        super().__init__()
+        # numbers and no buffers: exact for images of every type, and nothing in the state dict, as in torchvision
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.min_size, self.max_size, self.divisor = min_size, max_size, divisor
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean, std: expected three numbers each, std above 0, got {self.mean} and {self.std}")
+        for name in ("min_size", "max_size", "divisor"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
+
+    def new_size(self, size: Size) -> Size:
+        """Height and width that an image of this height and width is resized to."""
+        scale = 1.0 if self.min_size is None else self.min_size / min(size)
+        if self.max_size is not None:
+            scale = min(scale, self.max_size / max(size))
+        return max(1, math.floor(size[0] * scale)), max(1, math.floor(size[1] * scale))
+
+    def forward(self, images: Sequence[Tensor]) -> Batch:
+        """One tensor of several images.
+
+        Args:
+            images: (3, H, W) each, floats, RGB in [0, 1]; sizes may differ.
+        Returns:
+            A batch, of the images' type and on their device.
+        Raises:
+            ValueError: no image, one of another shape, or of a type or device that differs; on the CPU also one with
+                a pixel that is not finite.
+        """
+        _check(images)
+        originals = [(image.shape[1], image.shape[2]) for image in images]
+        sizes = [self.new_size(size) for size in originals]
+        height, width = (math.ceil(max(sides) / self.divisor) * self.divisor for sides in zip(*sizes, strict=True))
+        tensor = images[0].new_zeros(len(images), 3, height, width)
+        mean, std = (
+            _put([[[v]] for v in values], images[0].dtype, images[0].device) for values in (self.mean, self.std)
+        )
+        for i, (image, size) in enumerate(zip(images, sizes, strict=True)):
+            image = (image - mean) / std
+            if size != originals[i]:
+                image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+            tensor[i, :, : size[0], : size[1]] = image
+        return Batch(tensor, sizes, originals)
+
+    def extra_repr(self) -> str:
+        """The settings, for print(model)."""
+        return ", ".join(f"{name}={getattr(self, name)}" for name in ("mean", "std", "min_size", "max_size", "divisor"))
+
+
+def _check(images: Sequence[Tensor]) -> None:
+    if not len(images):
+        raise ValueError("images: expected at least one")
+    for i, image in enumerate(images):
+        if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+            found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise ValueError(f"images[{i}]: expected a tensor of shape (3, H, W), got {found}")
+        if not image.is_floating_point():
+            raise ValueError(f"images[{i}]: expected floats in [0, 1], got {image.dtype}")
+        if (image.dtype, image.device) != (images[0].dtype, images[0].device):
+            raise ValueError(
+                f"images[{i}]: expected {images[0].dtype} on {images[0].device} as the first, "
+                f"got {image.dtype} on {image.device}"
+            )
+        if image.device.type == "cpu" and not torch.isfinite(image).all():
+            raise ValueError(
+                f"images[{i}]: expected finite pixels, got {(~torch.isfinite(image)).sum()} NaN or infinite"
+            )
+
+
+def _scale(boxes: Tensor | Sequence[Tensor], sources: list[Size], results: list[Size]) -> Tensor | list[Tensor]:
+    if len(boxes) != len(sources) or any(b.shape[-1:] != (4,) for b in boxes):
+        raise ValueError(
+            f"boxes: expected (..., 4) for each of {len(sources)} images, got {[tuple(b.shape) for b in boxes]}"
+        )
+    ratios = [[w / from_w, h / from_h] * 2 for (from_h, from_w), (h, w) in zip(sources, results, strict=True)]
+    # float32 for boxes of every type: torchvision's ratios to the last bit
+    scale = _put(ratios, torch.float32, boxes[0].device)
+    if isinstance(boxes, Tensor):
+        return boxes * scale.view(-1, *[1] * (boxes.ndim - 2), 4)
+    return [b * s for b, s in zip(boxes, scale, strict=True)]
+
+
+def _put(values: list, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A small tensor on the device, without waiting for it."""
+    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
