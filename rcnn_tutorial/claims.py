@@ -77,7 +77,7 @@ def claim(
 
 
 def _number(value: float | str) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else f"{value}"
+    return f"{value + 0.0:.6g}" if isinstance(value, float) else f"{value}"
 
 
 def _where() -> str:

@@ -103,10 +103,10 @@ def threshold_curve(
     ax = upper.subplots()
     ax.plot(list(ap), list(ap.values()), "o-", color="black", ms=8)
     ax.plot(chosen, ap[chosen], "o", ms=16, color=GOOD)
-    ax.annotate(f"{chosen:g}: AP {ap[chosen]:.2f}", (chosen, ap[chosen]), xytext=(0, 14), textcoords="offset points",
+    ax.annotate(f"{chosen:g}: AP50 {ap[chosen]:.2f}", (chosen, ap[chosen]), xytext=(0, 14), textcoords="offset points",
                 ha="center", color=GOOD, weight="bold")  # fmt: skip
     ax.margins(x=0.08, y=0.25)
-    ax.set(xlabel="IoU above which the lower score is dropped", ylabel="AP", xticks=list(ap))
+    ax.set(xlabel="IoU above which the lower score is dropped", ylabel="AP50", xticks=list(ap))
 
     kept = [detection["boxes"] for detection in detections.values()]
     union = torch.cat(kept)

@@ -39,7 +39,7 @@ def _mean_colours(image: Tensor, labels: Tensor) -> Tensor:
 
 
 def windows_by_iou(
-    image: Tensor, windows: Tensor, iou: Tensor, truths: Tensor, fine_tuning: Tensor, svm: Tensor
+    image: Tensor, windows: Tensor, iou: Tensor, truths: Tensor, fine_tuning: Tensor, svm: Tensor, label: str
 ) -> None:
     """The same windows under both of R-CNN's rules, coloured by what each makes of them; objects dotted.
 
@@ -49,9 +49,10 @@ def windows_by_iou(
         iou: (N,) of each window with the object that it overlaps most; written at the window.
         truths: (M, 4), pixels.
         fine_tuning, svm: (N,) int64, FOREGROUND, BACKGROUND or UNUSED by each rule.
+        label: the class whose SVM it is.
     """
     figure, axes = plt.subplots(1, 2, figsize=(12, 6 * image.shape[1] / image.shape[2] + 0.8))
-    for ax, name, state in zip(axes, ("fine-tuning", "SVM"), (fine_tuning, svm), strict=True):
+    for ax, name, state in zip(axes, ("fine-tuning", f"SVM of {label}"), (fine_tuning, svm), strict=True):
         picture(image, ax)
         order = state.argsort(stable=True)  # unused ones at the bottom, foreground on top
         styles = [Style(STATES[s][1], 3) for s in state[order].tolist()]

@@ -43,7 +43,7 @@ def test_threshold_curve_marks_the_choice_and_keeps_colours():
     draw.threshold_curve({0.1: 0.4, 0.3: 0.55, 0.7: 0.2}, 0.3, IMAGE, kept)
     render()
     curve, low, middle, high = panels()
-    assert texts(curve) == ["0.3: AP 0.55"] and curve.texts[0].xy == (0.3, 0.55)
+    assert texts(curve) == ["0.3: AP50 0.55"] and curve.texts[0].xy == (0.3, 0.55)
     assert list(curve.lines[0].get_ydata()) == [0.4, 0.55, 0.2]
     assert titles() == ["", "0.1: 1 box", "0.3: 2 boxes", "0.7: 3 boxes"]
     assert extents(high) == SIX[[2, 0, 4]].tolist()

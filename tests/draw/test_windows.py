@@ -24,9 +24,9 @@ def test_windows_by_iou_colours_by_both_rules():
     windows = torch.tensor([[5, 5, 20, 20], [30, 10, 60, 50], [0, 40, 10, 50.0]])
     fine_tuning = torch.tensor([FOREGROUND, FOREGROUND, BACKGROUND])
     svm = torch.tensor([FOREGROUND, UNUSED, BACKGROUND])
-    draw.windows_by_iou(IMAGE, windows, torch.tensor([1, 0.75, 0]), TRUTHS, fine_tuning, svm)
+    draw.windows_by_iou(IMAGE, windows, torch.tensor([1, 0.75, 0]), TRUTHS, fine_tuning, svm, "bar")
     render()
-    assert titles() == ["fine-tuning: 2 foreground, 1 background", "SVM: 1 foreground, 1 background, 1 unused"]
+    assert titles() == ["fine-tuning: 2 foreground, 1 background", "SVM of bar: 1 foreground, 1 background, 1 unused"]
     by_window = [dict(zip(map(tuple, extents(ax)), edges(ax), strict=True)) for ax in panels()]
     first, second, third = (tuple(w) for w in windows.tolist())
     assert [by_window[0][w] for w in (first, second, third)] == [draw.GOOD, draw.GOOD, draw.BAD]
@@ -39,7 +39,7 @@ def test_windows_by_iou_colours_by_both_rules():
 def test_windows_of_one_object_do_not_hide_each_others_iou():
     windows = torch.tensor([[30, 10, 70, 50]]).repeat(4, 1) + torch.arange(4.0)[:, None] * 0.1
     state = torch.full((4,), FOREGROUND)
-    draw.windows_by_iou(IMAGE, windows, torch.ones(4), TRUTHS, state, state)
+    draw.windows_by_iou(IMAGE, windows, torch.ones(4), TRUTHS, state, state, "bar")
     render()
     places = [t.get_window_extent() for t in panels()[0].texts]
     assert not any(a.overlaps(b) for i, a in enumerate(places) for b in places[:i])
