@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rcnn_tutorial.cache import fingerprint
+from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.linear import SVMSettings
 from rcnn_tutorial.nets.backbones import ConvNet
-from rcnn_tutorial.ops.boxes import clip_boxes_to_image, decode
-from rcnn_tutorial.ops.nms import batched_nms
+from rcnn_tutorial.ops.boxes import decode
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN, warp
 from rcnn_tutorial.training import TrainSettings
 
@@ -30,10 +31,12 @@ class RCNNSettings:
         context: pixels around the box in the warped crop (RCNN-05).
         foreground: IoU from which a window is an example of its object in fine-tuning (RCNN-08).
         background: IoU below which a window is background in fine-tuning; the paper leaves no gap (RCNN-08).
+        background_from: IoU from which it is, so that what is far from every object can be left out.
         positives, negatives: windows of each kind in a mini-batch (RCNN-09).
         fine_tuning: of the network; a step is one mini-batch of windows, so batch_size stays 1.
         svm_foreground: IoU from which a window is a positive of an SVM; at 1 the true boxes alone (RCNN-10).
         svm_background: IoU below which a window is a negative of an SVM (RCNN-11).
+        svm_overlap: IoU above which one of two negatives of an image and class is left out; 1 keeps all.
         svm: cost, weights and mining (RCNN-12).
         ridge_iou: IoU above which a proposal teaches the regression (RCNN-13).
         ridge_penalty: of the regression (RCNN-13).
@@ -46,11 +49,13 @@ class RCNNSettings:
     context: float = 16
     foreground: float = 0.5
     background: float = 0.5
+    background_from: float = 0.0
     positives: int = 32
     negatives: int = 96
-    fine_tuning: TrainSettings = TrainSettings(50_000, batch_size=1, lr=1e-3, weight_decay=5e-4, milestones=(20_000,))
+    fine_tuning: TrainSettings = TrainSettings(70_000, batch_size=1, lr=1e-3, weight_decay=5e-4, milestones=(20_000,))
     svm_foreground: float = 1.0
     svm_background: float = 0.3
+    svm_overlap: float = 1.0
     svm: SVMSettings = SVMSettings()
     ridge_iou: float = 0.6
     ridge_penalty: float = 1000.0
@@ -103,10 +108,19 @@ class RCNN(nn.Module):
         return warped - self.mean[:, None, None]
 
     @torch.no_grad()
+    def pooled(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """pool5 features of every box, each from a crop of its own: (R, 4) to (R, P)."""
+        pool5 = [self.net.pool5(self.crops(image, part)) for part in boxes.split(self.settings.chunk)]
+        return torch.cat(pool5) if pool5 else self.ridge_weight.new_zeros(0, self.net.pool5_length)
+
+    def pooled_key(self) -> str:
+        """A hash of all that `pooled` depends on besides the image and the boxes."""
+        return fingerprint((self.net.convs, self.mean, self.settings.context))
+
+    @torch.no_grad()
     def features(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """pool5 (R, P) and fc7 (R, H) of every box (R, 4); fc7 as it comes, without the SVMs' scale."""
-        pool5 = [self.net.pool5(self.crops(image, part)) for part in boxes.split(self.settings.chunk)]
-        pool5 = torch.cat(pool5) if pool5 else self.ridge_weight.new_zeros(0, self.net.pool5_length)
+        pool5 = self.pooled(image, boxes)
         return pool5, self.net.hidden(pool5)
 
     def svm_scores(self, fc7: Tensor) -> Tensor:
@@ -141,18 +155,13 @@ class RCNN(nn.Module):
         Returns:
             `boxes` (D, 4), `labels` (D,) and `scores` (D,), best first.
         """
-        k = scores.shape[1]
-        compared, shown = (
-            clip_boxes_to_image(each.expand(-1, k, -1), size).reshape(-1, 4)  # (R, K, 4) -> (R K, 4)
-            for each in (boxes, boxes if shown is None else shown)
-        )
-        labels = torch.arange(1, k + 1, device=scores.device).repeat(len(scores))
-        scores = scores.reshape(-1)
-        likely = (scores > self.settings.least_score).nonzero()[:, 0]
-        compared, shown, labels, scores = compared[likely], shown[likely], labels[likely], scores[likely]
+        settings = self.settings
         threshold = float(self.nms_threshold) if nms_threshold is None else nms_threshold
-        kept = batched_nms(compared, scores, labels, threshold)[: self.settings.detections]
-        return {"boxes": shown[kept], "labels": labels[kept], "scores": scores[kept]}
+        image = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
+        sizes = torch.tensor([size], device=scores.device)
+        return select(
+            scores, boxes, image, sizes, threshold, settings.least_score, settings.detections, shown
+        )[0]  # fmt: skip
 
     def forward(
         self, images: list[Tensor], targets: list[dict] | None = None, proposals: list[Tensor] | None = None

@@ -4,6 +4,7 @@ The network is fine-tuned by then and does not change any more, so the SVMs, the
 threshold and the evaluation all read the same numbers.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -51,23 +52,34 @@ class WindowFeatures(Dataset):
 
     def __init__(self, model: RCNN, dataset: Dataset, cache: FeatureCache | None = None):
         self.model, self.dataset, self.cache = model, dataset, cache
-        self._weights = fingerprint((model.net, model.mean, model.settings.context))
+        self._convs, self._head = model.pooled_key(), fingerprint((model.net.fc6, model.net.fc7))
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Windows:
-        image, target = self.dataset[index]
-        device = self.model.mean.device
-        image, (boxes, truths, labels) = image.to(device), (part.to(device) for part in windows(target))
-        if self.cache is None:
-            features = self.model.features(image, boxes)
-        else:
-            features = self.cache.get(
-                (self._weights, image, boxes), lambda: [f.half() for f in self.model.features(image, boxes)], device
-            )
-        pool5, fc7 = (feature.float() for feature in features)
+        image, boxes, truths, labels = self._windows(index)
+        pool5, key = self._pooled(image, boxes)
+        with torch.no_grad():
+            fc7 = self._kept((key, self._head), lambda: self.model.net.hidden(pool5))
         return Windows(boxes, truths, labels, pool5, fc7, tuple(image.shape[-2:]))
+
+    def pooled(self, index: int) -> Tensor:
+        """pool5 (M, P) of an image's windows, without fc7."""
+        return self._pooled(*self._windows(index)[:2])[0]
+
+    def _windows(self, index: int) -> tuple[Tensor, ...]:
+        image, target = self.dataset[index]
+        return tuple(part.to(self.model.mean.device) for part in (image, *windows(target)))
+
+    def _pooled(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, str | None]:
+        key = self.cache and fingerprint((self._convs, image, boxes))
+        return self._kept(key, lambda: self.model.pooled(image, boxes)), key
+
+    def _kept(self, key: object, compute: Callable[[], Tensor]) -> Tensor:
+        if self.cache is None:
+            return compute()
+        return self.cache.get(key, lambda: compute().half(), self.model.mean.device).float()
 
     def __iter__(self):
         return (self[index] for index in range(len(self)))

@@ -21,6 +21,7 @@ from rcnn_tutorial.linear import feature_scale, fit_ridge
 from rcnn_tutorial.mining import Pass, mining_passes
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, match
 from rcnn_tutorial.ops.boxes import box_iou, encode
+from rcnn_tutorial.ops.nms import batched_nms
 from rcnn_tutorial.training import History, train
 
 
@@ -43,12 +44,25 @@ def fit(
         The record of the fine-tuning, and what each pass of the mining found.
     """
     history = fine_tune(model, dataset, **options)
+    return history, fit_on_features(model, dataset, validation, cache)
+
+
+def fit_on_features(
+    model: RCNN, dataset: Dataset, validation: Dataset | None = None, cache: FeatureCache | None = None
+) -> list[Pass]:
+    """Stages 2 to 4, which read nothing but the features of the windows.
+
+    Args:
+        model, dataset, validation, cache: as `fit` takes them; the network is fine-tuned.
+    Returns:
+        What each pass of the mining found.
+    """
     features = WindowFeatures(model, dataset, cache)
     passes = fit_svms(features)
     fit_regression(features)
     if validation is not None:
         choose_nms_threshold(WindowFeatures(model, validation, cache))
-    return history, passes
+    return passes
 
 
 class WindowBatches(Dataset):
@@ -65,10 +79,11 @@ class WindowBatches(Dataset):
         self.model, self.dataset = model, dataset
         self.classes = model.classes
         settings = model.settings
+        background = (settings.background_from, settings.background)
         parts = []
         for index in range(len(dataset)):
             boxes, truths, labels = windows(_target(dataset, index))
-            matches = match(box_iou(boxes, truths), settings.foreground, (0.0, settings.background))
+            matches = match(box_iou(boxes, truths), settings.foreground, background)
             label = matches.state.long()
             positive = matches.state == FOREGROUND
             label[positive] = labels[matches.truth[positive]]
@@ -156,13 +171,26 @@ def svm_positives(item: Windows, foreground: float) -> tuple[Tensor, Tensor]:
 
 
 def svm_negatives(boxes: Tensor, truths: Tensor, labels: Tensor, model: RCNN) -> Tensor:
-    """(M, K) bool: boxes (M, 4) whose IoU with every object of the class stays below the bound (RCNN-11)."""
+    """(M, K) bool: boxes (M, 4) whose IoU with every object of the class stays below the bound (RCNN-11).
+
+    Where the settings say so, of two such boxes that nearly coincide one is left out (SPP-17).
+    """
     iou = box_iou(boxes, truths)
     columns = []
     for k in range(1, len(model.classes)):
         state = match(iou[:, labels == k], 1.0, (0.0, model.settings.svm_background)).state
         columns.append(state == BACKGROUND)
-    return torch.stack(columns, dim=1)
+    negative = torch.stack(columns, dim=1)
+    return negative if model.settings.svm_overlap >= 1 else _apart(boxes, negative, model.settings.svm_overlap)
+
+
+def _apart(boxes: Tensor, negative: Tensor, overlap: float) -> Tensor:
+    """The negatives (M, K) of which no two of a class overlap by more; the first of such stays (SPP-17)."""
+    window, label = negative.nonzero(as_tuple=True)
+    kept = batched_nms(boxes[window], torch.zeros_like(boxes[window, 0]), label, overlap)
+    apart = torch.zeros_like(negative)
+    apart[window[kept], label[kept]] = True
+    return apart
 
 
 def fit_svms(features: WindowFeatures) -> list[Pass]:

@@ -113,6 +113,32 @@ def test_shapes_from_image_to_detections(trained):
     assert (found["boxes"] >= 0).all() and (found["boxes"] <= torch.tensor([width, height, width, height])).all()
 
 
+def test_a_crop_shows_the_box_within_the_context_of_the_settings():
+    image = torch.zeros(3, 96, 128)
+    image[:, 30:50, 40:80] = 1.0
+    model = untrained()
+    crop = model.crops(image, torch.tensor([[40, 30, 80, 50.0]]))[0, 0] + 0.5
+    edge = model.settings.context
+    rows = (crop[:, 32] > 0.5).nonzero()[:, 0]
+    assert edge > 4 and abs(int(rows[0]) - edge) <= 1 and abs(int(rows[-1]) - (63 - edge)) <= 1
+    columns = (crop[32] > 0.5).nonzero()[:, 0]
+    assert abs(int(columns[0]) - edge) <= 1 and abs(int(columns[-1]) - (63 - edge)) <= 1
+
+
+def test_the_regression_reproduces_what_it_was_taught():
+    """With next to no penalty and more features than windows the fit is exact."""
+    model, data = untrained(ridge_penalty=1e-6), Squares(6)
+    features = WindowFeatures(model, data)
+    rcnn_fit.fit_regression(features)
+    ious = []
+    for item in features:
+        iou, truth = box_iou(item.boxes, item.truths).max(dim=1) if len(item.truths) else (torch.zeros(0),) * 2
+        near = [i for i in range(len(item.truths), len(iou)) if iou[i] >= 0.6]
+        for i, box in zip(near, model.refine(item.pool5[near], item.boxes[near]), strict=True):
+            ious.append(float(box_iou(box[item.labels[truth[i]] - 1][None], item.truths[truth[i]][None])))
+    assert len(ious) > 20 and min(ious) > 0.97
+
+
 def test_fine_tuning_labels():
     class One(Dataset):
         def __len__(self):

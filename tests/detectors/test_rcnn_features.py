@@ -18,8 +18,8 @@ def model():
 
 
 def counted(model, monkeypatch):
-    calls, compute = [], model.features
-    monkeypatch.setattr(model, "features", lambda image, boxes: (calls.append(len(boxes)), compute(image, boxes))[1])
+    calls, compute = [], model.pooled
+    monkeypatch.setattr(model, "pooled", lambda image, boxes: (calls.append(len(boxes)), compute(image, boxes))[1])
     return calls
 
 
@@ -51,27 +51,40 @@ def test_the_cache_computes_once_and_its_size_is_two_bytes_per_number(model, tmp
     first, second = (list(WindowFeatures(model, data, cache)) for _ in range(2))
     assert len(calls) == 4
     numbers = sum(item.pool5.numel() + item.fc7.numel() for item in first)
-    assert 2 * numbers <= cache.size() < 2 * numbers + 4 * 3000
+    assert 2 * numbers <= cache.size() < 2 * numbers + 8 * 3000
     for a, b, exact in zip(first, second, WindowFeatures(model, data), strict=True):
         assert torch.equal(a.fc7, b.fc7) and torch.equal(a.pool5, b.pool5)
         assert torch.allclose(a.fc7, exact.fc7, rtol=1e-3, atol=1e-3) and a.fc7.dtype == torch.float32
 
 
-@pytest.mark.parametrize("change", ["weights", "mean", "context", "proposals"])
+@pytest.mark.parametrize("change", ["weights", "mean", "context", "proposals", "image"])
 def test_a_change_is_computed_anew(change, tmp_path, monkeypatch):
     cache, model, data = FeatureCache(tmp_path), untrained(), Squares(2)
     list(WindowFeatures(model, data, cache))
     if change == "weights":
-        model.net.fc7[0].bias.data[0] += 1
+        model.net.convs[0][0].bias.data[0] += 1
     elif change == "mean":
         model.mean[0] += 0.1
     elif change == "context":
         model.settings = untrained(context=2.0).settings
+    elif change == "image":
+        data.items = [(image.flip(-1), target) for image, target in data.items]
     else:
         data.items = [(image, {**target, "proposals": target["proposals"] + 1}) for image, target in data.items]
     calls = counted(model, monkeypatch)
     list(WindowFeatures(model, data, cache))
     assert len(calls) == 2
+
+
+def test_another_head_reads_the_same_pooled_features(tmp_path, monkeypatch):
+    cache, model, data = FeatureCache(tmp_path), untrained(), Squares(2)
+    before = list(WindowFeatures(model, data, cache))
+    model.net.fc7[0].bias.data += 1
+    calls = counted(model, monkeypatch)
+    for old, new in zip(before, WindowFeatures(model, data, cache), strict=True):
+        assert torch.equal(old.pool5, new.pool5)
+        assert torch.allclose(new.fc7, model.net.hidden(new.pool5), rtol=1e-3, atol=1e-3)
+    assert not calls
 
 
 def test_detections_from_features_are_the_models_own(model):
