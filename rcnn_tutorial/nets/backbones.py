@@ -1,11 +1,14 @@
-"""The convolutional classifiers that the detectors start from: AlexNet as R-CNN used it, and a small one like it."""
+"""The convolutional classifiers that the detectors start from, as published, and a small one like them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from rcnn_tutorial.ops.pooling import spatial_pyramid_pool
 from rcnn_tutorial.weights import load_weights
 
 
@@ -18,6 +21,7 @@ class Conv:
         kernel, stride, padding: pixels.
         groups: into how many halves (of the two GPUs of 2012) the channels are split.
         pool: side of the squares over which maxima are taken afterwards, at stride 2; 0 for none.
+        ceil: the pooling's last square may reach beyond the map, as in Caffe.
         norm: "response" (AlexNet's, across channels, after the pooling), "batch" (before the non-linearity) or None.
     """
 
@@ -27,6 +31,7 @@ class Conv:
     padding: int = 0
     groups: int = 1
     pool: int = 0
+    ceil: bool = False
     norm: str | None = None
 
 
@@ -38,6 +43,20 @@ ALEXNET = (
     Conv(384, 3, padding=1, groups=2),
     Conv(256, 3, padding=1, groups=2, pool=3),
 )
+# Zeiler and Fergus, ECCV 2014, as SPPnet used it: 224 pixels give a map of 13 x 13, 180 give 10 x 10 (SPP-07)
+ZF5 = (
+    Conv(96, 7, stride=2, padding=1, pool=3, ceil=True, norm="response"),
+    Conv(256, 5, stride=2, pool=3, ceil=True, norm="response"),
+    Conv(384, 3, padding=1),
+    Conv(384, 3, padding=1),
+    Conv(256, 3, padding=1),
+)
+# Simonyan and Zisserman, ICLR 2015, configuration D (FAST-02, FRCNN-07)
+VGG16 = tuple(
+    Conv(channels, 3, padding=1, pool=2 * (i == count - 1))
+    for channels, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+    for i in range(count)
+)
 # maps of 64-32-16-8-8-4: the last two convolutions work at a stride of 8 pixels
 TINY = (
     Conv(16, 3, padding=1, pool=2),
@@ -48,30 +67,76 @@ TINY = (
 )
 
 
+class Field(NamedTuple):
+    """What a cell of a feature map looks at, in pixels."""
+
+    size: int  # side of the receptive field
+    stride: int  # from one cell to the next
+    first: float  # centre of the first cell's field; negative or small where padding is looked at
+
+
+def receptive_field(layers: Sequence[Conv]) -> Field:
+    """Receptive field of the map after these convolutions and their poolings.
+
+    Source: FRCNN-06, SPP-02.
+    """
+    size, stride, first = 1, 1, 0.5  # a pixel, as a map of its own; centres lie half a pixel inside
+    for layer in layers:
+        steps = [(layer.kernel, layer.stride, layer.padding)]
+        if layer.pool:
+            steps.append((layer.pool, 2, 0))
+        for kernel, step, padding in steps:
+            size += (kernel - 1) * stride
+            first += ((kernel - 1) / 2 - padding) * stride
+            stride *= step
+    return Field(size, stride, first)
+
+
 class ConvNet(nn.Module):
-    """Convolutions, two fully connected layers and a classifier, for square crops of one size.
+    """Convolutions, two fully connected layers and a classifier.
+
+    Without `levels` it reads square crops of one size, as AlexNet does. With them a spatial pyramid stands between
+    the convolutions and fc6, and it reads images of any size (SPP-01); the last convolution then has no pooling.
 
     Args:
         layers: the convolutions.
-        size: side of the crops, pixels.
+        size: side of the crops, pixels; with `levels` that of the training crops, and no more than a note.
         hidden: width of the fully connected layers fc6 and fc7.
         classes: outputs of the classifier.
         dropout: share of fc6 and fc7 that is dropped in training mode.
+        levels: bins along each side, for each level of the pyramid; empty for none.
+    Raises:
+        ValueError: levels after a pooling.
     """
 
-    def __init__(self, layers: tuple[Conv, ...], size: int, hidden: int, classes: int, dropout: float = 0.5):
+    def __init__(
+        self,
+        layers: tuple[Conv, ...],
+        size: int,
+        hidden: int,
+        classes: int,
+        dropout: float = 0.5,
+        levels: tuple[int, ...] = (),
+    ):
         super().__init__()
-        self.size = size
+        if levels and layers[-1].pool:
+            raise ValueError(f"layers: expected no pooling before the levels {levels}, got {layers[-1]}")
+        self.layers, self.size, self.levels = layers, size, levels
         channels = (3, *(layer.channels for layer in layers))
         self.convs = nn.Sequential(*(_block(c, layer) for c, layer in zip(channels, layers, strict=False)))
-        with torch.no_grad():
-            self.pool5_length = self.convs(torch.zeros(1, 3, size, size)).numel()
+        if levels:
+            self.pool5_length = layers[-1].channels * sum(n * n for n in levels)  # (SPP-03)
+        else:
+            with torch.no_grad():
+                self.pool5_length = self.convs(torch.zeros(1, 3, size, size)).numel()
         self.fc6 = nn.Sequential(nn.Linear(self.pool5_length, hidden), nn.ReLU(), nn.Dropout(dropout))
         self.fc7 = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout))
         self.classifier = nn.Linear(hidden, classes)
 
     def pool5(self, crops: Tensor) -> Tensor:
-        """Features that still know where: (R, 3, size, size) to (R, pool5_length)."""
+        """Features that still know where: (R, 3, size, size) to (R, pool5_length); with levels any height and width."""
+        if self.levels:
+            return spatial_pyramid_pool(self.convs(crops), self.levels)
         if crops.ndim != 4 or crops.shape[1:] != (3, self.size, self.size):
             raise ValueError(f"crops: expected (R, 3, {self.size}, {self.size}), got {tuple(crops.shape)}")
         return self.convs(crops).flatten(1)
@@ -110,21 +175,47 @@ def alexnet(classes: int = 1000) -> ConvNet:
     return ConvNet(ALEXNET, 227, 4096, classes)
 
 
-def tiny_net(classes: int = 20, norm: str | None = None, pretrained: bool = False) -> ConvNet:
+def zf5(classes: int = 1000, levels: tuple[int, ...] = (6, 3, 2, 1)) -> ConvNet:
+    """ZF-5 with a pyramid of 50 bins on its last map, as SPPnet detected with it: pool5 has 12,800 numbers.
+
+    Source: SPP-04, SPP-07.
+    """
+    return ConvNet(ZF5, 224, 4096, classes, levels=levels)
+
+
+def vgg16(classes: int = 1000) -> ConvNet:
+    """VGG16 on 224 x 224 pixels: pool5 has 7 x 7 x 512 = 25,088 numbers.
+
+    Source: FAST-02.
+    """
+    return ConvNet(VGG16, 224, 4096, classes)
+
+
+def tiny_net(
+    classes: int = 20, norm: str | None = None, pretrained: bool = False, levels: tuple[int, ...] = ()
+) -> ConvNet:
     """The laptop's network, on 64 x 64 pixels, without dropout: pool5 has 1,536 numbers, fc7 256.
 
     Args:
         classes: outputs of the classifier.
         norm: "batch" for the pre-training, where nothing is learnt without; `fold` takes it out afterwards.
         pretrained: with the weights that data_scripts/train_backbone.py made, on the 20 auxiliary shapes (RCNN-06).
+        levels: of a pyramid in place of the last pooling, (4, 2, 1) for SPPnet: pool5 has 2,016 numbers.
     Raises:
-        ValueError: pretrained, with another number of classes than 20, or with a norm.
+        ValueError: pretrained, with another number of classes than 20, with a norm, or with other levels.
     """
-    if pretrained and (classes != 20 or norm is not None):
-        raise ValueError(f"pretrained: weights exist for 20 classes and no norm, got {classes} and {norm}")
-    net = ConvNet(tuple(replace(layer, norm=norm) for layer in TINY), 64, 256, classes, dropout=0.0)
+    names = {(): "backbone", (4, 2, 1): "backbone_spp"}
+    if pretrained and (classes != 20 or norm is not None or levels not in names):
+        raise ValueError(
+            f"pretrained: weights exist for 20 classes, no norm and levels {list(names)}, "
+            f"got {classes}, {norm} and {levels}"
+        )
+    layers = tuple(replace(layer, norm=norm) for layer in TINY)
+    if levels:
+        layers = (*layers[:-1], replace(layers[-1], pool=0))
+    net = ConvNet(layers, 64, 256, classes, dropout=0.0, levels=levels)
     if pretrained:
-        net.load_state_dict(load_weights("backbone"))
+        net.load_state_dict(load_weights(names[levels]))
     return net
 
 
@@ -137,7 +228,7 @@ def _block(channels: int, layer: Conv) -> nn.Sequential:
         parts.append(nn.BatchNorm2d(layer.channels))
     parts.append(nn.ReLU())
     if layer.pool:
-        parts.append(nn.MaxPool2d(layer.pool, 2))
+        parts.append(nn.MaxPool2d(layer.pool, 2, ceil_mode=layer.ceil))
     if layer.norm == "response":
         parts.append(nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0))
     return nn.Sequential(*parts)

@@ -1,0 +1,222 @@
+"""SPPnet: one pass over the image, and every window pooled from its map (He et al., ECCV 2014).
+
+    image, at each scale -> convolutions -> a map
+    window -> the scale that shows it nearest 224 x 224 -> its cells on that map -> bins of a pyramid -> fc6, fc7
+                                                                              -> SVMs, regression, NMS as in R-CNN
+
+All that follows the pooled features is R-CNN's, the training in stages too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from rcnn_tutorial.cache import FeatureCache, fingerprint
+from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
+from rcnn_tutorial.detectors.rcnn_features import WindowFeatures
+from rcnn_tutorial.detectors.rcnn_fit import FineTuning, WindowBatches, fit_on_features
+from rcnn_tutorial.linear import SVMSettings
+from rcnn_tutorial.mining import Pass
+from rcnn_tutorial.nets.backbones import ConvNet, Field, receptive_field
+from rcnn_tutorial.nets.preprocess import Preprocess
+from rcnn_tutorial.ops.boxes import validate
+from rcnn_tutorial.ops.pooling import spatial_pyramid_pool
+from rcnn_tutorial.ops.warp import IMAGENET_MEAN
+from rcnn_tutorial.training import History, TrainSettings, train
+
+
+@dataclass(frozen=True)
+class SPPnetSettings(RCNNSettings):
+    """SPPnet's settings; the defaults are the paper's, and R-CNN's where the paper follows R-CNN (SPP-16).
+
+    Attributes:
+        scales: shorter sides that the image is resized to (SPP-11).
+        side: a window reads the scale that makes its area nearest to side x side pixels (SPP-11).
+    """
+
+    background_from: float = 0.1
+    svm_overlap: float = 0.7  # SPP-17
+    ridge_iou: float = 0.5  # SPP-18
+    scales: tuple[int, ...] = (480, 576, 688, 864, 1200)
+    side: float = 224
+
+    @classmethod
+    def tiny(cls, steps: int = 1_000, **changes) -> "SPPnetSettings":
+        """The laptop's, for images of 192 pixels in height: five scales about it, windows of 64 pixels."""
+        fine_tuning = TrainSettings(steps, batch_size=1, lr=0.03, schedule="cosine", warmup=steps // 10, clip_norm=10.0)
+        own = {
+            "fine_tuning": fine_tuning,
+            "svm": SVMSettings(positive_weight=20),
+            "scales": (96, 136, 192, 272, 384),
+            "side": 64,
+        }
+        return cls(**(own | changes))
+
+
+def closest_scale(boxes: Tensor, size: tuple[int, int], scales: Sequence[int], side: float = 224) -> Tensor:
+    """The scale at which each window's area is nearest to side x side.
+
+    Nearest is meant absolutely, |area - side^2|; a ratio would choose otherwise for some windows.
+
+    Args:
+        boxes: (R, 4), pixels of the image.
+        size: height and width of the image.
+        scales: shorter sides of the resized image, pixels.
+        side: pixels.
+    Returns:
+        (R,) int64, indices into `scales`.
+    Raises:
+        ValueError: not (R, 4), or no scale.
+    Source: SPP-11.
+    """
+    if validate(boxes).ndim != 2 or not len(scales):
+        raise ValueError(f"boxes, scales: expected (R, 4) and at least one, got {tuple(boxes.shape)} and {scales}")
+    factors = torch.tensor(scales, dtype=boxes.dtype, device=boxes.device) / min(size)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    return (area[:, None] * factors.square() - side * side).abs().argmin(dim=1)
+
+
+def project(boxes: Tensor, field: Field, size: tuple[int, int]) -> Tensor:
+    """The cells of a map that a window takes: those whose centres lie inside it.
+
+    Where the first cell looks at pixel 0, as in the paper, these are floor(x1 / S) + 1 to ceil(x2 / S) - 1.
+
+    Args:
+        boxes: (R, 4), pixels of the image that the map was made from.
+        field: of the map's cells.
+        size: height and width of the map.
+    Returns:
+        (R, 4) int64, x1, y1, x2, y2 in cells, x2 and y2 exclusive; at least one cell, the nearest.
+    Raises:
+        ValueError: not (R, 4).
+    Source: SPP-10.
+    """
+    if validate(boxes).ndim != 2:
+        raise ValueError(f"boxes: expected (R, 4), got {tuple(boxes.shape)}")
+    last = torch.tensor([size[1], size[0]], device=boxes.device) - 1
+    places = (boxes - field.first) / field.stride  # in cells, whole numbers at the cells' centres
+    low = (places[:, :2].floor() + 1).long()
+    high = (places[:, 2:].ceil() - 1).long()  # inclusive
+    middle = ((places[:, :2] + places[:, 2:]) / 2).round().long()
+    empty = high < low
+    low = torch.where(empty, middle, low).clamp(min=0).minimum(last)
+    high = torch.where(empty, middle, high).clamp(min=0).minimum(last)
+    return torch.cat((low, high + 1), dim=1)
+
+
+class SPPnet(RCNN):
+    """The detector. Train it with `fit`; then `model(images, proposals=...)` detects.
+
+    Args:
+        net: pre-trained, with a pyramid in place of its last pooling; its classifier has one output per class.
+        classes: names, background first.
+        settings: of the detector.
+        mean: RGB in [0, 1], subtracted from the pixels.
+    Raises:
+        ValueError: a network without a pyramid.
+    """
+
+    def __init__(
+        self,
+        net: ConvNet,
+        classes: Sequence[str],
+        settings: SPPnetSettings | None = None,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+    ):
+        if not net.levels:
+            raise ValueError("net: expected a network with levels, got one that reads crops of one size")
+        super().__init__(net, classes, settings or SPPnetSettings(), mean)
+        self.field = receptive_field(net.layers)
+
+    @torch.no_grad()
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """The image's map (1, C, h, w) at each scale: one pass of the convolutions for each (SPP-10)."""
+        return [self.net.convs(self._resized(image, scale)) for scale in self.settings.scales]
+
+    @torch.no_grad()
+    def pooled(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """pyramid features of every box, from the map of one scale each: (R, 4) to (R, P)."""
+        validate(boxes, "boxes", area=True)
+        size = image.shape[-2:]
+        chosen = closest_scale(boxes, size, self.settings.scales, self.settings.side)
+        pooled = boxes.new_zeros(len(boxes), self.net.pool5_length)
+        for i, features in enumerate(self.maps(image)):
+            own = (chosen == i).nonzero()[:, 0]
+            ratio = self._resize(self.settings.scales[i]).new_size(tuple(size))
+            scaled = boxes[own] * boxes.new_tensor([ratio[1] / size[1], ratio[0] / size[0]] * 2)
+            cells = project(scaled, self.field, features.shape[-2:])
+            windows = torch.cat((torch.zeros_like(cells[:, :1]), cells), dim=1)  # (R_i, 5)
+            pooled[own] = spatial_pyramid_pool(features, self.net.levels, windows).to(pooled)
+        return pooled
+
+    def pooled_key(self) -> str:
+        """A hash of all that `pooled` depends on besides the image and the boxes."""
+        return fingerprint(
+            (self.net.convs, self.net.levels, self.mean, self.settings.scales, float(self.settings.side))
+        )
+
+    def _resize(self, scale: int) -> Preprocess:
+        return Preprocess(self.mean.tolist(), min_size=scale)
+
+    def _resized(self, image: Tensor, scale: int) -> Tensor:
+        return self._resize(scale)([image]).tensor
+
+
+class PooledBatches(WindowBatches):
+    """The mini-batches of SPPnet's fine-tuning: rows of pooled features, which no step changes.
+
+    Args:
+        model: its convolutions are final.
+        dataset: of (image, target) with `target["proposals"]` (M, 4).
+        cache: for the features.
+
+    Attributes:
+        pooled: (W, P) of all windows of all images, in half precision.
+    """
+
+    def __init__(self, model: SPPnet, dataset: Dataset, cache: FeatureCache | None = None):
+        super().__init__(model, dataset)
+        features = WindowFeatures(model, dataset, cache)
+        self.pooled = torch.cat([features.pooled(index).half() for index in range(len(dataset))])
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        drawn, _ = self.draw(index)
+        pooled = self.pooled[drawn.to(self.pooled.device)].float()
+        return pooled, {"boxes": self.box[drawn], "labels": self.label[drawn]}
+
+
+def fine_tune(model: SPPnet, dataset: Dataset, cache: FeatureCache | None = None, **options) -> History:
+    """Stage 1: fc6, fc7 and the classifier alone, on pooled features (SPP-15).
+
+    Args:
+        model, dataset, cache, options: as `fit` takes them.
+    """
+    head = nn.Sequential(model.net.fc6, model.net.fc7, model.net.classifier)
+    history = train(FineTuning(head), PooledBatches(model, dataset, cache), model.settings.fine_tuning, **options)
+    model.eval()
+    return history
+
+
+def fit(
+    model: SPPnet,
+    dataset: Dataset,
+    validation: Dataset | None = None,
+    cache: FeatureCache | None = None,
+    **options,
+) -> tuple[History, list[Pass]]:
+    """All four stages.
+
+    Args:
+        model: its network pre-trained, its classifier new.
+        dataset: of (image, target) with `target["proposals"]` (M, 4).
+        validation: another such data set, for the NMS threshold; without it 0.3 stays.
+        cache: for the features; without one every stage computes them anew.
+        options: `progress`, `on_log`, `folder` of `train`, for the fine-tuning.
+    Returns:
+        The record of the fine-tuning, and what each pass of the mining found.
+    """
+    history = fine_tune(model, dataset, cache, **options)
+    return history, fit_on_features(model, dataset, validation, cache)

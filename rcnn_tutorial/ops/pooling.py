@@ -1,0 +1,300 @@
+"""Max pooling of windows into a fixed number of bins: the spatial pyramid of SPPnet and RoI pooling.
+
+Both are maxima of rectangles of a map. Those of all windows of 1, 2, 4, ... by 1, 2, 4, ... cells are computed once;
+any rectangle is the maximum of four of them, one in each corner, overlap allowed.
+
+The backward pass needs the switch of each rectangle, the cell that won. So that the maximum finds it, the cells'
+values are replaced by distinct integers, which sort by value first and by place second.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LOWEST = torch.finfo(torch.float32).min
+# Bytes of the tables made at a time and of the maxima looked up at a time. On a CPU both stay in the cache.
+CPU_BYTES, GPU_BYTES = (2**22, 2**19), (2**30, 2**28)
+
+
+def spatial_pyramid_pool(features: Tensor, levels: Sequence[int], windows: Tensor | None = None) -> Tensor:
+    """Maxima over grids of n x n bins, one grid for each n in `levels`: one length for every size of window.
+
+    Bin i of a side of a cells is [floor(i a / n), ceil((i + 1) a / n)): no bin is empty, every cell is in one, and
+    where n does not divide a, neighbours share cells. These are the bins of `F.adaptive_max_pool2d` too.
+
+    Args:
+        features: (B, C, H, W).
+        levels: the n of each level, such as (4, 2, 1).
+        windows: (R, 5) integers: image's index, x1, y1, x2, y2 in cells, x2 and y2 exclusive; None for whole maps.
+    Returns:
+        (R, C * sum n^2), or B rows for whole maps: level after level, each a flat (C, n, n). NaN and ties are
+        treated as in `roi_pool`, and so is the gradient.
+    Raises:
+        ValueError: other shapes or types, a level below 1, a window without a cell or beyond its map.
+    Source: SPPnet, section 2.2 (SPP-03, SPP-04, SPP-05).
+    """
+    _validate_map(features, "features")
+    if not len(levels) or any(not isinstance(n, int) or n < 1 for n in levels):
+        raise ValueError(f"levels: expected whole numbers of at least 1, got {levels}")
+    if windows is None:
+        windows = F.pad(torch.arange(len(features), device=features.device)[:, None], (0, 4))  # (B, 5)
+        windows[:, 3], windows[:, 4] = features.shape[3], features.shape[2]
+    _validate_windows(windows, features)
+    image, corner, size = windows[:, 0], windows[:, None, 1:3], windows[:, None, 3:] - windows[:, None, 1:3]
+    bins = []
+    for n in levels:
+        i = torch.arange(n, device=features.device)[:, None]
+        low, high = corner + i * size // n, corner - (-(i + 1) * size // n)  # (R, n, 2) each: x and y
+        bins.append(_grid(low[..., 0], low[..., 1], high[..., 0], high[..., 1]))
+    pooled = _maxima(features, image, torch.cat(bins, dim=1))  # (R, C, sum n^2)
+    return torch.cat([level.flatten(1) for level in pooled.split([n * n for n in levels], dim=2)], dim=1)
+
+
+def sliding_pyramid_pool(features: Tensor, n: int) -> Tensor:
+    """SPPnet's rule for training at a fixed size: a pool of window ceil(a / n) and stride floor(a / n) per side.
+
+    Meant to give n x n, and often does: a = 13 gives 6, 3, 2, 1 for n = 6, 3, 2, 1. But a = 10, n = 6 gives 9 x 9.
+
+    Args:
+        features: (B, C, H, W), at least n cells on each side.
+        n: bins per side.
+    Returns:
+        (B, C, h, w), h = floor((H - ceil(H / n)) / floor(H / n)) + 1, w likewise.
+    Raises:
+        ValueError: another shape or type, n not in [1, min(H, W)].
+    Source: SPPnet, section 2.3 (SPP-06).
+    """
+    _validate_map(features, "features")
+    sides = features.shape[2:]
+    if not 1 <= n <= min(sides):
+        raise ValueError(f"n: expected 1 to {min(sides)} bins for a map of {tuple(sides)}, got {n}")
+    window, stride = [-(-a // n) for a in sides], [a // n for a in sides]
+    return F.max_pool2d(features, window, stride)
+
+
+def roi_pool(
+    input: Tensor, boxes: Tensor | Sequence[Tensor], output_size: int | tuple[int, int], spatial_scale: float = 1.0
+) -> Tensor:
+    """Every region of interest, pooled to one size; values and gradients of torchvision's.
+
+    A region's borders are rounded to whole cells, halves away from zero, and both belong to it. It is cut into
+    h x w bins as in `spatial_pyramid_pool`, but in floating point, as torchvision does: for a few sizes (57 cells
+    into 7 in float32) a bin is one cell longer. The part of a bin that lies outside the map does not count.
+
+    Cells that are NaN are passed over. A bin of nothing else gives the lowest float32, one without a cell 0; both
+    have no gradient. Of equal maxima the first in row order gets the gradient. The boxes get none.
+
+    Args:
+        input: (N, C, H, W).
+        boxes: (R, 5) with the image's index first, or a list of N (R_i, 4); pixels.
+        output_size: bins (h, w), or one number for both.
+        spatial_scale: cells per pixel, such as 1 / 16.
+    Returns:
+        (R, C, h, w), of the input's type. Half-precision boxes are scaled and cut in float32.
+    Raises:
+        ValueError: other shapes or types, a coordinate that is not finite, an index of no image.
+    Source: Fast R-CNN, sections 2.1 and 2.3 (FAST-02, FAST-03, FAST-04, FAST-15).
+    """
+    _validate_map(input, "input")
+    height, width = _pair(output_size)
+    rois = _rois(boxes, input)
+    scaled = rois[:, 1:] * spatial_scale
+    cells = scaled.trunc()
+    cells = (cells + scaled.sign() * ((scaled - cells).abs() >= 0.5)).long()  # torch.round takes halves to even
+    x1, x2 = _cut(cells[:, 0], cells[:, 2], width, input.shape[3], rois.dtype)
+    y1, y2 = _cut(cells[:, 1], cells[:, 3], height, input.shape[2], rois.dtype)
+    return _maxima(input, rois[:, 0].long(), _grid(x1, y1, x2, y2)).unflatten(2, (height, width))
+
+
+def roi_pool_loop(input: Tensor, boxes: Tensor, output_size: int | tuple[int, int], spatial_scale: float = 1) -> Tensor:
+    """The same, one bin at a time, written as it is told. Its numbers are Python's: equal to `roi_pool` in float64.
+
+    Args:
+        input, boxes, output_size, spatial_scale: as for `roi_pool`, but the boxes (R, 5) only.
+    Returns:
+        (R, C, h, w).
+    Raises:
+        ValueError: an output size below 1.
+    Source: FAST-03.
+    """
+    h, w = _pair(output_size)
+    pooled = input.new_zeros(len(boxes), input.shape[1], h, w)
+    for r, (image, *box) in enumerate(boxes.tolist()):
+        x1, y1, x2, y2 = (int(c * spatial_scale + math.copysign(0.5, c)) for c in box)
+        bin_w, bin_h = max(x2 - x1 + 1, 1) / w, max(y2 - y1 + 1, 1) / h
+        for i in range(h):
+            for j in range(w):
+                top, bottom = y1 + math.floor(i * bin_h), y1 + math.ceil((i + 1) * bin_h)
+                left, right = x1 + math.floor(j * bin_w), x1 + math.ceil((j + 1) * bin_w)
+                cells = input[int(image), :, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+                if cells.shape[1] and cells.shape[2]:
+                    pooled[r, :, i, j] = cells.amax((1, 2))
+    return pooled
+
+
+def _cut(first: Tensor, last: Tensor, n: int, limit: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Low and high ends (R, n) of the n bins of the cells `first` to `last` (R,), on a map of `limit` cells."""
+    size = ((last - first + 1).clamp(min=1).to(dtype) / n)[:, None]
+    i = torch.arange(n, device=first.device, dtype=dtype)
+    low, high = (i * size).floor().long(), ((i + 1) * size).ceil().long()
+    return (low + first[:, None]).clamp(0, limit), (high + first[:, None]).clamp(0, limit)
+
+
+def _grid(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
+    """(R, h * w, 4) rectangles in row order, of ends x (R, w) and y (R, h)."""
+    ends = torch.broadcast_tensors(x1[:, None, :], y1[:, :, None], x2[:, None, :], y2[:, :, None])  # (R, h, w) each
+    return torch.stack(ends, dim=-1).flatten(1, 2)
+
+
+def _maxima(features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
+    """(R, C, S) maxima of rectangles (R, S, 4) of the maps `image` (R,)."""
+    if features.requires_grad and torch.is_grad_enabled():
+        return _Maxima.apply(features, image, rectangles)
+    return _search(features, image, rectangles)
+
+
+class _Maxima(torch.autograd.Function):
+    """Maxima of rectangles that remember their switches."""
+
+    @staticmethod
+    def forward(ctx, features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
+        places = torch.arange(features.numel(), dtype=torch.int32, device=features.device).view(features.shape)
+        switches = _search(features, image, rectangles, places)
+        ctx.save_for_backward(switches)
+        ctx.shape = features.shape
+        values = F.pad(features.flatten(), (0, 2))
+        values[-1] = max(LOWEST, torch.finfo(features.dtype).min)
+        return values.index_select(0, switches.flatten()).view(switches.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (switches,) = ctx.saved_tensors
+        exact = torch.promote_types(grad.dtype, torch.float32)
+        total = grad.new_zeros(ctx.shape.numel() + 2, dtype=exact)
+        total.index_add_(0, switches.flatten(), grad.flatten().to(exact))
+        return total[:-2].view(ctx.shape).to(grad.dtype), None, None
+
+
+def _search(features: Tensor, image: Tensor, rectangles: Tensor, places: Tensor | None = None) -> Tensor:
+    """(R, C, S) maxima, or the `places` (N, C, H, W) where they are: 0 to numel - 1, and two more.
+
+    Place numel stands for a rectangle without a cell, numel + 1 for one of nothing but NaN.
+    """
+    (n, channels, height, width), (count, s) = features.shape, rectangles.shape[:2]
+    rows, depth = _look_ups(image, rectangles, features.shape)
+    dtype, item = (features.dtype, features.element_size()) if places is None else (torch.int32, 8)
+    found = features.new_empty(count, channels, s, dtype=dtype)
+    tables_bytes, piece_bytes = CPU_BYTES if features.device.type == "cpu" else GPU_BYTES
+    block = max(1, min(channels, tables_bytes // max(1, item * math.prod(depth) * n * height * width)))
+    chunk = max(1, piece_bytes // (item * block * s))
+    for c in range(0, channels, block):
+        part = slice(c, c + block)
+        tables = _tables(features[:, part], None if places is None else places[:, part], features.numel(), depth)
+        for r in range(0, count, chunk):
+            corners = rows[:, r * s : (r + chunk) * s]
+            best = tables.index_select(0, corners[0])  # (r * S, c)
+            for corner in corners[1:]:
+                torch.maximum(best, tables.index_select(0, corner), out=best)
+            best = best if places is None else best.neg_()  # the lower half of a key is minus its place
+            found[r : r + chunk, c : c + block] = best.view(-1, s, best.shape[1]).transpose(1, 2)
+    return found
+
+
+def _look_ups(image: Tensor, rectangles: Tensor, shape: torch.Size) -> tuple[Tensor, tuple[int, int]]:
+    """Rows (4, R * S) of the tables whose maximum is that of each rectangle, and how many tables (high, wide)."""
+    n, _, height, width = shape
+    x1, y1, x2, y2 = rectangles.flatten(0, 1).unbind(-1)  # (R * S,) each
+    sides = torch.stack((y2 - y1, x2 - x1))
+    empty = (sides <= 0).any(0)
+    power = torch.frexp(sides.masked_fill(empty, 1).float()).exponent.long() - 1  # floor(log2)
+    # On a GPU this waits: the largest rectangle decides how many tables are made, and most maps need few.
+    high, wide = (power.amax(1) + 1).tolist() if power.numel() else (1, 1)
+    table = (power[0] * wide + power[1]) * n + image.repeat_interleave(rectangles.shape[1])
+    h, w = 1 << power
+    rows = torch.stack([(table * height + y) * width + x for y in (y1, y2 - h) for x in (x1, x2 - w)])
+    return rows.masked_fill(empty, high * wide * n * height * width), (high, wide)
+
+
+def _tables(features: Tensor, places: Tensor | None, numel: int, depth: tuple[int, int]) -> Tensor:
+    """(high * wide * N * H * W + 1, c) maxima of the windows of 2^i x 2^j cells at each place, of values or of keys.
+
+    No rectangle asks for windows that reach beyond the map. The last row is for rectangles without a cell.
+    """
+    cells = features.permute(0, 2, 3, 1).contiguous()  # (N, H, W, c)
+    lowest = max(LOWEST, torch.finfo(cells.dtype).min)
+    real = cells > lowest  # not so for NaN
+    cells = torch.where(real, cells, lowest)
+    if places is not None:
+        cells = _keys(cells, torch.where(real, places.permute(0, 2, 3, 1), numel + 1))
+    tables = cells.new_empty(math.prod(depth) * cells[..., 0].numel() + 1, cells.shape[3])
+    tables[-1] = 0 if places is None else -numel
+    grid = tables[:-1].view(*depth, *cells.shape)  # (high, wide, N, H, W, c)
+    grid[0, 0] = cells
+    for i in range(1, depth[0]):
+        half, h = grid[i - 1, 0], 2 ** (i - 1)
+        torch.maximum(half[:, :-h], half[:, h:], out=grid[i, 0, :, :-h])
+    for j in range(1, depth[1]):
+        half, w = grid[:, j - 1], 2 ** (j - 1)
+        torch.maximum(half[:, :, :, :-w], half[:, :, :, w:], out=grid[:, j, :, :, :-w])
+    return tables
+
+
+def _keys(cells: Tensor, places: Tensor) -> Tensor:
+    """Integers that sort as the cells do, of equal cells the one with the lower place above."""
+    if cells.dtype == torch.float64:  # too wide to share an integer with its place; on a GPU this waits
+        order = torch.unique(cells, return_inverse=True)[1]
+    else:  # the bits of a float sort as integers do, those of a negative one backwards
+        bits = (cells.float() + 0.0).view(torch.int32)  # + 0.0: -0.0 becomes 0.0
+        order = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return order.long().bitwise_left_shift_(32).sub_(places)
+
+
+def _pair(output_size: int | tuple[int, int]) -> tuple[int, int]:
+    pair = tuple(output_size) if isinstance(output_size, Sequence) else (output_size, output_size)
+    if len(pair) != 2 or any(not isinstance(n, int) or n < 1 for n in pair):
+        raise ValueError(f"output_size: expected one or two whole numbers of at least 1, got {output_size}")
+    return pair
+
+
+def _rois(boxes: Tensor | Sequence[Tensor], input: Tensor) -> Tensor:
+    """Boxes in both forms as (R, 5), in the precision in which they are cut."""
+    exact = torch.promote_types(input.dtype, torch.float32)
+    columns, parts = (5, [boxes]) if isinstance(boxes, Tensor) else (4, list(boxes))
+    for part in parts:
+        if part.ndim != 2 or part.shape[1] != columns or not part.is_floating_point():
+            raise ValueError(f"boxes: expected floats (R, 5) or list of (R_i, 4), got {part.dtype} {tuple(part.shape)}")
+    if columns == 4:
+        if len(parts) != len(input):
+            raise ValueError(f"boxes: expected one tensor for each of {len(input)} images, got {len(parts)}")
+        parts = [input.new_zeros(0, 5), *(F.pad(part.to(exact), (1, 0), value=i) for i, part in enumerate(parts))]
+    rois = torch.cat(parts).detach().to(exact)
+    if rois.device.type == "cpu":
+        wrong = ~(rois.isfinite().all(1) & (rois[:, 0] >= 0) & (rois[:, 0] < len(input)))
+        if wrong.any():
+            found = rois[wrong][0].tolist()
+            raise ValueError(f"boxes: expected finite numbers, first an index in [0, {len(input)}), got {found}")
+    return rois
+
+
+def _validate_map(features: Tensor, name: str) -> None:
+    if features.ndim != 4 or not features.is_floating_point():
+        raise ValueError(f"{name}: expected floats of shape (N, C, H, W), got {features.dtype} {tuple(features.shape)}")
+    if features.numel() >= 2**31 - 1:  # switches are int32
+        raise ValueError(f"{name}: expected fewer than 2^31 - 1 numbers, got {features.numel()}")
+
+
+def _validate_windows(windows: Tensor, features: Tensor) -> None:
+    if windows.ndim != 2 or windows.shape[1] != 5 or windows.dtype not in (torch.int16, torch.int32, torch.int64):
+        raise ValueError(f"windows: expected integers of shape (R, 5), got {windows.dtype} {tuple(windows.shape)}")
+    if windows.device.type == "cpu":
+        n, _, height, width = features.shape
+        low, high = windows[:, :3], windows[:, [0, 3, 4]] + windows.new_tensor([1, 0, 0])
+        wrong = ~((low >= 0) & (low < high) & (high <= windows.new_tensor([n, width, height]))).all(1)
+        if wrong.any():
+            need = f"an index below {n}, 0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}"
+            raise ValueError(f"windows: expected {need}, got {windows[wrong][0].tolist()}")
