@@ -4,24 +4,22 @@ Each seed has training scenes of its own (150 of the 1,000), its own new classif
 are tested on the same scenes.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
 from experiments.measure import measure
-from rcnn_tutorial.cache import FeatureCache
-from rcnn_tutorial.data import data_root, load_dataset
+from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment, kept, scenes, training
+from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, detect
 from rcnn_tutorial.detectors.rcnn_fit import fine_tune, fit_regression, fit_svms, svm_negatives, svm_positives
 from rcnn_tutorial.linear import SVMSettings, feature_scale, fit_svm
 from rcnn_tutorial.nets.backbones import tiny_net
-from rcnn_tutorial.proposals.dataset import WithProposals
 
-TRAIN, TEST, PROPOSALS, STEPS = 150, 150, 200, 250
+STEPS = 250
 RULES = {  # of R-CNN: for the fine-tuning, and for the SVMs
     "IoU 0.5": {"foreground": 0.5, "background": 0.5},
     "truth alone": {"foreground": 1.0, "background": 0.3},
@@ -30,31 +28,10 @@ GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 SETTINGS = {"train": TRAIN, "test": TEST, "proposals": PROPOSALS, "steps": STEPS}
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """What is asked, which rows it carries, and `run(seed)`, which gives for each variant what `measure` gives."""
-
-    what: str
-    rows: tuple[str, ...]
-    run: Callable[[int], dict[str, dict]]
-    settings: dict
-
-
-def scenes(split: str, first: int, count: int) -> Dataset:
-    """Some scenes of a split, with their proposals."""
-    dataset = load_dataset("shapes", split)
-    return WithProposals(Subset(dataset, range(first, first + count)), cache=_cache("proposals"), top=PROPOSALS)
-
-
-def training(seed: int) -> Dataset:
-    """The scenes of a seed."""
-    return scenes("train", seed * TRAIN, TRAIN)
-
-
-def network(seed: int, pretrained: bool = True, tuned: bool = True, rule: str = "IoU 0.5") -> RCNN:
+def network(seed: int, pretrained: bool = True, tuned: bool = True, rule: str = "IoU 0.5", steps: int = STEPS) -> RCNN:
     """An R-CNN whose network is ready and whose SVMs are not; trained once for all experiments."""
     classes = load_dataset("shapes", "train").classes
-    settings = RCNNSettings.tiny(STEPS, **RULES[rule])
+    settings = RCNNSettings.tiny(steps, **RULES[rule])
     settings = replace(settings, fine_tuning=replace(settings.fine_tuning, seed=seed))
     torch.manual_seed(seed)
     net = tiny_net(pretrained=pretrained)
@@ -67,7 +44,7 @@ def network(seed: int, pretrained: bool = True, tuned: bool = True, rule: str = 
             return dict(net.state_dict())
 
         key = ("network", seed, TRAIN, PROPOSALS, pretrained, replace(settings, svm=SVMSettings()))
-        net.load_state_dict(_cache("networks").get(key, train))
+        net.load_state_dict(kept("networks").get(key, train))
     return model
 
 
@@ -79,7 +56,7 @@ def evaluated(model: RCNN, dataset: Dataset, **how) -> dict:
 
 def features(model: RCNN, dataset: Dataset) -> WindowFeatures:
     """Features of a data set, kept for the next experiment."""
-    return WindowFeatures(model, dataset, _cache("features"))
+    return WindowFeatures(model, dataset, kept("features"))
 
 
 def pre_training(seed: int) -> dict[str, dict]:
@@ -154,10 +131,6 @@ def unmined(known: WindowFeatures, count: int, generator: torch.Generator) -> No
     weight, bias = fit_svm(fc7, positive, torch.cat((own, chosen[rows])), model.settings.svm)
     model.svm_weight.copy_(weight)
     model.svm_bias.copy_(bias)
-
-
-def _cache(name: str) -> FeatureCache:
-    return FeatureCache(data_root() / "experiments" / name)
 
 
 EXPERIMENTS = {

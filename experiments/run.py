@@ -17,8 +17,9 @@ from time import perf_counter
 
 import torch
 
-from experiments.rcnn import EXPERIMENTS
+from experiments import fast_rcnn, rcnn, sppnet
 
+EXPERIMENTS = rcnn.EXPERIMENTS | sppnet.EXPERIMENTS | fast_rcnn.EXPERIMENTS
 RECORDS = Path(__file__).parents[1] / "rcnn_tutorial/records"
 
 

@@ -6,8 +6,9 @@ import sys
 import pytest
 import torch
 
-from experiments import rcnn, run
+from experiments import run
 from experiments.measure import measure
+from experiments.scenes import Experiment
 from rcnn_tutorial import records
 from rcnn_tutorial.claims import claim
 
@@ -70,7 +71,7 @@ def test_a_run_records_each_seed_once(tmp_path, monkeypatch, capsys):
     fake.seeds = []
     monkeypatch.setattr(run, "RECORDS", tmp_path)
     monkeypatch.setattr(run, "ProcessPoolExecutor", Here)
-    monkeypatch.setitem(run.EXPERIMENTS, "fake", rcnn.Experiment("a test", ("X-01",), fake, {"steps": 3}))
+    monkeypatch.setitem(run.EXPERIMENTS, "fake", Experiment("a test", ("X-01",), fake, {"steps": 3}))
     for seeds in (["1"], ["0", "1"]):
         monkeypatch.setattr(sys, "argv", ["run", "fake", "--seeds", *seeds])
         run.main()
@@ -78,7 +79,7 @@ def test_a_run_records_each_seed_once(tmp_path, monkeypatch, capsys):
     assert fake.seeds == [1, 0] and list(record["runs"]) == ["0", "1"]
     assert record["runs"]["1"]["variants"]["one"]["AP50"] == 0.6
     assert record["settings"] == {"steps": 3} and record["rows"] == ["X-01"] and "torch" in record["versions"]
-    monkeypatch.setitem(run.EXPERIMENTS, "fake", rcnn.Experiment("a test", ("X-01",), fake, {"steps": 4}))
+    monkeypatch.setitem(run.EXPERIMENTS, "fake", Experiment("a test", ("X-01",), fake, {"steps": 4}))
     monkeypatch.setattr(sys, "argv", ["run", "fake", "--seeds", "0"])
     run.main()  # other settings: nothing of the old record stays
     assert fake.seeds == [1, 0, 0]

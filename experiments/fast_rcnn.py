@@ -1,0 +1,126 @@
+"""Fast R-CNN's choices, each against its alternatives, and the three detectors beside each other.
+
+Each seed has training scenes of its own, the same for all variants, its own new layers and its own mini-batches; all
+start from the same backbone and are tested on the same scenes.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch.utils.data import Dataset
+
+from experiments import rcnn
+from experiments.measure import measure
+from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment, kept, scenes, training
+from rcnn_tutorial.data.transforms import Augment
+from rcnn_tutorial.detectors import sppnet
+from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
+from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, detect
+from rcnn_tutorial.detectors.rcnn_fit import fit_on_features
+from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
+from rcnn_tutorial.evaluation import predict
+from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.training import History, train
+
+STEPS, FEWER_STEPS = 800, 300
+SETTINGS = {"train": TRAIN, "test": TEST, "proposals": PROPOSALS, "steps": STEPS}
+
+
+def mirrored(seed: int) -> Augment:
+    """The training scenes of a seed, mirrored at random: the one augmentation (FAST-14)."""
+    return Augment(training(seed), seed, jitter=0, scale=(1, 1))
+
+
+def untrained(seed: int, steps: int = STEPS, images: int = 2, **changes) -> FastRCNN:
+    """A detector that has seen the targets' statistics and nothing else of the scenes."""
+    settings = FastRCNNSettings.tiny(steps, **changes)
+    settings = replace(settings, training=replace(settings.training, seed=seed, batch_size=images))
+    data = training(seed)
+    classes = data.dataset.dataset.classes
+    model = FastRCNN(tiny_net(pretrained=True), classes, settings, seed=seed)
+    model.normalise_targets(data)
+    return model
+
+
+def trained(seed: int, steps: int = STEPS, images: int = 2, **changes) -> tuple[FastRCNN, History]:
+    """A detector, and the record of its training."""
+    model = untrained(seed, steps, images, **changes)
+    return model, train(model, mirrored(seed), model.settings.training, progress=False)
+
+
+def tested(model: torch.nn.Module, history: History | None = None) -> dict:
+    """What the detector reaches on the test scenes, with the last losses and the seconds of the training."""
+    found = measure(*predict(model, scenes("test", 0, TEST), progress=False), model.classes)
+    if history:
+        found["losses"] = {name: round(sum(each[-50:]) / len(each[-50:]), 4) for name, each in history.losses.items()}
+        found["seconds"] = round(sum(history.seconds), 1)
+    return found
+
+
+def pooled(seed: int) -> SPPnet:
+    """An SPPnet trained on the scenes of a seed."""
+    data = training(seed)
+    classes = data.dataset.dataset.classes
+    net = tiny_net(pretrained=True, levels=(4, 2, 1))
+    net.replace_classifier(len(classes), torch.Generator().manual_seed(seed))
+    settings = SPPnetSettings.tiny(STEPS)
+    model = SPPnet(net, classes, replace(settings, fine_tuning=replace(settings.fine_tuning, seed=seed)))
+    sppnet.fit(model, data, scenes("val", 0, TEST), kept("features"), progress=False)
+    return model
+
+
+def three(seed: int) -> dict[str, dict]:
+    """FAST-24: R-CNN, SPPnet and Fast R-CNN on the same scenes, proposals, convolutions and number of steps."""
+    first = rcnn.network(seed, steps=STEPS)
+    fit_on_features(first, training(seed), scenes("val", 0, TEST), kept("features"))
+    found = {"R-CNN": _from_features(first), "SPPnet": _from_features(pooled(seed))}
+    found["Fast R-CNN"] = tested(*trained(seed))
+    return found
+
+
+def _from_features(model: rcnn.RCNN) -> dict:
+    test: Dataset = scenes("test", 0, TEST)
+    targets = [test.target(index) for index in range(len(test))]
+    return measure(detect(WindowFeatures(model, test, kept("features"))), targets, model.classes)
+
+
+def frozen(seed: int) -> dict[str, dict]:
+    """FAST-16: the first convolutions kept as they were pre-trained, none, two or all five of them."""
+    return {f"{count} frozen": tested(*trained(seed, frozen=count)) for count in (0, 2, 5)}
+
+
+def floor(seed: int) -> dict[str, dict]:
+    """FAST-13: background from an IoU of 0 or of 0.1 on."""
+    return {f"from {low:g}": tested(*trained(seed, background=(low, 0.5))) for low in (0.0, 0.1)}
+
+
+def images(seed: int) -> dict[str, dict]:
+    """FAST-11: the same number of windows per step, from one image or from many."""
+    return {f"N = {count}": tested(*trained(seed, FEWER_STEPS, count)) for count in (1, 2, 8, 32)}
+
+
+def stagewise(seed: int) -> dict[str, dict]:
+    """FAST-23: both losses at once, the class alone, and the boxes learnt afterwards on what the class has shaped."""
+    found = {"joint": tested(*trained(seed))}
+    model, _ = trained(seed, box_weight=0.0)
+    torch.nn.init.zeros_(model.offsets.weight)
+    torch.nn.init.zeros_(model.offsets.bias)
+    model.target_mean.zero_()
+    found["class alone"] = tested(model)
+    after = untrained(seed)
+    after.load_state_dict(model.state_dict() | {"target_mean": after.target_mean})
+    for name, parameter in after.named_parameters():
+        parameter.requires_grad_(name.startswith("offsets"))
+    found["stage-wise"] = tested(after, train(after, mirrored(seed), after.settings.training, progress=False))
+    return found
+
+
+EXPERIMENTS = {
+    "fast_24": Experiment("R-CNN, SPPnet and Fast R-CNN on equal terms", ("FAST-24",), three, SETTINGS),
+    "fast_16": Experiment("convolutions frozen or trained", ("FAST-16", "SPP-19"), frozen, SETTINGS),
+    "fast_13": Experiment("lowest IoU of background windows", ("FAST-13",), floor, SETTINGS),
+    "fast_11": Experiment(
+        "images per mini-batch of 128 windows", ("FAST-11",), images, SETTINGS | {"steps": FEWER_STEPS}
+    ),
+    "fast_23": Experiment("joint or stage-wise training", ("FAST-23",), stagewise, SETTINGS),
+}
