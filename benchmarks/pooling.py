@@ -1,0 +1,112 @@
+"""Time and memory of `roi_pool` beside torchvision's.
+
+    python -m benchmarks.pooling [--device cuda]
+
+Writes benchmarks/records/pooling-<device>.json.
+"""
+
+import argparse
+import math
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor
+
+from benchmarks.measure import alternate, write
+from rcnn_tutorial.ops.pooling import roi_pool
+
+OPERATORS = {"ours": roi_pool, "theirs": torchvision.ops.roi_pool}
+# channels, images, height and width of the map, RoIs, bins per side, sides of the RoIs in pixels
+CASES = {
+    "VGG16's map": [(c, 1, 38, 63, n, 7, (32, 600)) for c in (256, 512) for n in (512, 2000)],
+    "the tutorial's map": [(96, 2, 24, 32, 128, 4, (12, 160))],
+}
+
+
+def regions(n: int, images: int, height: int, width: int, sides: tuple[int, int]) -> Tensor:
+    """(n, 5) of log-uniform sides, anywhere in images of 16 pixels per cell, which cut them off at their borders."""
+    g = torch.Generator().manual_seed(0)
+    limit = 16.0 * torch.tensor([width, height])
+    size = sides[0] * torch.exp(math.log(sides[1] / sides[0]) * torch.rand(n, 2, generator=g))
+    center = torch.rand(n, 2, generator=g) * limit
+    low, high = (center - size / 2).clamp(min=0), torch.minimum(center + size / 2, limit)
+    return torch.cat((torch.randint(images, (n, 1), generator=g), low, high), dim=1)
+
+
+def inputs(case: tuple, device: str) -> tuple[Tensor, Tensor, int, Tensor]:
+    """The map, after a ReLU; the RoIs; the bins; the gradient of what is pooled."""
+    channels, images, height, width, n, bins, sides = case
+    g = torch.Generator().manual_seed(1)
+    features = torch.randn(images, channels, height, width, generator=g).relu()
+    gradient = torch.randn(n, channels, bins, bins, generator=g)
+    return features.to(device), regions(n, images, height, width, sides).to(device), bins, gradient.to(device)
+
+
+def forward(pool: Callable, features: Tensor, rois: Tensor, bins: int, gradient: Tensor) -> Tensor:
+    return pool(features, rois, bins, 1 / 16)
+
+
+def both(pool: Callable, features: Tensor, rois: Tensor, bins: int, gradient: Tensor) -> Tensor:
+    features = features.detach().requires_grad_()
+    pool(features, rois, bins, 1 / 16).backward(gradient)
+    return features.grad
+
+
+def peak_megabytes(name: str, passes: Callable, case: tuple, device: str) -> float:
+    """Most memory in use at once beyond the inputs, after a small case so that libraries are loaded (Linux)."""
+    small = inputs((2, 1, 8, 8, 2, 2, (32, 64)), device)
+    passes(OPERATORS[name], *small)
+    given = inputs(case, device)
+    if device == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+        before = _kilobytes("VmHWM")
+        passes(OPERATORS[name], *given)
+        return round((_kilobytes("VmHWM") - before) / 1024, 1)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    passes(OPERATORS[name], *given)
+    return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
+
+
+def _kilobytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    device = parser.parse_args().device
+    torch.set_num_threads(1)
+    rows = []
+    for title, cases in CASES.items():
+        for case in cases:
+            given = inputs(case, device)
+            if device == "cpu":
+                assert torch.equal(forward(roi_pool, *given), forward(torchvision.ops.roi_pool, *given))
+                assert torch.equal(both(roi_pool, *given), both(torchvision.ops.roi_pool, *given))
+            for name, passes in (("forward", forward), ("forward and backward", both)):
+                times = alternate(
+                    lambda p=passes, g=given: p(roi_pool, *g),
+                    lambda p=passes, g=given: p(torchvision.ops.roi_pool, *g),
+                    device,
+                )
+                # A process of its own for each: memory that was freed may stay with the process.
+                with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+                    peaks = [pool.apply(peak_megabytes, (who, passes, case, device)) for who in OPERATORS]
+                shape = dict(zip(("channels", "images", "height", "width", "rois", "bins"), case, strict=False))
+                peaks = dict(zip(("ours_mb", "theirs_mb"), peaks, strict=True))
+                rows.append({"case": title, "passes": name, **shape, **times, **peaks})
+    for row in rows:
+        print("{case:19} {channels:3} channels {rois:4} RoIs {passes:20} {ours_ms:8.2f} ms, torchvision "
+              "{theirs_ms:8.2f} ms, ratio {ratio:.2f}; {ours_mb:6.1f} MB, torchvision {theirs_mb:6.1f} MB"
+              .format(**row))  # fmt: skip
+    print("written to", write("pooling", device, {"what": "ours / torchvision, CPU time or GPU wall time; peak memory "
+                                                  "beyond the inputs", "rows": rows}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
