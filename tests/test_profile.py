@@ -1,11 +1,17 @@
 import time
+from dataclasses import replace
 
+import pytest
 import torch
 from torch import nn
 
 from rcnn_tutorial.claims import claim
-from rcnn_tutorial.nets.backbones import alexnet, tiny_net
-from rcnn_tutorial.profile import Laps, multiply_adds
+from rcnn_tutorial.compress import compress
+from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
+from rcnn_tutorial.detectors.rcnn import RCNN
+from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
+from rcnn_tutorial.nets.backbones import VGG16, Conv, ConvNet, alexnet, tiny_net, vgg16, zf5
+from rcnn_tutorial.profile import Laps, detector_cost, multiply_adds
 
 
 def test_counts_by_hand():
@@ -49,3 +55,121 @@ def test_laps_add_up():
     time.sleep(0.02)
     lap("a")
     assert list(lap.seconds) == ["a", "b"] and lap.seconds["a"] >= 0.04 and lap.seconds["b"] >= 0.01
+
+
+def on_meta(build, *args):
+    with torch.device("meta"):
+        return build(*args)
+
+
+def caffe_vgg16(classes=1000):
+    """Its poolings as in Caffe, whose last square may reach beyond the map: 38 x 63 cells for 600 x 1000 pixels."""
+    return ConvNet(tuple(replace(layer, ceil=True) for layer in VGG16), 224, 4096, classes)
+
+
+def test_cost_of_a_detector_by_hand():
+    net = ConvNet((Conv(4, 3, padding=1, pool=2),), 8, 5, 3)
+    # 4 x 3 x 9 products a pixel; fc6 reads 4 x 4 x 4 numbers
+    by_hand = {"convolutions": (10 * 12 + 2 * 8 * 8) * 108, "fully connected": 7 * (64 * 5 + 5 * 5)}
+    assert detector_cost(net, [(10, 12), (8, 8), (8, 8)], 7) == by_hand
+    assert detector_cost(net, [], 0) == {"convolutions": 0, "fully connected": 0}
+    thin = compress(net, {"fc6.0": 2})
+    assert detector_cost(thin, [[8, 8]], 1)["fully connected"] == 2 * (64 + 5) + 5 * 5
+
+
+def test_cost_of_the_detectors_themselves():
+    """A hook on every layer of the detector as it runs counts as many."""
+    torch.manual_seed(0)
+    image, boxes = torch.rand(3, 96, 128), torch.tensor([[8, 8, 40, 60], [30, 20, 90, 80], [50, 10, 120, 90.0]])
+    classes, counted = ("background", "a"), []
+
+    def count(layer, _, output):
+        counted.append(output.numel() * layer.weight[0].numel())
+
+    def run(model, parts, call):
+        counted.clear()
+        layers = [m for part in (parts.convs, parts.fc6, parts.fc7) for m in part.modules() if hasattr(m, "weight")]
+        hooks = [layer.register_forward_hook(count) for layer in layers]
+        with torch.no_grad():
+            call(model.eval())
+        for hook in hooks:
+            hook.remove()
+        return sum(counted)
+
+    net = tiny_net(2)
+    rcnn, fast = RCNN(net, classes), FastRCNN(tiny_net(2), classes, FastRCNNSettings.tiny())
+    pyramid = tiny_net(2, levels=(4, 2, 1))
+    spp = SPPnet(pyramid, classes, SPPnetSettings.tiny(scales=(48, 96)))
+    for model, parts, call, sizes in (
+        (rcnn, net, lambda m: m.score(image, boxes), [(64, 64)] * 3),
+        (spp, pyramid, lambda m: m.score(image, boxes), [(48, 64), (96, 128)]),
+        (fast, fast, lambda m: m.head(m.pool([image], boxes[None])), [(96, 128)]),
+    ):
+        assert run(model, parts, call) == sum(detector_cost(parts, sizes, 3).values())
+
+
+def test_sppnets_convolutions_cost_what_the_ledger_says():
+    net = on_meta(zf5)
+    windows = detector_cost(net, [(227, 227)] * 2000, 2000)["convolutions"]
+    one = detector_cost(net, [(688, 917)], 2000)["convolutions"]
+    sides = SPPnetSettings().scales
+    five = detector_cost(net, [(s, int(s * 4 / 3)) for s in sides], 2000)["convolutions"]
+    pixels = 2000 * 227**2
+    claim("SPP-12", pixels / (4 / 3 * 688**2), 163.29, tol=0.005, note="pixels, 2,000 windows to one scale of 688 px")
+    claim("SPP-12", windows / 1e12, 2.231, tol=0.0005, note="ZF-5's convolutions on 2,000 windows, 10^12 multiply-adds")
+    claim("SPP-12", one / 1e9, 15.27, tol=0.005, note="on 917 x 688 pixels, 10^9")
+    claim("SPP-12", windows / one, 146.1, tol=0.05, note="ratio of ZF-5's multiply-adds, one scale")
+    claim("SPP-13", sum(s * s for s in sides), 3_222_016, note="sum of the squared scales")
+    claim("SPP-13", pixels / (4 / 3 * sum(s * s for s in sides)), 23.99, tol=0.005, note="pixels, five scales")
+    claim("SPP-13", windows / five, 21.2, tol=0.05, note="ratio of ZF-5's multiply-adds, five scales")
+
+
+def test_a_mini_batch_of_two_images_costs_what_the_ledger_says():
+    net, size = on_meta(caffe_vgg16), (600, 1000)
+    few, many = (detector_cost(net, [size] * n, 128) for n in (2, 128))
+    claim("FAST-10", many["convolutions"] / few["convolutions"], 64, note="convolutions, 128 images to 2")
+    claim("FAST-10", few["convolutions"] / 2e9, 183.87, tol=0.005, note="VGG16's convolutions on 1000 x 600, 10^9")
+    claim("FAST-10", few["fully connected"] / 128e9, 0.1195, tol=5e-5, note="fc6 and fc7, 10^9 a window")
+    ratio = sum(many.values()) / sum(few.values())
+    claim("FAST-10", ratio, 61.5, tol=0.05, note="128 windows of 128 images to 128 of 2, with fc6 and fc7")
+    # torch's poolings leave the map's last row and column out: 37 x 62 cells, 0.4 % less
+    assert detector_cost(on_meta(vgg16), [size], 0)["convolutions"] == 183_161_475_072
+
+
+def test_factored_layers_cost_what_the_ledger_says():
+    net = on_meta(vgg16)
+    thin = compress(net, {"fc6.0": 1024, "fc7.0": 256})
+    before, after = (detector_cost(each, [], 1)["fully connected"] for each in (net, thin))
+    claim("FAST-19", before, 119_537_664, note="multiply-adds of fc6 and fc7, one window")
+    claim("FAST-19", after, 31_981_568, note="multiply-adds of both factored, one window")
+    # all of the pass but the fully connected share, and what is left of that
+    claim("FAST-21", 1 / (1 - 0.45), 1.82, tol=0.005, note="speed-up if fc6 and fc7 were free, at 45 %")
+    claim("FAST-21", 1 / (0.55 + 0.45 * after / before), 1.49, tol=0.005, note="speed-up with the factored layers")
+
+
+@pytest.mark.parametrize(("windows", "share"), [(2000, 0.565), (1000, 0.394), (300, 0.163)])
+def test_share_of_the_fully_connected_layers(windows, share):
+    cost = detector_cost(on_meta(caffe_vgg16), [(600, 1000)], windows)
+    found = cost["fully connected"] / sum(cost.values())
+    claim("FAST-21", found, share, tol=0.0005, note=f"share of fc6 and fc7 in VGG16's multiply-adds, {windows} windows")
+
+
+def test_features_on_disk():
+    fc7 = on_meta(alexnet).classifier.in_features
+    lengths = [
+        ("AlexNet's pool5", on_meta(alexnet).pool5_length, 369),
+        ("fc7", fc7, 164),
+        ("SPPnet's pyramid", on_meta(zf5).pool5_length, 513),
+        ("VGG16's pool5", on_meta(vgg16).pool5_length, 1006),
+    ]
+    for name, length, gigabytes in lengths:
+        found = 5011 * 2000 * length * 4 / 1e9
+        claim("FAST-22", found, gigabytes, tol=0.5, note=f"{name}, 5,011 images x 2,000 windows in float32, GB")
+
+
+def test_laps_by_another_clock():
+    now = iter([10.0, 13.0, 14.0])
+    lap = Laps(lambda: next(now))
+    lap("a")
+    lap("b")
+    assert lap.seconds == {"a": 3.0, "b": 1.0}

@@ -51,7 +51,8 @@ ZF5 = (
     Conv(384, 3, padding=1),
     Conv(256, 3, padding=1),
 )
-# Simonyan and Zisserman, ICLR 2015, configuration D (FAST-02, FRCNN-07)
+# Simonyan and Zisserman, ICLR 2015, configuration D (FAST-02, FRCNN-07); the poolings round down as torchvision's do,
+# where Caffe's round up: 37 x 62 cells and not 38 x 63 at 600 x 1000
 VGG16 = tuple(
     Conv(channels, 3, padding=1, pool=2 * (i == count - 1))
     for channels, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
