@@ -70,7 +70,7 @@ def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path 
 
 def end_to_end(steps: int | None, data: dict[str, Dataset], folder: Path | None) -> tuple[nn.Module, dict, dict]:
     """Fast R-CNN: the same three."""
-    model = FastRCNN(tiny_net(pretrained=True), data["train"].classes, FastRCNNSettings.tiny(steps or 5_000))
+    model = FastRCNN(tiny_net(pretrained=True), data["train"].classes, FastRCNNSettings.tiny(steps or 8_000))
     model.normalise_targets(data["train"])
     mirrored = Augment(data["train"], seed=0, jitter=0, scale=(1, 1))
     history = train(model, mirrored, model.settings.training, folder)

@@ -42,19 +42,28 @@ def untrained(seed: int, steps: int = STEPS, images: int = 2, **changes) -> Fast
     return model
 
 
-def trained(seed: int, steps: int = STEPS, images: int = 2, **changes) -> tuple[FastRCNN, History]:
-    """A detector, and the record of its training."""
+def trained(seed: int, steps: int = STEPS, images: int = 2, **changes) -> tuple[FastRCNN, dict]:
+    """A detector, trained once for all experiments, with the last losses and the seconds of its training."""
     model = untrained(seed, steps, images, **changes)
-    return model, train(model, mirrored(seed), model.settings.training, progress=False)
+
+    def compute() -> dict:
+        history = train(model, mirrored(seed), model.settings.training, progress=False)
+        return {"weights": dict(model.state_dict()), "notes": notes(history)}
+
+    found = kept("networks").get(("fast_rcnn", seed, TRAIN, PROPOSALS, model.settings), compute)
+    model.load_state_dict(found["weights"])
+    return model.eval(), found["notes"]
 
 
-def tested(model: torch.nn.Module, history: History | None = None) -> dict:
-    """What the detector reaches on the test scenes, with the last losses and the seconds of the training."""
-    found = measure(*predict(model, scenes("test", 0, TEST), progress=False), model.classes)
-    if history:
-        found["losses"] = {name: round(sum(each[-50:]) / len(each[-50:]), 4) for name, each in history.losses.items()}
-        found["seconds"] = round(sum(history.seconds), 1)
-    return found
+def notes(history: History) -> dict:
+    """What is recorded of a training."""
+    losses = {name: round(sum(each[-50:]) / len(each[-50:]), 4) for name, each in history.losses.items()}
+    return {"losses": losses, "seconds": round(sum(history.seconds), 1)}
+
+
+def tested(model: torch.nn.Module, training_notes: dict) -> dict:
+    """What the detector reaches on the test scenes, and the notes of its training."""
+    return measure(*predict(model, scenes("test", 0, TEST), progress=False), model.classes) | training_notes
 
 
 def pooled(seed: int) -> SPPnet:
@@ -95,23 +104,24 @@ def floor(seed: int) -> dict[str, dict]:
 
 
 def images(seed: int) -> dict[str, dict]:
-    """FAST-11: the same number of windows per step, from one image or from many."""
-    return {f"N = {count}": tested(*trained(seed, FEWER_STEPS, count)) for count in (1, 2, 8, 32)}
+    """FAST-11: the same number of windows per step, from one image or from many, of their own size."""
+    return {f"N = {count}": tested(*trained(seed, FEWER_STEPS, count, scales=())) for count in (1, 2, 8, 32)}
 
 
 def stagewise(seed: int) -> dict[str, dict]:
     """FAST-23: both losses at once, the class alone, and the boxes learnt afterwards on what the class has shaped."""
     found = {"joint": tested(*trained(seed))}
-    model, _ = trained(seed, box_weight=0.0)
+    model, cost = trained(seed, box_weight=0.0)
     torch.nn.init.zeros_(model.offsets.weight)
     torch.nn.init.zeros_(model.offsets.bias)
     model.target_mean.zero_()
-    found["class alone"] = tested(model)
+    found["class alone"] = tested(model, cost)
     after = untrained(seed)
     after.load_state_dict(model.state_dict() | {"target_mean": after.target_mean})
     for name, parameter in after.named_parameters():
         parameter.requires_grad_(name.startswith("offsets"))
-    found["stage-wise"] = tested(after, train(after, mirrored(seed), after.settings.training, progress=False))
+    history = train(after, mirrored(seed), after.settings.training, progress=False)
+    found["stage-wise"] = tested(after, notes(history))
     return found
 
 

@@ -31,6 +31,12 @@ def test_difference_by_seed_and_by_image():
     assert other.mean == -found.mean and (other.low, other.high) == (-0.4, -0.4)
 
 
+def test_an_experiment_without_objects_has_a_difference_by_seed():
+    runs = {str(i): {"variants": {"a": {"accuracy": 0.9 + i / 10}, "b": {"accuracy": 0.8}}} for i in range(2)}
+    found = records.difference({"runs": runs}, "a", "b", "accuracy")
+    assert found.mean == pytest.approx(0.15) and found.low != found.low and found.seeds == 2
+
+
 def test_draws_of_the_images_widen_the_interval():
     record = json.loads(json.dumps(RECORD))
     for run in record["runs"].values():

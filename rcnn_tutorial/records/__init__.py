@@ -2,6 +2,7 @@
 
 import json
 from importlib import resources
+from math import nan
 from statistics import mean, stdev
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ class Difference(NamedTuple):
 
     Attributes:
         mean, spread: of the metric's difference over the paired seeds; the spread is the standard deviation.
-        low, high: 2.5 % and 97.5 % of the difference in objects found per object, over draws of the test images.
+        low, high: 2.5 % and 97.5 % of the difference in objects found per object, over draws of the test images;
+            NaN for an experiment that finds no objects.
         seeds: how many.
     """
 
@@ -58,6 +60,8 @@ def difference(record: dict, variant: str, against: str, metric: str = "AP50", d
     """
     values = by_variant(record, metric)
     gains = [a - b for a, b in zip(values[variant], values[against], strict=True)]
+    if not all("hits" in variants for variants in next(iter(record["runs"].values()))["variants"].values()):
+        return Difference(mean(gains), stdev(gains), nan, nan, len(gains))
     hits = by_variant(record, "hits")
     found, other = (torch.tensor(hits[name], dtype=torch.float64).mean(0) for name in (variant, against))  # (images,)
     kinds = by_variant(record, "kinds")[variant][0]
