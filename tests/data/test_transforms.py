@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
+from rcnn_tutorial.claims import claim
 from rcnn_tutorial.data.collate import collate
 from rcnn_tutorial.data.transforms import Augment, flip, jitter_colour, zoom
 
@@ -207,6 +208,17 @@ def test_boxes_stay_on_their_objects():
                 assert image[:, mask].mean() > image[:, ~mask].mean() + 0.1
                 seen += 1
     assert seen > 90
+
+
+def test_half_of_the_images_are_mirrored_and_nothing_else_changes():
+    scenes = Scenes(((4, 6, 20, 18),) * 400)
+    mirrored = Augment(scenes, seed=0, jitter=0, scale=(1, 1))
+    for i in range(200):
+        assert same(mirrored[i], scenes[i]) or same(mirrored[i], flip(*scenes[i]))
+    rate = np.mean([mirrored._draws(i)[3] < mirrored.flip for i in range(10_000)])
+    claim("FAST-14", float(rate), 0.5, tol=0.015, note="share of 10,000 draws that mirror")
+    once = flip(*scenes[0])
+    claim("FAST-14", condition=same(flip(*once), scenes[0]) and not same(once, scenes[0]), note="two flips are none")
 
 
 def test_the_strengths_are_those_asked_for():

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models.detection._utils import Matcher
 
+from rcnn_tutorial.claims import claim
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, UNUSED, match, sample
 from rcnn_tutorial.ops.boxes import box_iou
 from tests.strategies import boxes
@@ -155,3 +156,40 @@ def test_rows_are_drawn_on_their_own():
 def test_impossible_samples_are_refused(size, share):
     with pytest.raises(ValueError, match="size, foreground"):
         sample(torch.zeros(4, dtype=torch.int64), size, share)
+
+
+def crowd():
+    g = torch.Generator().manual_seed(0)
+    truths = torch.tensor([[40, 40, 120, 100], [150, 60, 240, 180.0]])
+    near = truths.repeat(150, 1)
+    near = near + (torch.rand(near.shape, generator=g) - 0.5) * 90
+    near[:, 2:] = torch.maximum(near[:, 2:], near[:, :2] + 4)
+    corner = torch.rand(700, 2, generator=g) * 200
+    return torch.cat((truths, near, torch.cat((corner, corner + 20 + 60 * torch.rand(700, 2, generator=g)), 1))), truths
+
+
+def test_one_matcher_labels_the_same_boxes_for_every_system():
+    windows, truths = crowd()
+    iou = box_iou(windows, truths)
+    best = iou.amax(dim=1).tolist()
+    table = {}
+    for system, (foreground, (low, high)) in {**RULES, "RetinaNet": (0.5, (0.0, 0.4))}.items():
+        state = match(iou, foreground, (low, high)).state.tolist()
+        table[system] = (state.count(FOREGROUND), state.count(BACKGROUND), state.count(UNUSED))
+        counted = (sum(b >= foreground for b in best), sum(low <= b < high for b in best))
+        assert table[system][:2] == counted and sum(table[system]) == len(windows)
+    text = ", ".join(f"{system} {'/'.join(map(str, counts))}" for system, counts in table.items())
+    claim("X-05", condition=len(set(table.values())) == 5, note=f"foreground/background/unused: {text}")
+
+
+def test_positive_share_of_the_mini_batches():
+    windows, truths = crowd()
+    iou, shares = box_iou(windows, truths), {}
+    for system, size, most in (("fine-tuning", 128, 0.25), ("Fast", 64, 0.25), ("RPN", 256, 0.5)):
+        state = match(iou, *RULES[system], rescue=system == "RPN").state
+        drawn = sample(state, size, most, torch.Generator().manual_seed(0))
+        positive = int((state[drawn] == FOREGROUND).sum())
+        natural = (state == FOREGROUND).sum().item() / (state != UNUSED).sum().item()
+        assert positive == min(int(size * most), int((state == FOREGROUND).sum())) and drawn.sum() == size
+        shares[system] = f"{system} {positive / size:.3f}, of all {natural:.3f}"
+    claim("X-06", condition=len(shares) == 3, note="; ".join(shares.values()))
