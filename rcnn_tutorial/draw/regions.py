@@ -86,7 +86,7 @@ def landing(
     chosen = torch.stack([_chosen(own, gradient.shape) for own in switches])  # (RoIs, H, W)
     for i, own in enumerate(chosen):
         boxes(ax, cells[[i]], styles=Style(COLORS[i], 4))
-        for row, column in (own & (chosen.sum(dim=0) == 1)).nonzero().tolist():
+        for row, column in own.nonzero().tolist():
             ax.add_patch(Rectangle((column, row), 1, 1, fc=COLORS[i], alpha=0.5, ec="none"))
     for row, column in (chosen.sum(dim=0) > 1).nonzero().tolist():
         ax.add_patch(Rectangle((column, row), 1, 1, fc=LIT, ec="none"))
