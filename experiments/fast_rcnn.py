@@ -22,7 +22,7 @@ from rcnn_tutorial.evaluation import predict
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.training import History, train
 
-STEPS, FEWER_STEPS = 800, 300
+STEPS, FEWER_STEPS = 800, 150
 SETTINGS = {"train": TRAIN, "test": TEST, "proposals": PROPOSALS, "steps": STEPS}
 
 
