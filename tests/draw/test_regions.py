@@ -72,6 +72,7 @@ def test_landing_adds_up_in_shared_cells():
         [2, 1, 6, 5],
     ]
     assert [t.get_fontweight() for t in ax.texts] == ["normal", "bold", "normal"]
+    assert {t.get_fontsize() for t in ax.texts} == {16}
     assert ax.get_xlim() == (-1, 7) and ax.get_ylim() == (6, -1)
     assert legend(ax.get_legend()) == ["chosen by RoI 1", "chosen by RoI 2", "by both: added up"]
     with pytest.raises(AssertionError, match="nothing was drawn"):
