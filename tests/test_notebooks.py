@@ -11,7 +11,9 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("0?_*.ipynb"))
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.ipynb"))
 CELL_METADATA = {"tags", "slideshow", "jupyter", "jp-MarkdownHeadingCollapsed"}
-MAY_DIFFER = re.compile(r"\b(interact|live_losses|train|fit|seconds|perf_counter|process_time|__version__|device)\b")
+MAY_DIFFER = re.compile(
+    r"\b(interact|fine_tune|live_losses|train|fit|seconds|perf_counter|process_time|__version__|device)\b"
+)
 FROM = {
     "IPython",
     "dataclasses",
