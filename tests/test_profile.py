@@ -97,7 +97,7 @@ def test_cost_of_the_detectors_themselves():
         return sum(counted)
 
     net = tiny_net(2)
-    rcnn, fast = RCNN(net, classes), FastRCNN(tiny_net(2), classes, FastRCNNSettings.tiny())
+    rcnn, fast = RCNN(net, classes), FastRCNN(tiny_net(2), classes, FastRCNNSettings.tiny(scales=()))
     pyramid = tiny_net(2, levels=(4, 2, 1))
     spp = SPPnet(pyramid, classes, SPPnetSettings.tiny(scales=(48, 96)))
     for model, parts, call, sizes in (
