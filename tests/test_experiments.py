@@ -104,6 +104,8 @@ DIFFERENCES = [  # row, record, variant, against, metric, bounds of the mean wit
     ("FAST-13", "fast_13", "from 0.1", "from 0", "AP50", (-0.04, 0.04), "paper: better"),
     ("FAST-16", "fast_16", "0 frozen", "5 frozen", "AP50", (0, 1), "paper: 0.055"),
     ("SPP-19", "fast_16", "0 frozen", "5 frozen", "AP50", (0, 1), "trained convolutions help"),
+    ("FAST-23", "fast_23", "joint", "class alone", "AP50", (0, 1), "paper: better"),
+    ("FAST-23", "fast_23", "joint", "stage-wise", "AP50", (-0.03, 0.03), "paper: better"),
     ("FAST-24", "fast_24", "Fast R-CNN", "R-CNN", "AP50", (-0.15, 0), "paper: better; equal steps"),
     ("FAST-24", "fast_24", "SPPnet", "R-CNN", "AP50", (-0.03, 0.03), "paper: -0.03"),
     ("FAST-24", "fast_24", "SPPnet", "R-CNN", "AP75", (-0.2, -0.05), "cells cost place"),

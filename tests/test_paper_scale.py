@@ -9,6 +9,7 @@ import torch
 
 from benchmarks import measure, paper_scale
 from benchmarks.paper_scale import Case
+from rcnn_tutorial import records
 from rcnn_tutorial.claims import claim
 from rcnn_tutorial.compress import compress
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN
@@ -149,3 +150,9 @@ def test_proposals_lie_in_the_image():
     low, high = boxes.amin(dim=0), boxes.amax(dim=0)
     sides = boxes[:, 2:] - boxes[:, :2]
     assert low.min() >= 0 and high[2] <= 500 and high[3] <= 375 and 31.9 < sides.min() < sides.max() <= 375.1
+
+
+def test_the_notebooks_read_the_same_record():
+    assert records.load("paper_scale") == RECORD, (
+        "copy benchmarks/records/paper_scale-cpu.json to rcnn_tutorial/records"
+    )
