@@ -55,4 +55,4 @@ def test_unknown_record():
 )
 def test_every_record_says_how_it_was_made(name):
     record = records.load(name)
-    assert {"settings", "versions"} <= set(record)
+    assert "versions" in record and ("settings" in record or "threads" in record)  # of trainings, or of benchmarks
