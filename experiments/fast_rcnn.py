@@ -7,7 +7,6 @@ start from the same backbone and are tested on the same scenes.
 from dataclasses import replace
 
 import torch
-from torch.utils.data import Dataset
 
 from experiments import rcnn
 from experiments.measure import measure
@@ -15,7 +14,6 @@ from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment, kept, scenes,
 from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.detectors import sppnet
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
-from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, detect
 from rcnn_tutorial.detectors.rcnn_fit import fit_on_features
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
 from rcnn_tutorial.evaluation import predict
@@ -82,15 +80,10 @@ def three(seed: int) -> dict[str, dict]:
     """FAST-24: R-CNN, SPPnet and Fast R-CNN on the same scenes, proposals, convolutions and number of steps."""
     first = rcnn.network(seed, steps=STEPS)
     fit_on_features(first, training(seed), scenes("val", 0, TEST), kept("features"))
-    found = {"R-CNN": _from_features(first), "SPPnet": _from_features(pooled(seed))}
+    test = scenes("test", 0, TEST)
+    found = {"R-CNN": rcnn.evaluated(first, test), "SPPnet": rcnn.evaluated(pooled(seed), test)}
     found["Fast R-CNN"] = tested(*trained(seed))
     return found
-
-
-def _from_features(model: rcnn.RCNN) -> dict:
-    test: Dataset = scenes("test", 0, TEST)
-    targets = [test.target(index) for index in range(len(test))]
-    return measure(detect(WindowFeatures(model, test, kept("features"))), targets, model.classes)
 
 
 def longer(seed: int) -> dict[str, dict]:

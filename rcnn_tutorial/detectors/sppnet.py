@@ -7,7 +7,7 @@
 All that follows the pooled features is R-CNN's, the training in stages too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ from rcnn_tutorial.detectors.rcnn_fit import FineTuning, WindowBatches, fit_on_f
 from rcnn_tutorial.linear import SVMSettings
 from rcnn_tutorial.mining import Pass
 from rcnn_tutorial.nets.backbones import ConvNet, Field, receptive_field
-from rcnn_tutorial.nets.preprocess import Preprocess
+from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.ops.boxes import validate
 from rcnn_tutorial.ops.pooling import spatial_pyramid_pool
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
@@ -134,19 +134,18 @@ class SPPnet(RCNN):
     @torch.no_grad()
     def maps(self, image: Tensor) -> list[Tensor]:
         """The image's map (1, C, h, w) at each scale: one pass of the convolutions for each (SPP-10)."""
-        return [self.net.convs(self._resized(image, scale)) for scale in self.settings.scales]
+        return [self.net.convs(batch.tensor) for batch in self._resized(image)]
 
     @torch.no_grad()
     def pooled(self, image: Tensor, boxes: Tensor) -> Tensor:
         """pyramid features of every box, from the map of one scale each: (R, 4) to (R, P)."""
         validate(boxes, "boxes", area=True)
-        size = image.shape[-2:]
-        chosen = closest_scale(boxes, size, self.settings.scales, self.settings.side)
+        chosen = closest_scale(boxes, image.shape[-2:], self.settings.scales, self.settings.side)
         pooled = boxes.new_zeros(len(boxes), self.net.pool5_length)
-        for i, features in enumerate(self.maps(image)):
+        for i, batch in enumerate(self._resized(image)):
+            features = self.net.convs(batch.tensor)  # (1, C, h, w)
             own = (chosen == i).nonzero()[:, 0]
-            ratio = self._resize(self.settings.scales[i]).new_size(tuple(size))
-            scaled = boxes[own] * boxes.new_tensor([ratio[1] / size[1], ratio[0] / size[0]] * 2)
+            (scaled,) = batch.to_input([boxes[own]])
             cells = project(scaled, self.field, features.shape[-2:])
             windows = torch.cat((torch.zeros_like(cells[:, :1]), cells), dim=1)  # (R_i, 5)
             pooled[own] = spatial_pyramid_pool(features, self.net.levels, windows).to(pooled)
@@ -158,11 +157,9 @@ class SPPnet(RCNN):
             (self.net.convs, self.net.levels, self.mean, self.settings.scales, float(self.settings.side))
         )
 
-    def _resize(self, scale: int) -> Preprocess:
-        return Preprocess(self.mean.tolist(), min_size=scale)
-
-    def _resized(self, image: Tensor, scale: int) -> Tensor:
-        return self._resize(scale)([image]).tensor
+    def _resized(self, image: Tensor) -> Iterator[Batch]:
+        """The image at each scale, one at a time."""
+        return (Preprocess(self.mean.tolist(), min_size=scale)([image]) for scale in self.settings.scales)
 
 
 class PooledBatches(WindowBatches):
@@ -207,16 +204,6 @@ def fit(
     cache: FeatureCache | None = None,
     **options,
 ) -> tuple[History, list[Pass]]:
-    """All four stages.
-
-    Args:
-        model: its network pre-trained, its classifier new.
-        dataset: of (image, target) with `target["proposals"]` (M, 4).
-        validation: another such data set, for the NMS threshold; without it 0.3 stays.
-        cache: for the features; without one every stage computes them anew.
-        options: `progress`, `on_log`, `folder` of `train`, for the fine-tuning.
-    Returns:
-        The record of the fine-tuning, and what each pass of the mining found.
-    """
+    """All four stages; takes and returns what `rcnn_fit.fit` does, of which only the first stage differs."""
     history = fine_tune(model, dataset, cache, **options)
     return history, fit_on_features(model, dataset, validation, cache)
