@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from rcnn_tutorial.nets.rpn import Proposals
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, match, sample
 from rcnn_tutorial.ops.boxes import box_iou, validate
 from rcnn_tutorial.ops.losses import PADDING
@@ -35,7 +36,7 @@ def usable(boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw_samples(
-    proposals: Sequence[Tensor],
+    proposals: Sequence[Tensor] | Proposals,
     targets: Sequence[dict[str, Tensor]],
     sizes: Tensor,
     count: int,
@@ -50,7 +51,7 @@ def draw_samples(
     background only, and none where `background` begins above 0.
 
     Args:
-        proposals: (M_i, 4) for each image, pixels.
+        proposals: (M_i, 4) for each image, pixels; or those of an RPN, whose gradient the boxes drawn keep.
         targets: `boxes` (N_i, 4) and `labels` (N_i,) for each image.
         sizes: (B, 2) height and width of each image, pixels.
         count: P, windows per image.
@@ -63,18 +64,22 @@ def draw_samples(
     Raises:
         ValueError: lists of different lengths, or boxes of another shape or with numbers that are not finite.
     """
-    if not len(proposals) == len(targets) == len(sizes):
-        raise ValueError(f"proposals: expected one tensor for each of {len(targets)} images, got {len(proposals)}")
-    truths = [target["boxes"] for target in targets]
-    windows = [torch.cat((validate(p, "proposals"), t)) for p, t in zip(proposals, truths, strict=True)]
-    there, real = (_mask(each) for each in (windows, truths))  # (B, M) and (B, N)
-    boxes, good = usable(pad_sequence(windows, batch_first=True), sizes)
-    truths, labels = (
-        pad_sequence(each, batch_first=True) for each in (truths, [target["labels"] for target in targets])
-    )
+    images = len(proposals.boxes if isinstance(proposals, Proposals) else proposals)
+    if not images == len(targets) == len(sizes):
+        raise ValueError(f"proposals: expected one tensor for each of {len(targets)} images, got {images}")
+    truths, labels = ([target[name] for target in targets] for name in ("boxes", "labels"))
+    if isinstance(proposals, Proposals):
+        boxes = torch.cat((proposals.boxes, pad_sequence(truths, batch_first=True).to(proposals.boxes)), dim=1)
+        there = torch.cat((proposals.valid, _mask(truths)), dim=1)
+    else:
+        windows = [torch.cat((validate(p, "proposals"), t)) for p, t in zip(proposals, truths, strict=True)]
+        boxes, there = pad_sequence(windows, batch_first=True), _mask(windows)
+    boxes, good = usable(boxes, sizes)  # (B, M, 4)
+    real = _mask(truths)  # (B, N)
+    truths, labels = (pad_sequence(each, batch_first=True) for each in (truths, labels))
     if truths.shape[1] == 0:  # no image has an object: one column of padding stands for them
         truths, labels, real = boxes[:, :1] * 0, torch.zeros_like(there[:, :1], dtype=torch.int64), there[:, :1] & False
-    iou = box_iou(boxes, truths).masked_fill(~real[:, None], -1)  # (B, M, N)
+    iou = box_iou(boxes.detach(), truths).masked_fill(~real[:, None], -1)  # (B, M, N)
     state = match(iou, foreground, background)
     truth, state = state.truth, state.state.masked_fill(~(there & good), PADDING)
 

@@ -15,6 +15,7 @@ def select(
     least_score: float,
     detections: int,
     shown: Tensor | None = None,
+    least_side: float = 0.0,
 ) -> list[dict[str, Tensor]]:
     """Clip the boxes, suppress within each image and class, and keep the best.
 
@@ -27,6 +28,7 @@ def select(
         least_score: only higher scores are returned.
         detections: most boxes returned per image.
         shown: boxes of the same form, to be returned in place of those that NMS compares.
+        least_side: smaller boxes are dropped before NMS, pixels.
     Returns:
         For each of the B images `boxes` (D, 4), `labels` (D,) in 1 to K and `scores` (D,), best first. Boxes that
         clipping leaves without area are not among them.
@@ -39,7 +41,8 @@ def select(
     )
     labels = torch.arange(1, k + 1, device=scores.device).repeat(len(scores))
     image, scores = image.repeat_interleave(k), scores.reshape(-1)
-    likely = ((scores > least_score) & (shown[:, 2:] > shown[:, :2]).all(dim=1)).nonzero()[:, 0]
+    sides = (shown[:, 2:] - shown[:, :2]).amin(dim=1)
+    likely = ((scores > least_score) & (sides > 0) & (sides >= least_side)).nonzero()[:, 0]
     compared, shown, labels, scores, image = (part[likely] for part in (compared, shown, labels, scores, image))
     kept = batched_nms(compared, scores, image * (k + 1) + labels, nms_threshold)
     found = []

@@ -1,11 +1,4 @@
-"""Max pooling of windows into a fixed number of bins: the spatial pyramid of SPPnet and RoI pooling.
-
-Both are maxima of rectangles of a map. Those of all windows of 1, 2, 4, ... by 1, 2, 4, ... cells are computed once;
-any rectangle is the maximum of four of them, one in each corner, overlap allowed.
-
-The backward pass needs the switch of each rectangle, the cell that won. So that the maximum finds it, the cells'
-values are replaced by distinct integers, which sort by value first and by place second.
-"""
+"""Pooling of windows into a fixed number of bins: the spatial pyramid of SPPnet, RoI pooling, RoI warping, RoIAlign."""
 
 import math
 from collections.abc import Sequence
@@ -13,11 +6,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-LOWEST = torch.finfo(torch.float32).min
-# Bytes of the tables made at a time and of the maxima looked up at a time. On a CPU both stay in the cache.
-CPU_BYTES, GPU_BYTES = (2**22, 2**19), (2**30, 2**28)
+from rcnn_tutorial.ops.bilinear import bin_means
+from rcnn_tutorial.ops.maxima import maxima
 
 
 def spatial_pyramid_pool(features: Tensor, levels: Sequence[int], windows: Tensor | None = None) -> Tensor:
@@ -50,7 +41,7 @@ def spatial_pyramid_pool(features: Tensor, levels: Sequence[int], windows: Tenso
         i = torch.arange(n, device=features.device)[:, None]
         low, high = corner + i * size // n, corner - (-(i + 1) * size // n)  # (R, n, 2) each: x and y
         bins.append(_grid(low[..., 0], low[..., 1], high[..., 0], high[..., 1]))
-    pooled = _maxima(features, image, torch.cat(bins, dim=1))  # (R, C, sum n^2)
+    pooled = maxima(features, image, torch.cat(bins, dim=1))  # (R, C, sum n^2)
     return torch.cat([level.flatten(1) for level in pooled.split([n * n for n in levels], dim=2)], dim=1)
 
 
@@ -102,12 +93,12 @@ def roi_pool(
     _validate_map(input, "input")
     height, width = _pair(output_size)
     rois = _rois(boxes, input)
-    scaled = rois[:, 1:] * spatial_scale
+    scaled = rois[:, 1:].detach() * spatial_scale
     cells = scaled.trunc()
     cells = (cells + scaled.sign() * ((scaled - cells).abs() >= 0.5)).long()  # torch.round takes halves to even
     x1, x2 = _cut(cells[:, 0], cells[:, 2], width, input.shape[3], rois.dtype)
     y1, y2 = _cut(cells[:, 1], cells[:, 3], height, input.shape[2], rois.dtype)
-    return _maxima(input, rois[:, 0].long(), _grid(x1, y1, x2, y2)).unflatten(2, (height, width))
+    return maxima(input, rois[:, 0].long(), _grid(x1, y1, x2, y2)).unflatten(2, (height, width))
 
 
 def roi_pool_loop(input: Tensor, boxes: Tensor, output_size: int | tuple[int, int], spatial_scale: float = 1) -> Tensor:
@@ -136,6 +127,71 @@ def roi_pool_loop(input: Tensor, boxes: Tensor, output_size: int | tuple[int, in
     return pooled
 
 
+def roi_align(
+    input: Tensor,
+    boxes: Tensor | Sequence[Tensor],
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """Every region of interest, averaged to one size without rounding; values and gradients of torchvision's.
+
+    A region is cut into h x w equal bins. Each gives the mean of points spread evenly over it, s x s of them, whose
+    values are interpolated between the four cells around. A point beyond the map by at most one cell takes the value
+    at its border, one further out counts as 0.
+
+    The boxes get a gradient too, where they require one; torchvision gives them none. There is no second derivative.
+
+    Args:
+        input: (N, C, H, W).
+        boxes: (R, 5) with the image's index first, or a list of N (R_i, 4); pixels.
+        output_size: bins (h, w), or one number for both.
+        spatial_scale: cells per pixel, such as 1 / 16.
+        sampling_ratio: s; 0 or below for as many as a bin is cells long, rounded up, on each axis and in each region.
+        aligned: whether the first cell's centre lies at 0.5, as the first pixel's does. Otherwise it lies at 0, and
+            a region shorter than one cell is taken to be one long.
+    Returns:
+        (R, C, h, w), of the input's type. Half precision is computed in float32.
+    Raises:
+        ValueError: other shapes or types, a coordinate that is not finite, an index of no image.
+    Source: Mask R-CNN, section 3 (FRCNN-29, FRCNN-32).
+    """
+    _validate_map(input, "input")
+    height, width = _pair(output_size)
+    if not isinstance(sampling_ratio, int):
+        raise ValueError(f"sampling_ratio: expected a whole number, got {sampling_ratio}")
+    rois = _rois(boxes, input)
+    start, end = (rois[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)).split(2, dim=1)
+    size = end - start if aligned else (end - start).clamp(min=1)  # (R, 2): x and y
+
+    points = sampling_ratio
+    if sampling_ratio <= 0:
+        points = (size.detach() / size.new_tensor([width, height])).ceil().long().clamp(min=0)
+    return bin_means(input, rois[:, 0].long(), start, size, (height, width), points)
+
+
+def roi_warp(
+    input: Tensor, boxes: Tensor | Sequence[Tensor], output_size: int | tuple[int, int], spatial_scale: float = 1.0
+) -> Tensor:
+    """Every region of interest, warped to twice the size and max-pooled 2 x 2; a gradient to the boxes too.
+
+    The warped region has one interpolated point at the centre of each of 2h x 2w equal bins, as `roi_align` sets it
+    where `sampling_ratio` is 1. So a region shorter than one cell is taken to be one long here too.
+
+    Args:
+        input, boxes, output_size, spatial_scale: as for `roi_align`.
+    Returns:
+        (R, C, h, w), of the input's type.
+    Raises:
+        ValueError: as `roi_align`.
+    Source: Dai et al., Instance-aware Semantic Segmentation via Multi-task Network Cascades, section 3.2; ports of
+    Faster R-CNN pool in this way (FRCNN-29, FRCNN-32).
+    """
+    height, width = _pair(output_size)
+    return F.max_pool2d(roi_align(input, boxes, (2 * height, 2 * width), spatial_scale, sampling_ratio=1), 2)
+
+
 def _cut(first: Tensor, last: Tensor, n: int, limit: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Low and high ends (R, n) of the n bins of the cells `first` to `last` (R,), on a map of `limit` cells."""
     size = ((last - first + 1).clamp(min=1).to(dtype) / n)[:, None]
@@ -148,110 +204,6 @@ def _grid(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
     """(R, h * w, 4) rectangles in row order, of ends x (R, w) and y (R, h)."""
     ends = torch.broadcast_tensors(x1[:, None, :], y1[:, :, None], x2[:, None, :], y2[:, :, None])  # (R, h, w) each
     return torch.stack(ends, dim=-1).flatten(1, 2)
-
-
-def _maxima(features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
-    """(R, C, S) maxima of rectangles (R, S, 4) of the maps `image` (R,)."""
-    if features.requires_grad and torch.is_grad_enabled():
-        return _Maxima.apply(features, image, rectangles)
-    return _search(features, image, rectangles)
-
-
-class _Maxima(torch.autograd.Function):
-    """Maxima of rectangles that remember their switches."""
-
-    @staticmethod
-    def forward(ctx, features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
-        places = torch.arange(features.numel(), dtype=torch.int32, device=features.device).view(features.shape)
-        switches = _search(features, image, rectangles, places)
-        ctx.save_for_backward(switches)
-        ctx.shape = features.shape
-        values = F.pad(features.flatten(), (0, 2))
-        values[-1] = max(LOWEST, torch.finfo(features.dtype).min)
-        return values.index_select(0, switches.flatten()).view(switches.shape)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        (switches,) = ctx.saved_tensors
-        exact = torch.promote_types(grad.dtype, torch.float32)
-        total = grad.new_zeros(ctx.shape.numel() + 2, dtype=exact)
-        total.index_add_(0, switches.flatten(), grad.flatten().to(exact))
-        return total[:-2].view(ctx.shape).to(grad.dtype), None, None
-
-
-def _search(features: Tensor, image: Tensor, rectangles: Tensor, places: Tensor | None = None) -> Tensor:
-    """(R, C, S) maxima, or the `places` (N, C, H, W) where they are: 0 to numel - 1, and two more.
-
-    Place numel stands for a rectangle without a cell, numel + 1 for one of nothing but NaN.
-    """
-    (n, channels, height, width), (count, s) = features.shape, rectangles.shape[:2]
-    rows, depth = _look_ups(image, rectangles, features.shape)
-    dtype, item = (features.dtype, features.element_size()) if places is None else (torch.int32, 8)
-    found = features.new_empty(count, channels, s, dtype=dtype)
-    tables_bytes, piece_bytes = CPU_BYTES if features.device.type == "cpu" else GPU_BYTES
-    block = max(1, min(channels, tables_bytes // max(1, item * math.prod(depth) * n * height * width)))
-    chunk = max(1, piece_bytes // (item * block * s))
-    for c in range(0, channels, block):
-        part = slice(c, c + block)
-        tables = _tables(features[:, part], None if places is None else places[:, part], features.numel(), depth)
-        for r in range(0, count, chunk):
-            corners = rows[:, r * s : (r + chunk) * s]
-            best = tables.index_select(0, corners[0])  # (r * S, c)
-            for corner in corners[1:]:
-                torch.maximum(best, tables.index_select(0, corner), out=best)
-            best = best if places is None else best.neg_()  # the lower half of a key is minus its place
-            found[r : r + chunk, c : c + block] = best.view(-1, s, best.shape[1]).transpose(1, 2)
-    return found
-
-
-def _look_ups(image: Tensor, rectangles: Tensor, shape: torch.Size) -> tuple[Tensor, tuple[int, int]]:
-    """Rows (4, R * S) of the tables whose maximum is that of each rectangle, and how many tables (high, wide)."""
-    n, _, height, width = shape
-    x1, y1, x2, y2 = rectangles.flatten(0, 1).unbind(-1)  # (R * S,) each
-    sides = torch.stack((y2 - y1, x2 - x1))
-    empty = (sides <= 0).any(0)
-    power = torch.frexp(sides.masked_fill(empty, 1).float()).exponent.long() - 1  # floor(log2)
-    # On a GPU this waits: the largest rectangle decides how many tables are made, and most maps need few.
-    high, wide = (power.amax(1) + 1).tolist() if power.numel() else (1, 1)
-    table = (power[0] * wide + power[1]) * n + image.repeat_interleave(rectangles.shape[1])
-    h, w = 1 << power
-    rows = torch.stack([(table * height + y) * width + x for y in (y1, y2 - h) for x in (x1, x2 - w)])
-    return rows.masked_fill(empty, high * wide * n * height * width), (high, wide)
-
-
-def _tables(features: Tensor, places: Tensor | None, numel: int, depth: tuple[int, int]) -> Tensor:
-    """(high * wide * N * H * W + 1, c) maxima of the windows of 2^i x 2^j cells at each place, of values or of keys.
-
-    No rectangle asks for windows that reach beyond the map. The last row is for rectangles without a cell.
-    """
-    cells = features.permute(0, 2, 3, 1).contiguous()  # (N, H, W, c)
-    lowest = max(LOWEST, torch.finfo(cells.dtype).min)
-    real = cells > lowest  # not so for NaN
-    cells = torch.where(real, cells, lowest)
-    if places is not None:
-        cells = _keys(cells, torch.where(real, places.permute(0, 2, 3, 1), numel + 1))
-    tables = cells.new_empty(math.prod(depth) * cells[..., 0].numel() + 1, cells.shape[3])
-    tables[-1] = 0 if places is None else -numel
-    grid = tables[:-1].view(*depth, *cells.shape)  # (high, wide, N, H, W, c)
-    grid[0, 0] = cells
-    for i in range(1, depth[0]):
-        half, h = grid[i - 1, 0], 2 ** (i - 1)
-        torch.maximum(half[:, :-h], half[:, h:], out=grid[i, 0, :, :-h])
-    for j in range(1, depth[1]):
-        half, w = grid[:, j - 1], 2 ** (j - 1)
-        torch.maximum(half[:, :, :, :-w], half[:, :, :, w:], out=grid[:, j, :, :, :-w])
-    return tables
-
-
-def _keys(cells: Tensor, places: Tensor) -> Tensor:
-    """Integers that sort as the cells do, of equal cells the one with the lower place above."""
-    if cells.dtype == torch.float64:  # too wide to share an integer with its place; on a GPU this waits
-        order = torch.unique(cells, return_inverse=True)[1]
-    else:  # the bits of a float sort as integers do, those of a negative one backwards
-        bits = (cells.float() + 0.0).view(torch.int32)  # + 0.0: -0.0 becomes 0.0
-        order = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return order.long().bitwise_left_shift_(32).sub_(places)
 
 
 def _pair(output_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -272,7 +224,7 @@ def _rois(boxes: Tensor | Sequence[Tensor], input: Tensor) -> Tensor:
         if len(parts) != len(input):
             raise ValueError(f"boxes: expected one tensor for each of {len(input)} images, got {len(parts)}")
         parts = [input.new_zeros(0, 5), *(F.pad(part.to(exact), (1, 0), value=i) for i, part in enumerate(parts))]
-    rois = torch.cat(parts).detach().to(exact)
+    rois = torch.cat(parts).to(exact)
     if rois.device.type == "cpu":
         wrong = ~(rois.isfinite().all(1) & (rois[:, 0] >= 0) & (rois[:, 0] < len(input)))
         if wrong.any():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcnn_tutorial.claims import claim
-from rcnn_tutorial.ops import pooling
+from rcnn_tutorial.ops import maxima
 from rcnn_tutorial.ops.pooling import roi_pool, roi_pool_loop, sliding_pyramid_pool, spatial_pyramid_pool
 
 MAPS = ["gaussian", "after ReLU", "whole numbers", "not finite"]
@@ -84,7 +84,7 @@ def test_equals_torchvision_at_the_size_of_a_detector(kind, device):
 
 
 def test_equals_torchvision_in_portions(monkeypatch):
-    monkeypatch.setattr(pooling, "CPU_BYTES", (3 * 9 * 2 * 9 * 11 * 8, 7 * 9 * 3 * 8))
+    monkeypatch.setattr(maxima, "CPU_BYTES", (3 * 9 * 2 * 9 * 11 * 8, 7 * 9 * 3 * 8))
     g = seeded(2)
     x = feature_map("after ReLU", (2, 8, 9, 11), g)  # with switches 8 channels by 3, 50 regions by 7
     assert_equals_torchvision(x, regions(50, 2, (9, 11), 1.0, g), 3, 1.0)

@@ -1,0 +1,134 @@
+"""Between torchvision's detectors and ours: settings and weights, there and back.
+
+Only what a model carries is read; nothing of torchvision's detection code is imported.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
+from rcnn_tutorial.nets.heads import TwoLayers
+from rcnn_tutorial.nets.rpn import RPNSettings
+from rcnn_tutorial.training import TrainSettings
+
+NAMES = {  # prefixes, torchvision's and ours
+    "backbone.": "body.",
+    "rpn.head.conv.0.0.": "rpn.head.conv.",
+    "rpn.head.cls_logits.": "rpn.head.score.",
+    "rpn.head.bbox_pred.": "rpn.head.offsets.",
+    "roi_heads.box_head.": "head.hidden.",
+    "roi_heads.box_predictor.cls_score.": "head.score.",
+    "roi_heads.box_predictor.bbox_pred.": "head.offsets.",
+}
+
+
+def from_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of torchvision's FasterRCNN under our names; the offsets of the background go, which nothing reads."""
+    return {_renamed(name, NAMES): value[4:] if _of_boxes(name) else value for name, value in state.items()}
+
+
+def to_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our weights under torchvision's names; the offsets of the background are 0."""
+    back = {_renamed(name, {ours: theirs for theirs, ours in NAMES.items()}): value for name, value in state.items()}
+    return {
+        name: torch.cat((torch.zeros_like(value[:4]), value)) if _of_boxes(name) else value
+        for name, value in back.items()
+    }
+
+
+def settings_of(model: nn.Module, training: TrainSettings | None = None) -> TwoStageSettings:
+    """Our settings for a torchvision FasterRCNN, the model itself, not its weights.
+
+    Args:
+        model: a torchvision FasterRCNN. Of several shorter sides the last counts, as it does there in detection.
+        training: of ours.
+    """
+    rpn, heads, transform = model.rpn, model.roi_heads, model.transform
+    grid, (ratios, *others) = rpn.anchor_generator, rpn.anchor_generator.aspect_ratios
+    if any(each != ratios for each in others):
+        raise ValueError(f"model: expected the same ratios on every map, got {grid.aspect_ratios}")
+    return TwoStageSettings(
+        rpn=RPNSettings(
+            anchors="torchvision",
+            scales=tuple(map(tuple, grid.sizes)),
+            ratios=tuple(ratios),
+            two_way=False,
+            foreground=rpn.proposal_matcher.high_threshold,
+            background=(0.0, rpn.proposal_matcher.low_threshold),
+            inside=False,
+            samples=rpn.fg_bg_sampler.batch_size_per_image,
+            share=rpn.fg_bg_sampler.positive_fraction,
+            by_locations=False,
+            box_weight=1.0,
+            beta=1 / 9,
+            before_nms=(rpn._pre_nms_top_n["training"], rpn._pre_nms_top_n["testing"]),
+            after_nms=(rpn._post_nms_top_n["training"], rpn._post_nms_top_n["testing"]),
+            nms_threshold=rpn.nms_thresh,
+            least_side=rpn.min_size,
+        ),
+        pooling="align",
+        sampling=heads.box_roi_pool.sampling_ratio,
+        rois=heads.fg_bg_sampler.batch_size_per_image,
+        share=heads.fg_bg_sampler.positive_fraction,
+        foreground=heads.proposal_matcher.high_threshold,
+        background=(0.0, heads.proposal_matcher.low_threshold),
+        weights=tuple(heads.box_coder.weights),
+        beta=1 / 9,
+        min_size=transform.min_size[-1],
+        max_size=transform.max_size,
+        divisor=transform.size_divisible,
+        frozen=0,
+        training=training or TwoStageSettings.training,
+        nms_threshold=heads.nms_thresh,
+        least_score=heads.score_thresh,
+        least_side=1e-2,
+        detections=heads.detections_per_img,
+    )
+
+
+def faster_rcnn_from_torchvision(
+    model: nn.Module, classes: Sequence[str], stride: int, training: TrainSettings | None = None, seed: int = 0
+) -> TwoStage:
+    """Our detector with the weights and settings of a torchvision FasterRCNN on one map.
+
+    Args:
+        model: a torchvision FasterRCNN whose backbone gives one map, with its default heads. It is not changed.
+        classes: names, background first.
+        stride: of the map, pixels.
+        training: settings of ours.
+        seed: of the generator that draws the mini-batches.
+    Raises:
+        ValueError: as many names as the model has classes are expected.
+    """
+    hidden, predictor = model.roi_heads.box_head, model.roi_heads.box_predictor
+    if len(classes) != predictor.cls_score.out_features:
+        raise ValueError(f"classes: expected {predictor.cls_score.out_features}, got {len(classes)}")
+    ours = TwoStage(
+        deepcopy(model.backbone),
+        (stride,),
+        model.backbone.out_channels,
+        TwoLayers(hidden.fc6.in_features, hidden.fc6.out_features),
+        hidden.fc7.out_features,
+        model.roi_heads.box_roi_pool.output_size[0],
+        classes,
+        settings_of(model, training),
+        model.transform.image_mean,
+        model.transform.image_std,
+        seed,
+    )
+    ours.load_state_dict(from_state(model.state_dict()))
+    return ours.to(predictor.cls_score.weight).train(model.training)
+
+
+def _renamed(name: str, names: dict[str, str]) -> str:
+    for old, new in names.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    raise ValueError(f"state: unknown weight {name!r}")
+
+
+def _of_boxes(name: str) -> bool:
+    return name.startswith("roi_heads.box_predictor.bbox_pred.")

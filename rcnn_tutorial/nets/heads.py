@@ -1,0 +1,40 @@
+"""What follows the pooling: a class and a box for each region."""
+
+import torch
+from torch import Tensor, nn
+
+
+class BoxHead(nn.Module):
+    """Hidden layers, and on them class scores and the offsets of each class (FAST-06).
+
+    Args:
+        hidden: pooled features (R, C, h, w) to (R, width).
+        width: of its output.
+        classes: K + 1, with the background.
+        generator: of the initial weights of the two last layers.
+    """
+
+    def __init__(self, hidden: nn.Module, width: int, classes: int, generator: torch.Generator | None = None):
+        super().__init__()
+        self.hidden = hidden
+        self.score, self.offsets = nn.Linear(width, classes), nn.Linear(width, 4 * (classes - 1))
+        for layer, std in ((self.score, 0.01), (self.offsets, 0.001)):
+            layer.weight.data = std * torch.randn(layer.weight.shape, generator=generator)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Class scores before the softmax (R, K+1), and offsets (R, K, 4)."""
+        hidden = self.hidden(pooled)
+        return self.score(hidden), self.offsets(hidden).unflatten(1, (-1, 4))
+
+
+class TwoLayers(nn.Module):
+    """Two fully connected layers with ReLU: pooled features (R, C, n, n) to (R, width)."""
+
+    def __init__(self, inputs: int, width: int):
+        super().__init__()
+        self.fc6, self.fc7 = nn.Linear(inputs, width), nn.Linear(width, width)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(R, C, n, n), or flat, to (R, width)."""
+        return torch.relu(self.fc7(torch.relu(self.fc6(pooled.flatten(1)))))

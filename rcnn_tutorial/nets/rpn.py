@@ -1,0 +1,282 @@
+"""The region proposal network: a small head slides over the maps and says of each anchor if and where an object is.
+
+    maps -> 3 x 3 convolution -+-> objectness ---+
+                               +-> offsets ------+-> decode, clip, best before NMS, NMS, best after -> proposals
+    anchors ---------------------------------------+
+
+Everything is in pixels of the network's input, batched over the images; maps are a list, of one for Faster R-CNN.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from rcnn_tutorial.ops.anchors import ANCHORS, anchor_grid, inside
+from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, match, sample
+from rcnn_tutorial.ops.boxes import box_iou, decode, encode
+from rcnn_tutorial.ops.losses import smooth_l1
+from rcnn_tutorial.ops.nms import batched_nms
+
+
+@dataclass(frozen=True)
+class RPNSettings:
+    """Settings of the region proposal network; the defaults are the paper's, or its released code's where it is silent.
+
+    Attributes:
+        anchors: "exact" areas, or the rounded ones of "caffe" or "torchvision" (FRCNN-11).
+        scales: square roots of the anchors' areas, pixels of the input; for several maps one tuple each.
+        ratios: height / width.
+        two_way: two outputs for each anchor and a softmax, as published, or one and a sigmoid (FRCNN-03).
+        foreground: IoU from which an anchor is positive (FRCNN-15).
+        background: IoUs of negative anchors (FRCNN-17).
+        inside: leave out of the training the anchors that cross the image's border (FRCNN-24).
+        samples: anchors in a mini-batch, per image (FRCNN-22).
+        share: largest share of positives among them.
+        by_locations: divide the box loss by the number of places on the maps, as published, or by `samples` (FRCNN-19).
+        box_weight: lambda (FRCNN-19).
+        beta: of the smooth L1 loss.
+        before_nms: best proposals per map that NMS looks at, in training and in detection (FRCNN-26).
+        after_nms: best proposals of an image that remain, in training and in detection.
+        nms_threshold: within a map (X-03).
+        least_side: smaller proposals are dropped, pixels of the input.
+    """
+
+    anchors: str = "exact"
+    scales: tuple = (128, 256, 512)
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    two_way: bool = True
+    foreground: float = 0.7
+    background: tuple[float, float] = (0.0, 0.3)
+    inside: bool = True
+    samples: int = 256
+    share: float = 0.5
+    by_locations: bool = True
+    box_weight: float = 10.0
+    beta: float = 1.0
+    before_nms: tuple[int, int] = (12_000, 6_000)
+    after_nms: tuple[int, int] = (2_000, 300)
+    nms_threshold: float = 0.7
+    least_side: float = 16.0
+
+
+class Predictions(NamedTuple):
+    """What the network says of the N anchors of each of B images."""
+
+    logits: Tensor  # (B, N) of "object"
+    offsets: Tensor  # (B, N, 4) that move the anchor onto it
+    anchors: Tensor  # (N, 4) pixels of the input
+    counts: tuple[int, ...]  # anchors of each map
+
+
+class Proposals(NamedTuple):
+    """P proposals of each of B images, best first; where an image has fewer, rows of padding follow."""
+
+    boxes: Tensor  # (B, P, 4) pixels of the input
+    scores: Tensor  # (B, P) probability of an object; 0 for padding
+    valid: Tensor  # (B, P) bool
+
+    def unpad(self) -> list[Tensor]:
+        """The boxes of each image, (P_i, 4)."""
+        return [boxes[valid] for boxes, valid in zip(self.boxes, self.valid, strict=True)]
+
+
+class AnchorSamples(NamedTuple):
+    """S anchors of each of B images."""
+
+    index: Tensor  # (B, S) int64, which anchors
+    labels: Tensor  # (B, S) int64: 1 object, 0 background, -1 padding
+    offsets: Tensor  # (B, S, 4) from the anchor to the object that it overlaps most; where it is none of one, 0
+
+
+class RPNHead(nn.Module):
+    """A 3 x 3 convolution and two siblings of 1 x 1 (FRCNN-02); the same weights at every place and on every map.
+
+    Args:
+        channels: of the maps, and of the layer between.
+        anchors: A, at each place.
+        two_way: 2 A scores, background first, or A.
+        generator: of the initial weights.
+    """
+
+    def __init__(self, channels: int, anchors: int, two_way: bool, generator: torch.Generator | None = None):
+        super().__init__()
+        self.two_way = two_way
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.score = nn.Conv2d(channels, anchors * (1 + two_way), 1)
+        self.offsets = nn.Conv2d(channels, anchors * 4, 1)
+        for layer in (self.conv, self.score, self.offsets):
+            layer.weight.data = 0.01 * torch.randn(layer.weight.shape, generator=generator)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What is said of every anchor.
+
+        Args:
+            maps: (B, C, H, W) each.
+        Returns:
+            (B, N) logits of "object", and offsets (B, N, 4), in the order of `anchor_grid`, map after map. Of two
+            outputs the logit is their difference: its sigmoid is their softmax (FRCNN-03).
+        """
+        logits, offsets = [], []
+        for each in maps:
+            hidden = F.relu(self.conv(each))
+            score = self.score(hidden)
+            if self.two_way:
+                background, thing = score.chunk(2, dim=1)
+                score = thing - background
+            logits.append(score.permute(0, 2, 3, 1).flatten(1))  # (B, A, H, W) -> (B, H W A)
+            moved = self.offsets(hidden).unflatten(1, (-1, 4))  # (B, 4 A, H, W) -> (B, A, 4, H, W)
+            offsets.append(moved.permute(0, 3, 4, 1, 2).flatten(1, 3))  # -> (B, H W A, 4)
+        return torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
+
+
+class RPN(nn.Module):
+    """The head, its anchors, and what is done with both.
+
+    Args:
+        channels: of the maps.
+        strides: of each map, pixels.
+        settings: of the network.
+        generator: of the initial weights.
+    Raises:
+        ValueError: an unknown kind of anchors, or maps with different numbers of anchors at a place.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        strides: Sequence[int],
+        settings: RPNSettings | None = None,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        self.settings, self.strides = settings or RPNSettings(), tuple(strides)
+        settings = self.settings
+        if settings.anchors not in ANCHORS:
+            raise ValueError(f"anchors: {settings.anchors!r}, expected one of {sorted(ANCHORS)}")
+        scales = settings.scales if isinstance(settings.scales[0], Sequence) else (settings.scales,) * len(strides)
+        if len(scales) != len(strides) or len({len(each) for each in scales}) != 1:
+            raise ValueError(f"scales: expected as many for each of {len(strides)} maps, got {settings.scales}")
+        self.cells = [
+            ANCHORS[settings.anchors](each, settings.ratios, stride)
+            for each, stride in zip(scales, strides, strict=True)
+        ]
+        self.head = RPNHead(channels, len(self.cells[0]), settings.two_way, generator)
+
+    def forward(self, maps: Sequence[Tensor]) -> Predictions:
+        """What is said of every anchor of the maps (B, C, H, W); in float32 at least: bfloat16 counts to 256."""
+        exact = torch.promote_types(maps[0].dtype, torch.float32)
+        grids = [
+            anchor_grid(cell, each.shape[-2:], stride, exact, each.device)
+            for cell, each, stride in zip(self.cells, maps, self.strides, strict=True)
+        ]
+        said = (each.to(exact) for each in self.head(maps))
+        return Predictions(*said, torch.cat(grids), tuple(map(len, grids)))
+
+    def label(self, anchors: Tensor, boxes: Sequence[Tensor], sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """What each anchor is an example of.
+
+        Args:
+            anchors: (N, 4), pixels.
+            boxes: (G_i, 4) objects of each image, pixels of the input.
+            sizes: (B, 2) height and width of each image in the input, pixels.
+        Returns:
+            (B, N) int64: 1 object, 0 background, -1 neither; and (B, N, 4) the object that the anchor overlaps most.
+        """
+        settings = self.settings
+        objects = pad_sequence([*boxes, boxes[0].new_zeros(1, 4)], batch_first=True)[:-1]  # (B, G, 4), G at least 1
+        counts = torch.tensor([len(each) for each in boxes], device=anchors.device)
+        real = torch.arange(objects.shape[1], device=anchors.device) < counts[:, None]  # (B, G)
+        iou = box_iou(anchors, objects.to(anchors)).masked_fill(~real[:, None], -1)  # (B, N, G)
+        if settings.inside:
+            within = inside(anchors, sizes)
+            iou = iou.masked_fill(~within[..., None], -1)
+        truth, state = match(iou, settings.foreground, settings.background, rescue=True)
+        if settings.inside:
+            state = state.masked_fill(~within, UNUSED)
+        return state, objects.gather(1, truth[..., None].expand(-1, -1, 4))
+
+    def sample(
+        self, anchors: Tensor, boxes: Sequence[Tensor], sizes: Tensor, generator: torch.Generator | None = None
+    ) -> AnchorSamples:
+        """A mini-batch of anchors for each image: arguments as for `label`, and a generator of the CPU."""
+        settings = self.settings
+        state, truths = self.label(anchors, boxes, sizes)
+        chosen = sample(state, settings.samples, settings.share, generator)
+        count = min(settings.samples, state.shape[1])
+        index = chosen.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]  # chosen ones first
+        labels = state.gather(1, index).masked_fill(~chosen.gather(1, index), UNUSED)
+        reference = anchors[index]  # (B, S, 4)
+        truths = truths.gather(1, index[..., None].expand(-1, -1, 4)).to(reference)
+        truths = torch.where((labels == FOREGROUND)[..., None], truths, reference)
+        return AnchorSamples(index, labels, encode(truths, reference))
+
+    def losses(self, predictions: Predictions, samples: AnchorSamples) -> dict[str, Tensor]:
+        """Log loss over the samples, and smooth L1 over the positive ones (FRCNN-18).
+
+        Returns:
+            "objectness" and "rpn_box", scalars, weights included. Their divisors are constants of the settings.
+        """
+        settings = self.settings
+        images, anchors = predictions.logits.shape
+        logit = predictions.logits.gather(1, samples.index)
+        offset = predictions.offsets.gather(1, samples.index[..., None].expand(-1, -1, 4))
+        log_loss = F.binary_cross_entropy_with_logits(
+            logit, samples.labels.clamp(min=0).to(logit), reduction="none"
+        ) * (samples.labels != UNUSED)
+        off = torch.where((samples.labels == FOREGROUND)[..., None], offset - samples.offsets, 0)
+        places = anchors / len(self.cells[0])
+        divisor = images * (places if settings.by_locations else settings.samples)
+        return {
+            "objectness": log_loss.sum() / (images * settings.samples),
+            "rpn_box": settings.box_weight * smooth_l1(off, settings.beta).sum() / divisor,
+        }
+
+    def propose(self, predictions: Predictions, sizes: Tensor) -> Proposals:
+        """From what is said of the anchors to proposals.
+
+        Args:
+            predictions: of the maps. The boxes keep the gradient of their offsets, the scores none.
+            sizes: (B, 2) height and width of each image in the input, pixels.
+        Returns:
+            At most `after_nms` per image, best first.
+        Source: FRCNN-24, FRCNN-26.
+        """
+        settings, mode = self.settings, 0 if self.training else 1
+        logits, offsets, anchors, counts = predictions
+        logits = logits.detach()
+        parts, first = [], 0
+        for part in logits.split(counts, dim=1):
+            parts.append(part.topk(min(settings.before_nms[mode], part.shape[1]), dim=1).indices + first)
+            first += part.shape[1]
+        best = torch.cat(parts, dim=1)  # (B, K)
+        level = torch.cat([torch.full_like(part[0], i) for i, part in enumerate(parts)])
+        scores = logits.gather(1, best).sigmoid()
+        boxes = decode(offsets.gather(1, best[..., None].expand(-1, -1, 4)), anchors[best])
+        limit = sizes.to(boxes)[:, None, [1, 0, 1, 0]]
+        boxes = boxes.clamp(min=0).minimum(limit)  # (B, K, 4)
+        large = ((boxes[..., 2:] - boxes[..., :2]) >= settings.least_side).all(dim=-1)
+
+        # NMS finds how many there are: the one place where a GPU is waited for
+        row = large.flatten().nonzero()[:, 0]
+        image = row // best.shape[1]
+        group = image * len(parts) + level[row % best.shape[1]]
+        candidates = boxes.flatten(0, 1)
+        kept = row[batched_nms(candidates.detach()[row], scores.flatten()[row], group, settings.nms_threshold)]
+        image, order = (kept // best.shape[1]).sort(stable=True)
+        kept = kept[order]  # image after image, best first
+        start = torch.searchsorted(image, torch.arange(len(boxes), device=boxes.device))
+        place = torch.arange(len(kept), device=boxes.device) - start[image]
+        few = place < settings.after_nms[mode]
+        kept, image, place = kept[few], image[few], place[few]
+        shape = len(boxes), min(settings.after_nms[mode], best.shape[1])
+        found = boxes.new_zeros(*shape, 4).index_put((image, place), candidates[kept])
+        valid = torch.zeros(shape, dtype=torch.bool, device=boxes.device).index_put(
+            (image, place), large.new_tensor(True)
+        )
+        return Proposals(found, scores.new_zeros(shape).index_put((image, place), scores.flatten()[kept]), valid)

@@ -1,0 +1,138 @@
+"""Anchors: the boxes from which a region proposal network starts, the same few at every cell of a map.
+
+An anchor is a box in pixels of the network's input, not of the map. `*_anchors` give those of one cell, measured from
+the cell's upper left corner; `anchor_grid` puts them at every cell. Their order: ratios outside, scales inside.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def exact_anchors(scales: Sequence[float], ratios: Sequence[float], stride: float) -> Tensor:
+    """Anchors of area scale^2 about the middle of a cell, as the paper describes them.
+
+    Args:
+        scales: square roots of the areas, pixels.
+        ratios: height / width.
+        stride: side of a cell, pixels.
+    Returns:
+        (R S, 4), pixels from the cell's corner.
+    Raises:
+        ValueError: a scale or ratio that is not above 0, or none.
+    Source: FRCNN-11, FRCNN-12.
+    """
+    return _about(_sides(scales, ratios), stride / 2)
+
+
+def caffe_anchors(scales: Sequence[float], ratios: Sequence[float], stride: float) -> Tensor:
+    """The anchors of the released Caffe code.
+
+    It rounds the sides of a box as large as a cell, then multiplies them: 184 x 96 and not 181 x 90.5. Its corners
+    belong to the box, so its x2 = 99 is 100 here; its table is often printed counting from 1.
+
+    Args:
+        scales, ratios, stride: as for `exact_anchors`; scales are multiples of the stride in that code.
+    Returns:
+        (R S, 4), pixels from the cell's corner.
+    Raises:
+        ValueError: a scale or ratio that is not above 0, or none.
+    Source: FRCNN-11.
+    """
+    base = _sides([stride], ratios)[:, 0, 0].round()  # the height follows from the rounded width
+    ratios = torch.tensor(ratios, dtype=base.dtype)
+    cell = torch.stack((base, (base * ratios).round()), dim=1)  # (R, 2)
+    factors = _sides(scales, [1.0])[0, :, 0] / stride
+    return _about((cell[:, None] * factors[:, None]).flatten(0, 1), stride / 2)
+
+
+def torchvision_anchors(scales: Sequence[float], ratios: Sequence[float], stride: float) -> Tensor:
+    """The anchors of torchvision: corners rounded, halves to even, about the corner of a cell.
+
+    Args:
+        scales, ratios, stride: as for `exact_anchors`; the stride plays no part.
+    Returns:
+        (R S, 4), pixels from the cell's corner.
+    Raises:
+        ValueError: a scale or ratio that is not above 0, or none.
+    Source: FRCNN-11, FRCNN-13.
+    """
+    return _about(_sides(scales, ratios), 0.0).round()
+
+
+ANCHORS = {"exact": exact_anchors, "caffe": caffe_anchors, "torchvision": torchvision_anchors}
+
+
+def grid_size(size: tuple[int, int], stride: int, ceil: bool = False) -> tuple[int, int]:
+    """Height and width of the map of an image of this height and width, pixels.
+
+    Args:
+        size: height and width, pixels.
+        stride: pixels, all of it by halvings.
+        ceil: whether each halving rounds up, as Caffe's poolings do.
+    Returns:
+        Cells.
+    Raises:
+        ValueError: a stride that is no power of two.
+    Source: FRCNN-08.
+    """
+    if stride < 1 or stride & (stride - 1):
+        raise ValueError(f"stride: expected a power of two, got {stride}")
+    return tuple(-(-side // stride) if ceil else side // stride for side in size)
+
+
+def anchor_grid(
+    cell: Tensor, size: tuple[int, int], stride: float, dtype: torch.dtype = torch.float32, device=None
+) -> Tensor:
+    """The anchors of every cell of a map.
+
+    Args:
+        cell: (A, 4) those of one cell, pixels from its corner.
+        size: height and width of the map, cells.
+        stride: from one cell to the next, pixels.
+        dtype, device: of the result.
+    Returns:
+        (H W A, 4), pixels: row by row, cell by cell, the A of a cell together. They may reach beyond the image.
+    Raises:
+        ValueError: not (A, 4).
+    Source: FRCNN-08, FRCNN-09, FRCNN-13.
+    """
+    if cell.ndim != 2 or cell.shape[1] != 4:
+        raise ValueError(f"cell: expected (A, 4), got {tuple(cell.shape)}")
+    y, x = (stride * torch.arange(n, dtype=dtype, device=device) for n in size)
+    corner = torch.stack(torch.meshgrid(x, y, indexing="xy") * 2, dim=-1)  # (H, W, 4)
+    return (corner[:, :, None] + cell.to(corner)).flatten(0, 2)  # (H, W, A, 4) -> (H W A, 4)
+
+
+def inside(boxes: Tensor, size: Tensor | tuple[int, int]) -> Tensor:
+    """Which boxes do not cross the border of the image.
+
+    Args:
+        boxes: (..., N, 4), pixels.
+        size: height and width, pixels; or (B, 2) of B images, for N boxes common to all of them.
+    Returns:
+        (..., N) bool, or (B, N).
+    Raises:
+        ValueError: not (..., N, 4).
+    Source: FRCNN-10, FRCNN-24.
+    """
+    if boxes.ndim < 2 or boxes.shape[-1] != 4:
+        raise ValueError(f"boxes: expected (..., N, 4), got {tuple(boxes.shape)}")
+    height, width = torch.as_tensor(size, device=boxes.device)[..., None, :].unbind(-1)  # (1,) or (B, 1)
+    return (boxes[..., 0] >= 0) & (boxes[..., 1] >= 0) & (boxes[..., 2] <= width) & (boxes[..., 3] <= height)
+
+
+def _sides(scales: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """(R, S, 2) width and height."""
+    for name, values in (("scales", scales), ("ratios", ratios)):
+        if not len(values) or min(values) <= 0:
+            raise ValueError(f"{name}: expected numbers above 0, got {tuple(values)}")
+    scale, root = torch.tensor(scales, dtype=torch.float32), torch.tensor(ratios, dtype=torch.float32).sqrt()[:, None]
+    return torch.stack((1 / root * scale, root * scale), dim=-1)
+
+
+def _about(sides: Tensor, center: float) -> Tensor:
+    """(..., 2) widths and heights to (A, 4) boxes about (center, center)."""
+    sides = sides.reshape(-1, 2)
+    return torch.cat((-sides, sides), dim=1) / 2 + center
