@@ -1,10 +1,19 @@
 """The pictures of the notebooks: each function draws one idea, large enough for the last row of a lecture hall."""
 
+from rcnn_tutorial.draw.anchors import anchors_at, best_iou, labelled_anchors, objectness, sample_bar
 from rcnn_tutorial.draw.bars import ablation, shares
 from rcnn_tutorial.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.draw.detector import pipeline, time_bar
 from rcnn_tutorial.draw.maps import by_scale, pyramid_bins, receptive, shift_strip
 from rcnn_tutorial.draw.mistakes import kind_bars, kind_stacks, kinds
+from rcnn_tutorial.draw.network import (
+    filter_strip,
+    gradient_table,
+    missed_by_size,
+    proposals_gif,
+    proposals_strip,
+    side_by_side,
+)
 from rcnn_tutorial.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, threshold_curve
 from rcnn_tutorial.draw.pictures import boxes, close_up, contact_sheet, label, outlines, picture, scene
 from rcnn_tutorial.draw.regions import (
@@ -39,6 +48,8 @@ __all__ = [
     "STATES",
     "Style",
     "ablation",
+    "anchors_at",
+    "best_iou",
     "boxes",
     "by_scale",
     "class_color",
@@ -48,8 +59,10 @@ __all__ = [
     "cost_bars",
     "cost_curves",
     "coverage",
+    "filter_strip",
     "flow",
     "gradient_norms",
+    "gradient_table",
     "grouping",
     "iou_histogram",
     "iou_slide",
@@ -59,27 +72,34 @@ __all__ = [
     "kind_stacks",
     "kinds",
     "label",
+    "labelled_anchors",
     "landing",
     "layer_table",
     "live_losses",
     "locks",
     "loss_curves",
     "losses",
+    "missed_by_size",
     "moves",
     "nms_step",
     "nms_strip",
+    "objectness",
     "outlines",
     "picture",
     "pipeline",
     "precision_recall",
+    "proposals_gif",
+    "proposals_strip",
     "pyramid_bins",
     "recall_curves",
     "receptive",
     "roi_grid",
+    "sample_bar",
     "scene",
     "setup",
     "shares",
     "shift_strip",
+    "side_by_side",
     "singular_values",
     "speed_up",
     "target_histograms",

@@ -1,0 +1,163 @@
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from rcnn_tutorial import draw
+from rcnn_tutorial.draw.anchors import DARK, HEAT, some
+from tests.draw.figures import IMAGE, TARGET, edges, extents, fills, legend, panels, rectangles, render, texts, titles
+
+BORDER = [0, 0, 80, 60]
+CENTRES = torch.cartesian_prod(torch.arange(8.0, 80, 16), torch.arange(8.0, 60, 16))  # (20, 2)
+ANCHORS = torch.tensor([[-16, -8, 16, 8], [-32, -16, 32, 16], [-8, -16, 8, 16], [-16, -32, 16, 32.0]])
+
+
+def outlined(ax):
+    """Colour, line style and corners of the thin boxes on it."""
+    return [
+        (to_hex(c.get_edgecolor()).upper(), c.get_linestyle()[0][1] is not None, len(c.get_paths()))
+        for c in ax.collections
+        if hasattr(c, "get_verts") or c.get_paths()
+    ]
+
+
+def test_some_are_spread_over_all():
+    boxes = torch.arange(100.0)[:, None].expand(-1, 4)
+    assert some(boxes, 4)[:, 0].tolist() == [0, 33, 66, 99]
+    assert (
+        torch.equal(some(boxes, 100), boxes) and torch.equal(some(boxes, 300), boxes) and len(some(boxes[:0], 5)) == 0
+    )
+
+
+def test_anchors_have_a_colour_by_scale_and_dashes_by_shape():
+    ax = draw.anchors_at(IMAGE, ANCHORS + torch.tensor([8.0, 24, 8, 24]), CENTRES, (8, 24))
+    render()
+    border, *drawn = rectangles(ax)
+    assert border.get_bbox().extents.tolist() == BORDER
+    looks = dict(zip(map(tuple, extents(ax)[1:]), zip(edges(ax)[1:], [r.get_linestyle() for r in drawn], strict=True),
+                     strict=True))  # fmt: skip
+    small, large = draw.COLORS[:2]
+    assert looks == {
+        (-8, 16, 24, 32): (small, "-"), (-24, 8, 40, 40): (large, "-"),
+        (0, 8, 16, 40): (small, "--"), (-8, -8, 24, 56): (large, "--"),
+    }  # fmt: skip
+    assert edges(ax)[1:] == [large, large, small, small]  # the small ones on top
+    assert ax.collections[0].get_offsets().tolist() == CENTRES.tolist()
+    assert ax.lines[0].get_xydata().tolist() == [[8, 24]]
+    assert ax.get_title() == "20 places, 4 anchors at each: 80"
+    named = plt.gcf().legends[0]
+    assert legend(named) == ["scale 23", "scale 45", "height / width 1/2", "height / width 2"]
+    assert named.get_window_extent().x1 <= plt.gcf().bbox.x1
+
+
+def test_the_axes_hold_every_place_and_do_not_move():
+    limits = []
+    for place in (CENTRES[0], CENTRES[-1]):
+        anchors = ANCHORS + place.repeat(2)
+        ax = draw.anchors_at(IMAGE, anchors, CENTRES, place.tolist())
+        limits.append((ax.get_xlim(), ax.get_ylim()))
+        (left, right), (bottom, top) = limits[-1]
+        assert left < anchors[:, 0].min() and right > anchors[:, 2].max()
+        assert top < anchors[:, 1].min() and bottom > anchors[:, 3].max()
+    assert limits[0] == limits[1] == ((-34, 114), (94, -34))
+
+
+def test_only_the_chosen_anchors_are_strong():
+    ax = draw.anchors_at(IMAGE, ANCHORS + 30, CENTRES, (30, 30), chosen=[2])
+    render()
+    assert extents(ax) == [BORDER, (ANCHORS[2] + 30).tolist()]
+    faint = ax.collections[1:]
+    assert len(faint) == 3 and all(c.get_alpha() < 0.5 for c in faint)
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.anchors_at(IMAGE, ANCHORS, CENTRES[:0], (30, 30))
+
+
+def test_objectness_has_a_panel_per_shape_and_one_scale():
+    maps = torch.rand(6, 3, 4, generator=torch.Generator().manual_seed(0)) * 0.5
+    draw.objectness(IMAGE, maps, [f"shape {i}" for i in range(6)], columns=2, title="untrained")
+    render()
+    *heats, bar = panels()
+    assert titles()[:6] == [f"shape {i}" for i in range(6)] and plt.gcf().get_suptitle() == "untrained"
+    assert [ax.get_subplotspec().colspan.start for ax in heats] == [0, 1] * 3
+    for ax, expected in zip(heats, maps, strict=True):
+        below, heat = ax.images
+        assert (heat.get_array() == expected.numpy()).all() and heat.get_clim() == (0, 1)
+        assert heat.get_extent() == below.get_extent() == [0, 80, 60, 0] and below.get_alpha() < 0.5
+    assert bar.get_ylabel() == "objectness"
+    alphas = [HEAT(value)[3] for value in (0.0, 0.5, 1.0)]
+    assert alphas[0] == 0 and alphas == sorted(alphas)  # nothing there: the image is seen
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.objectness(IMAGE, maps, ["one name"])
+
+
+def test_best_iou_has_a_curve_per_set_and_strokes_for_the_objects():
+    sizes = torch.tensor([8.0, 16, 32, 64])
+    curves = {"one scale": torch.tensor([0.1, 0.4, 1, 0.4]), "two scales": torch.tensor([0.4, 1, 1, 0.4])}
+    draw.best_iou(sizes, curves, objects=torch.tensor([12.0, 40]))
+    render()
+    ax = plt.gca()
+    first, second, line = ax.lines[:3]
+    assert first.get_ydata().tolist() == curves["one scale"].tolist()
+    assert second.get_ydata().tolist() == curves["two scales"].tolist() and second.get_lw() < first.get_lw()
+    assert line.get_ydata() == [0.7, 0.7] and ax.get_xscale() == "log"
+    strokes = ax.collections[0].get_segments()
+    assert [s[0, 0] for s in strokes] == [12, 40] and max(s[:, 1].max() for s in strokes) < 0
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["8", "16", "32", "64"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["0", "0.25", "0.5", "0.7", "1"]
+    words = ["one scale", "two scales", "IoU 0.7: positive from here on", "objects of the data"]
+    assert legend(plt.gcf().legends[0]) == words
+    plt.close("all")
+    draw.best_iou(sizes, curves, line=0.5)
+    assert not plt.gca().collections and plt.gca().lines[2].get_ydata() == [0.5, 0.5]
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.best_iou(sizes, {})
+
+
+def test_labelled_anchors_draw_every_positive_and_some_of_the_others():
+    anchors = torch.tensor([[-6, 2, 20, 20], [30, 10, 70, 64.0]] + [[10, 10, 20, 20.0]] * 2000 + [[5, 5, 9, 9.0]] * 3)
+    state = torch.tensor([1] * 2 + [0] * 2000 + [-1] * 3)
+    ax = draw.labelled_anchors(IMAGE, anchors, state, TARGET["boxes"], shown=5)
+    render()
+    assert extents(ax) == [BORDER, *anchors[:2].tolist(), *TARGET["boxes"].tolist()]
+    assert edges(ax) == ["#000000", draw.GOOD, draw.GOOD, "#000000", "#000000"]
+    assert [r.get_linestyle() for r in rectangles(ax)[1:]] == ["-", "-", ":", ":"]
+    assert outlined(ax) == [(draw.BAD, False, 5), (DARK, True, 3)]
+    words = ["positive: 2", "negative: 2,000\n(5 drawn)", "ignored: 3", "objects: 2"]
+    assert legend(plt.gcf().legends[0]) == words
+    assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64  # room for what leaves the picture
+
+
+def test_labelled_anchors_without_a_positive():
+    anchors = torch.tensor([[10, 10, 20, 20.0]])
+    ax = draw.labelled_anchors(IMAGE, anchors, torch.tensor([0]), TARGET["boxes"][:0])
+    render()
+    assert extents(ax) == [BORDER] and legend(plt.gcf().legends[0])[0] == "positive: 0"
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.labelled_anchors(IMAGE, anchors[:0], torch.tensor([]), TARGET["boxes"])
+
+
+def test_sample_bar_enlarges_the_part_that_is_drawn():
+    draw.sample_bar({"positive": 30, "ignored": 770, "negative": 3200}, {"positive": 28, "negative": 228})
+    render()
+    ax = plt.gca()
+    bars = [(r.get_x(), r.get_width()) for r in rectangles(ax)]
+    expected = [(0, 770), (770, 30), (800, 3200)]
+    assert bars[:3] == [pytest.approx((x / 4000, w / 4000)) for x, w in expected]
+    assert bars[3:] == [pytest.approx((0, 28 / 256)), pytest.approx((28 / 256, 228 / 256))]
+    assert fills(ax) == [draw.PALE, draw.GOOD, draw.BAD, draw.GOOD, draw.BAD]
+    ends = [line.get_xdata() for line in ax.lines]
+    assert ends == [pytest.approx([772 / 4000, 0]), pytest.approx([1028 / 4000, 1])]
+    assert texts(ax) == ["28", "228 negative", "the image's 4,000 anchors", "the mini-batch of 256 is 6.4 % of them"]
+    named = ["ignored: 770", "positive: 30, sampled 28", "negative: 3,200, sampled 228"]
+    assert legend(ax.get_legend()) == named
+    for text, bar in zip(ax.texts[:2], rectangles(ax)[3:], strict=True):
+        inner, outer = text.get_window_extent(), bar.get_window_extent()
+        assert outer.x0 < inner.x0 and inner.x1 < outer.x1 and outer.y0 < inner.y0 and inner.y1 < outer.y1
+
+
+def test_sample_bar_without_a_positive():
+    draw.sample_bar({"positive": 0, "ignored": 0, "negative": 3200}, {"positive": 0, "negative": 256})
+    render()
+    assert texts(plt.gca())[0] == "256 negative"
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.sample_bar({"positive": 0, "ignored": 9, "negative": 0}, {"positive": 0, "negative": 0})
