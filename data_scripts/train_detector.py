@@ -3,6 +3,7 @@
     python data_scripts/train_detector.py rcnn
     python data_scripts/train_detector.py sppnet
     python data_scripts/train_detector.py fast_rcnn
+    python data_scripts/train_detector.py faster_rcnn
 
 Writes rcnn_tutorial/weights/NAME.pt and rcnn_tutorial/records/NAME.json. With --data bccd it measures only.
 Each about 20 minutes on two CPU cores.
@@ -26,6 +27,7 @@ from rcnn_tutorial.data import data_root, load_dataset
 from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.detectors import rcnn_fit, sppnet
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
+from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, detect
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
@@ -37,6 +39,8 @@ from rcnn_tutorial.weights import save_weights
 
 PACKAGE = Path(__file__).parents[1] / "rcnn_tutorial"
 SPLITS = ("train", "val", "test")
+Trained = tuple[nn.Module, dict, dict]  # the model, what each of its parts detects, and what else is worth a note
+TITLES = {"fast_rcnn": "Fast R-CNN", "faster_rcnn": "Faster R-CNN"}
 PARTS = {
     "CNN": {"scores": "softmax", "regression": "none"},
     "CNN + SVM": {"regression": "none"},
@@ -45,8 +49,8 @@ PARTS = {
 }
 
 
-def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path | None) -> tuple[nn.Module, dict, dict]:
-    """R-CNN or SPPnet: the model, what each of its parts detects, and what else is worth a note."""
+def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path | None) -> Trained:
+    """R-CNN or SPPnet."""
     detector, settings, fit, levels, default = {
         "rcnn": (RCNN, RCNNSettings, rcnn_fit.fit, (), 2_000),
         "sppnet": (SPPnet, SPPnetSettings, sppnet.fit, (4, 2, 1), 4_000),
@@ -68,22 +72,24 @@ def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path 
     }  # fmt: skip
 
 
-def end_to_end(steps: int | None, data: dict[str, Dataset], folder: Path | None) -> tuple[nn.Module, dict, dict]:
-    """Fast R-CNN: the same three."""
-    model = FastRCNN(tiny_net(pretrained=True), data["train"].classes, FastRCNNSettings.tiny(steps or 8_000))
-    model.normalise_targets(data["train"])
+def end_to_end(name: str, steps: int | None, data: dict[str, Dataset], folder: Path | None) -> Trained:
+    """Fast or Faster R-CNN."""
+    notes = {}
+    if name == "fast_rcnn":
+        model = FastRCNN(tiny_net(pretrained=True), data["train"].classes, FastRCNNSettings.tiny(steps or 8_000))
+        model.normalise_targets(data["train"])
+        notes["target_std"] = [round(value, 4) for value in model.target_std.tolist()]
+    else:
+        model = FasterRCNN(tiny_net(pretrained=True), data["train"].classes, FasterRCNNSettings.tiny(steps or 6_000))
     mirrored = Augment(data["train"], seed=0, jitter=0, scale=(1, 1))
     history = train(model, mirrored, model.settings.training, folder)
-    found = {"Fast R-CNN": predict(model, data["test"])[0]}
-    return model, found, {
-        "last_loss": {key: round(sum(values[-50:]) / 50, 4) for key, values in history.losses.items()},
-        "target_std": [round(value, 4) for value in model.target_std.tolist()],
-    }  # fmt: skip
+    notes["last_loss"] = {key: round(sum(values[-50:]) / 50, 4) for key, values in history.losses.items()}
+    return model, {TITLES[name]: predict(model, data["test"])[0]}, notes
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=("rcnn", "sppnet", "fast_rcnn"))
+    parser.add_argument("name", choices=("rcnn", "sppnet", *TITLES))
     parser.add_argument("--data", default="shapes")
     parser.add_argument("--proposals", type=int, default=200, help="per image")
     parser.add_argument("--steps", type=int, help="of the network's training")
@@ -91,17 +97,20 @@ def main() -> None:
     options = parser.parse_args()
 
     kept = FeatureCache(data_root() / "proposals")
-    data = {
-        split: WithProposals(load_dataset(options.data, split), cache=kept, top=options.proposals) for split in SPLITS
-    }
-    targets = [data["test"][index][1] for index in range(len(data["test"]))]  # proposals first: they are not timed
+    data = {split: load_dataset(options.data, split) for split in SPLITS}
+    if options.name != "faster_rcnn":
+        data = {split: WithProposals(data[split], cache=kept, top=options.proposals) for split in SPLITS}
+    test = data["test"]
+    targets = [test[index][1] for index in range(len(test))]  # proposals first: they are not timed
     start = time.perf_counter()
-    if options.name == "fast_rcnn":
-        model, found, notes = end_to_end(options.steps, data, options.folder)
+    run = end_to_end if options.name in TITLES else staged
+    model, found, notes = run(options.name, options.steps, data, options.folder)
+    measured = {part: coco_ap(detections, targets, test.classes) for part, detections in found.items()}
+    if options.name == "faster_rcnn":
+        proposals = [model.proposals([test[index][0]])[0] for index in range(len(test))]
     else:
-        model, found, notes = staged(options.name, options.steps, data, options.folder)
-    measured = {part: coco_ap(detections, targets, data["test"].classes) for part, detections in found.items()}
-    covered = recall([target["proposals"] for target in targets], targets).tolist()
+        proposals = [target["proposals"] for target in targets]
+    covered = recall(proposals, targets, top=options.proposals).tolist()
     record = {
         "what": f"tiny {options.name} on {options.data}",
         "settings": asdict(model.settings) | {"proposals": options.proposals},

@@ -17,9 +17,9 @@ from time import perf_counter
 
 import torch
 
-from experiments import fast_rcnn, rcnn, sppnet
+from experiments import fast_rcnn, faster_rcnn, rcnn, sppnet
 
-EXPERIMENTS = rcnn.EXPERIMENTS | sppnet.EXPERIMENTS | fast_rcnn.EXPERIMENTS
+EXPERIMENTS = rcnn.EXPERIMENTS | sppnet.EXPERIMENTS | fast_rcnn.EXPERIMENTS | faster_rcnn.EXPERIMENTS
 RECORDS = Path(__file__).parents[1] / "rcnn_tutorial/records"
 
 

@@ -1,0 +1,88 @@
+"""Train our Faster R-CNN and torchvision's from the same weights, on the same data, batches and schedule; measure both.
+
+    python -m benchmarks.pairs --data shapes --steps 500 --seeds 0 1 2 3 4
+    python -m benchmarks.pairs --data bccd --steps 1168 --batch 4 --seeds 0 1 2 3 4
+
+Both detectors of a pair have the same network, anchors, samplers, losses and augmentation: only the code differs, and
+the random numbers that draw the samples. Writes benchmarks/records/pairs_<name>-cpu.json after each training; those in
+the record already, under the same settings, are not run again. Seconds are the process's own, in one thread.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.measure import RECORDS, write
+from benchmarks.peer import tiny_faster_rcnn
+from benchmarks.train_peer import SIZES, SPLITS
+from rcnn_tutorial.compat import faster_rcnn_from_torchvision
+from rcnn_tutorial.data import load_dataset
+from rcnn_tutorial.data.transforms import Augment
+from rcnn_tutorial.evaluation import coco_ap, predict
+from rcnn_tutorial.training import TrainSettings, train
+
+
+def one(side: str, data: str, size: tuple[int, int], settings: TrainSettings, test: str) -> dict:
+    """Train one side and test it: shapes mirrored and from the shipped backbone, BCCD from random weights."""
+    training, tested = (load_dataset(data, split) for split in (SPLITS[data][0], test))
+    model = tiny_faster_rcnn(len(training.classes), size, seed=settings.seed, pretrained=data == "shapes")
+    if side == "ours":
+        model = faster_rcnn_from_torchvision(model, training.classes, 8, settings, settings.seed)
+    images = Augment(training, settings.seed, jitter=0, scale=(1, 1)) if data == "shapes" else training
+    start = time.process_time()
+    train(model, images, settings, progress=False)
+    middle = time.process_time()
+    found = coco_ap(*predict(model, tested, progress=False), tested.classes)
+    return {
+        **{name: round(found[name], 4) for name in ("AP", "AP50", "AP75")},
+        "seconds": round(middle - start, 1),
+        "seconds_to_test": round(time.process_time() - middle, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=sorted(SPLITS), default="shapes")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=0.03)
+    parser.add_argument("--size", type=int, nargs=2, metavar=("SHORTER", "LONGER"), help="pixels of the resized images")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--test", default="test", help="the split to measure on")
+    parser.add_argument("--sides", nargs="+", choices=("ours", "torchvision"), default=["ours", "torchvision"])
+    parser.add_argument("--name", help="of the record, default: the data's")
+    options = parser.parse_args()
+
+    torch.set_num_threads(1)
+    size = tuple(options.size or SIZES[options.data])
+    settings = TrainSettings(
+        steps=options.steps, batch_size=options.batch, lr=options.lr, schedule="cosine", warmup=options.steps // 4,
+        clip_norm=10.0,
+    )  # fmt: skip
+    name = f"pairs_{options.name or options.data}"
+    content = {
+        "what": "Faster R-CNN, ours and torchvision's, from the same weights",
+        "data": options.data,
+        "splits": [SPLITS[options.data][0], options.test],
+        "size": size,
+        "settings": {key: value for key, value in asdict(settings).items() if key != "seed"},
+    }
+    path = Path(RECORDS / f"{name}-cpu.json")
+    old = json.loads(path.read_text()) if path.exists() else {}
+    same = all(old.get(key) == json.loads(json.dumps(value)) for key, value in content.items())
+    runs = old.get("runs", {}) if same else {}
+    for seed in options.seeds:
+        for side in options.sides:
+            done = runs.setdefault(str(seed), {})
+            if side not in done:
+                done[side] = one(side, options.data, size, replace(settings, seed=seed), options.test)
+                write(name, "cpu", {**content, "runs": runs})
+                print(seed, side, done[side], flush=True)
+
+
+if __name__ == "__main__":
+    main()
