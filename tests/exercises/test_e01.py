@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from rcnn_tutorial.exercises import check, core
 from rcnn_tutorial.exercises.e01 import EXERCISES
+from tests.exercises.judging import hints, judging, with_
 
 SIZE, DILATE = EXERCISES["01-1"]
 TUNING, SVM = EXERCISES["01-2"]
@@ -80,10 +80,6 @@ def offsets_loop(proposals, truths, rule="right"):
             }[rule]
         )
     return torch.tensor(rows)
-
-
-def with_(function, **options):
-    return lambda *case: function(*case, **options)
 
 
 RIGHT = [
@@ -169,32 +165,14 @@ OTHER = [
     (OFFSETS, with_(offsets_loop, rule="order")),
 ]
 
+TWICE = [
+    ("01-1", ((132, 82), with_(dilate_loop, rule="image"))),
+    ("01-2", ("bg bg bg bg bg fg", "neg neg neg neg neg pos")),
+    ("01-3", (with_(mine_loop, low=0),)),
+    ("01-4", ((0.25, 0, 0, 0.693), with_(offsets_loop, rule="corners"))),
+]
 
-def hints(part, answer):
-    return [mistake.symptom for mistake in part.mistakes if mistake.made_by(answer)]
-
-
-@pytest.mark.parametrize(("part", "answer"), RIGHT)
-def test_right_answers(part, answer):
-    assert part.right(answer)
-    assert not hints(part, answer)
-
-
-@pytest.mark.parametrize(("part", "answer", "symptom"), WRONG)
-def test_each_wrong_answer_has_its_own_hint(part, answer, symptom):
-    assert not part.right(answer)
-    told = hints(part, answer)
-    assert len(told) == 1 and symptom in told[0]
-
-
-@pytest.mark.parametrize(("part", "answer"), OTHER)
-def test_other_wrong_answers_get_a_way_to_go_on(part, answer):
-    assert not part.right(answer) and not hints(part, answer) and part.otherwise
-
-
-def test_every_hint_is_reached():
-    reached = {symptom for part, answer, _ in WRONG for symptom in hints(part, answer)}
-    assert reached == {m.symptom for parts in EXERCISES.values() for part in parts for m in part.mistakes}
+TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE)
 
 
 @pytest.mark.parametrize(("part", "names"), [(TUNING, ("bg", "fg")), (SVM, ("pos", "neg", "-"))])
@@ -210,21 +188,3 @@ def test_of_all_labellings_one_is_right_and_none_has_two_hints(part, names):
 def test_another_form_is_told(part, answer):
     with pytest.raises(ValueError, match="expected"):
         part.right(answer)
-
-
-@pytest.mark.parametrize(
-    ("id", "answers"),
-    [
-        ("01-1", ((132, 82), with_(dilate_loop, rule="image"))),
-        ("01-2", ("bg bg bg bg bg fg", "neg neg neg neg neg pos")),
-        ("01-3", (with_(mine_loop, low=0),)),
-        ("01-4", ((0.25, 0, 0, 0.693), with_(offsets_loop, rule="corners"))),
-    ],
-)
-def test_symptom_first_then_cause(id, answers, capsys, monkeypatch):
-    monkeypatch.setattr(core, "_told", core.Counter())
-    found = [next(m for m in p.mistakes if m.made_by(a)) for p, a in zip(EXERCISES[id], answers, strict=True)]
-    for end in ([m.symptom for m in found], [f"{m.symptom} {m.cause}" for m in found]):
-        check(id, *answers)
-        lines = capsys.readouterr().out.splitlines()
-        assert [line.split("not yet. ")[1] for line in lines] == end

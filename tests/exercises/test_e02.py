@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import adaptive_max_pool1d
 
-from rcnn_tutorial.exercises import check, core, e02, e02_places
+from rcnn_tutorial.exercises import check, e02, e02_places
 from rcnn_tutorial.exercises.e02 import EXERCISES
+from tests.exercises.judging import judging, with_
 
 EQUAL, FACTOR = EXERCISES["02-1"]
 (LENGTH,) = EXERCISES["02-2"]
@@ -79,10 +80,6 @@ def scale_loop(window, image, scales, shorter=min, measure=lambda w, h: w * h, g
     return best
 
 
-def with_(function, **options):
-    return lambda *case: function(*case, **options)
-
-
 def one(scale):
     return 1
 
@@ -149,32 +146,15 @@ OTHER = [
     (SCALE, with_(scale_loop, shorter=sum)),
 ]
 
+TWICE = [
+    ("02-1", (3, 12)),
+    ("02-2", (672,)),
+    ("02-3", (sliding,)),
+    ("02-4", (trip(to=one),)),
+    ("02-5", (with_(scale_loop, shorter=max),)),
+]
 
-def hints(part, answer):
-    return [mistake.symptom for mistake in part.mistakes if mistake.made_by(answer)]
-
-
-@pytest.mark.parametrize(("part", "answer"), RIGHT)
-def test_right_answers(part, answer):
-    assert part.right(answer)
-    assert not hints(part, answer)
-
-
-@pytest.mark.parametrize(("part", "answer", "symptom"), WRONG)
-def test_each_wrong_answer_has_its_own_hint(part, answer, symptom):
-    assert not part.right(answer)
-    told = hints(part, answer)
-    assert len(told) == 1 and symptom in told[0]
-
-
-@pytest.mark.parametrize(("part", "answer"), OTHER)
-def test_other_wrong_answers_get_a_way_to_go_on(part, answer):
-    assert not part.right(answer) and not hints(part, answer) and part.otherwise
-
-
-def test_every_hint_is_reached():
-    reached = {symptom for part, answer, _ in WRONG for symptom in hints(part, answer)}
-    assert reached == {m.symptom for parts in EXERCISES.values() for part in parts for m in part.mistakes}
+TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE)
 
 
 def test_numbers_of_the_questions():
@@ -202,22 +182,3 @@ def test_half_a_pair_is_open(pair, capsys):
 def test_no_result_is_told(capsys):
     check("02-4", (lambda *case: None, trip()[1]))
     assert "returns nothing" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("id", "answers"),
-    [
-        ("02-1", (3, 12)),
-        ("02-2", (672,)),
-        ("02-3", (sliding,)),
-        ("02-4", (trip(to=one),)),
-        ("02-5", (with_(scale_loop, shorter=max),)),
-    ],
-)
-def test_symptom_first_then_cause(id, answers, capsys, monkeypatch):
-    monkeypatch.setattr(core, "_told", core.Counter())
-    found = [next(m for m in p.mistakes if m.made_by(a)) for p, a in zip(EXERCISES[id], answers, strict=True)]
-    for end in ([m.symptom for m in found], [f"{m.symptom} {m.cause}" for m in found]):
-        check(id, *answers)
-        lines = capsys.readouterr().out.splitlines()
-        assert [line.split("not yet. ")[1] for line in lines] == end

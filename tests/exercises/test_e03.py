@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import roi_pool
 
-from rcnn_tutorial.exercises import check, core, e03, e03_head
+from rcnn_tutorial.exercises import check, e03, e03_head
 from rcnn_tutorial.exercises.e03 import EXERCISES
+from tests.exercises.judging import hints, judging, with_
 
 (POOL,) = EXERCISES["03-1"]
 (BACKWARD,) = EXERCISES["03-2"]
@@ -130,10 +131,6 @@ def twice_the_values(layer, t):
     return made
 
 
-def with_(function, **options):
-    return lambda *case: function(*case, **options)
-
-
 RIGHT = [
     (POOL, pool_of_torchvision),
     (POOL, pool_loop),
@@ -193,6 +190,8 @@ WRONG = [
     (FACTOR, with_(two_layers, between=[nn.ReLU()], square=True), "opposite"),
     (FACTOR, product_of_both, "more weights"),
     (FACTOR, with_(two_layers, keep=len), "more weights"),
+    (FIND, ("exchange", "class", "twice"), "the other two"),
+    (FIND, ("twice", "exchange", "class"), "another one"),
 ]
 
 OTHER = [
@@ -208,27 +207,16 @@ OTHER = [
     (FACTOR, twice_the_values),
 ]
 
+TWICE = [
+    ("03-1", (with_(pool_loop, of=mean),)),
+    ("03-2", (with_(backward_loop, add=False),)),
+    ("03-3", ((2, 0.125, 0.5, 50), (1, 0.5, 1, 1))),
+    ("03-4", (2.299, every_class)),
+    ("03-5", (85, with_(two_layers, second_bias=False))),
+    ("03-6", ((e03.FAULTS[1], e03.FAULTS[0], e03.FAULTS[2]),)),
+]
 
-def hints(part, answer):
-    return [mistake.symptom for mistake in part.mistakes if mistake.made_by(answer)]
-
-
-@pytest.mark.parametrize(("part", "answer"), RIGHT)
-def test_right_answers(part, answer):
-    assert part.right(answer)
-    assert not hints(part, answer)
-
-
-@pytest.mark.parametrize(("part", "answer", "symptom"), WRONG)
-def test_each_wrong_answer_has_its_own_hint(part, answer, symptom):
-    assert not part.right(answer)
-    told = hints(part, answer)
-    assert len(told) == 1 and symptom in told[0]
-
-
-@pytest.mark.parametrize(("part", "answer"), OTHER)
-def test_other_wrong_answers_get_a_way_to_go_on(part, answer):
-    assert not part.right(answer) and not hints(part, answer) and part.otherwise
+TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE)
 
 
 def test_of_all_permutations_one_is_right_and_the_others_have_one_hint():
@@ -236,13 +224,6 @@ def test_of_all_permutations_one_is_right_and_the_others_have_one_hint():
         assert len(hints(FIND, answer)) + FIND.right(answer) == 1
         exchange_found = answer.index("exchange") == e03.FAULTS.index("exchange")
         assert FIND.right(answer) or ("another one" in hints(FIND, answer)[0]) != exchange_found
-
-
-def test_every_hint_is_reached():
-    answers = [(part, answer) for part, answer, _ in WRONG]
-    answers += [(FIND, answer) for answer in itertools.permutations(e03.FAULTS)]
-    reached = {symptom for part, answer in answers for symptom in hints(part, answer)}
-    assert reached == {m.symptom for parts in EXERCISES.values() for part in parts for m in part.mistakes}
 
 
 @pytest.mark.parametrize(
@@ -322,26 +303,6 @@ def test_cases_are_twenty_and_of_several_kinds():
     assert min(sum(m.shape[0] != m.shape[1] for m, *_ in e03._POOL_CASES), len(e03._ON_SQUARES)) >= 5
     shared = [e03._backward(torch.ones(len(bins)), m, bins).max() > 1 for _, m, bins in e03._DISTINCT]
     assert sum(shared) >= 5
-
-
-@pytest.mark.parametrize(
-    ("id", "answers"),
-    [
-        ("03-1", (with_(pool_loop, of=mean),)),
-        ("03-2", (with_(backward_loop, add=False),)),
-        ("03-3", ((2, 0.125, 0.5, 50), (1, 0.5, 1, 1))),
-        ("03-4", (2.299, every_class)),
-        ("03-5", (85, with_(two_layers, second_bias=False))),
-        ("03-6", ((e03.FAULTS[1], e03.FAULTS[0], e03.FAULTS[2]),)),
-    ],
-)
-def test_symptom_first_then_cause(id, answers, capsys, monkeypatch):
-    monkeypatch.setattr(core, "_told", core.Counter())
-    found = [next(m for m in p.mistakes if m.made_by(a)) for p, a in zip(EXERCISES[id], answers, strict=True)]
-    for end in ([m.symptom for m in found], [f"{m.symptom} {m.cause}" for m in found]):
-        check(id, *answers)
-        lines = capsys.readouterr().out.splitlines()
-        assert [line.split("not yet. ")[1] for line in lines] == end
 
 
 def test_untouched_is_open(capsys):
