@@ -1,4 +1,4 @@
-"""Time and memory of `roi_pool` beside torchvision's.
+"""Time and memory of `roi_pool` and `roi_align` beside torchvision's.
 
     python -m benchmarks.pooling [--device cuda]
 
@@ -9,6 +9,7 @@ import argparse
 import math
 import multiprocessing
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,14 +17,21 @@ import torchvision
 from torch import Tensor
 
 from benchmarks.measure import alternate, write
-from rcnn_tutorial.ops.pooling import roi_pool
+from rcnn_tutorial.ops.pooling import roi_align, roi_pool
 
-OPERATORS = {"ours": roi_pool, "theirs": torchvision.ops.roi_pool}
-# channels, images, height and width of the map, RoIs, bins per side, sides of the RoIs in pixels
-CASES = {
-    "VGG16's map": [(c, 1, 38, 63, n, 7, (32, 600)) for c in (256, 512) for n in (512, 2000)],
-    "the tutorial's map": [(96, 2, 24, 32, 128, 4, (12, 160))],
+OPERATORS = {
+    "ours": {"roi_pool": roi_pool, "roi_align": roi_align},
+    "theirs": {"roi_pool": torchvision.ops.roi_pool, "roi_align": torchvision.ops.roi_align},
 }
+# channels, images, height and width of the map, RoIs, bins per side, sides of the RoIs in pixels
+VGG16 = [(c, 1, 38, 63, n, 7, (32, 600)) for c in (256, 512) for n in (512, 2000)]
+# operator, its sampling_ratio, the map's name, cases
+CASES = [
+    ("roi_pool", None, "VGG16's map", VGG16),
+    ("roi_pool", None, "the tutorial's map", [(96, 2, 24, 32, 128, 4, (12, 160))]),
+    *(("roi_align", ratio, "VGG16's map", VGG16) for ratio in (2, -1)),
+    *(("roi_align", ratio, "the tutorial's map", [(96, 8, 24, 32, 1024, 7, (12, 160))]) for ratio in (2, -1)),
+]
 
 
 def regions(n: int, images: int, height: int, width: int, sides: tuple[int, int]) -> Tensor:
@@ -55,19 +63,24 @@ def both(pool: Callable, features: Tensor, rois: Tensor, bins: int, gradient: Te
     return features.grad
 
 
-def peak_megabytes(name: str, passes: Callable, case: tuple, device: str) -> float:
+def operator(who: str, name: str, ratio: int | None) -> Callable:
+    pool = OPERATORS[who][name]
+    return pool if ratio is None else partial(pool, sampling_ratio=ratio)
+
+
+def peak_megabytes(which: tuple, passes: Callable, case: tuple, device: str) -> float:
     """Most memory in use at once beyond the inputs, after a small case so that libraries are loaded (Linux)."""
-    small = inputs((2, 1, 8, 8, 2, 2, (32, 64)), device)
-    passes(OPERATORS[name], *small)
+    pool = operator(*which)
+    passes(pool, *inputs((2, 1, 8, 8, 2, 2, (32, 64)), device))
     given = inputs(case, device)
     if device == "cpu":
         Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
         before = _kilobytes("VmHWM")
-        passes(OPERATORS[name], *given)
+        passes(pool, *given)
         return round((_kilobytes("VmHWM") - before) / 1024, 1)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    passes(OPERATORS[name], *given)
+    passes(pool, *given)
     return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
 
 
@@ -76,34 +89,41 @@ def _kilobytes(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
+def compare(name: str, ratio: int | None, title: str, case: tuple, device: str) -> list[dict]:
+    """One row for the forward pass, one for both passes."""
+    ours, theirs = operator("ours", name, ratio), operator("theirs", name, ratio)
+    given, rows = inputs(case, device), []
+    if device == "cpu":
+        close = dict(rtol=0, atol=0) if name == "roi_pool" else dict(rtol=1e-4, atol=1e-3)
+        for passes in (forward, both):
+            torch.testing.assert_close(passes(ours, *given), passes(theirs, *given), **close)
+    for what, passes in (("forward", forward), ("forward and backward", both)):
+        times = alternate(lambda p=passes: p(ours, *given), lambda p=passes: p(theirs, *given), device)
+        # A process of its own for each: memory that was freed may stay with the process.
+        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+            ours_mb, theirs_mb = (
+                pool.apply(peak_megabytes, ((who, name, ratio), passes, case, device)) for who in OPERATORS
+            )
+        shape = dict(zip(("channels", "images", "height", "width", "rois", "bins"), case, strict=False))
+        memory = {"ours_mb": ours_mb, "theirs_mb": theirs_mb}
+        rows.append(
+            {"operator": name, "sampling_ratio": ratio, "case": title, "passes": what, **shape, **times, **memory}
+        )
+        print("{operator:9} {sampling_ratio!s:4} {case:18} {channels:3} channels {rois:4} RoIs {passes:20} "
+              "{ours_ms:8.2f} ms, torchvision {theirs_ms:8.2f} ms, ratio {ratio:.2f}; {ours_mb:6.1f} MB, torchvision "
+              "{theirs_mb:6.1f} MB".format(**rows[-1]), flush=True)  # fmt: skip
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     device = parser.parse_args().device
     torch.set_num_threads(1)
     rows = []
-    for title, cases in CASES.items():
+    for name, ratio, title, cases in CASES:
         for case in cases:
-            given = inputs(case, device)
-            if device == "cpu":
-                assert torch.equal(forward(roi_pool, *given), forward(torchvision.ops.roi_pool, *given))
-                assert torch.equal(both(roi_pool, *given), both(torchvision.ops.roi_pool, *given))
-            for name, passes in (("forward", forward), ("forward and backward", both)):
-                times = alternate(
-                    lambda p=passes, g=given: p(roi_pool, *g),
-                    lambda p=passes, g=given: p(torchvision.ops.roi_pool, *g),
-                    device,
-                )
-                # A process of its own for each: memory that was freed may stay with the process.
-                with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-                    peaks = [pool.apply(peak_megabytes, (who, passes, case, device)) for who in OPERATORS]
-                shape = dict(zip(("channels", "images", "height", "width", "rois", "bins"), case, strict=False))
-                peaks = dict(zip(("ours_mb", "theirs_mb"), peaks, strict=True))
-                rows.append({"case": title, "passes": name, **shape, **times, **peaks})
-    for row in rows:
-        print("{case:19} {channels:3} channels {rois:4} RoIs {passes:20} {ours_ms:8.2f} ms, torchvision "
-              "{theirs_ms:8.2f} ms, ratio {ratio:.2f}; {ours_mb:6.1f} MB, torchvision {theirs_mb:6.1f} MB"
-              .format(**row))  # fmt: skip
+            rows += compare(name, ratio, title, case, device)
     print("written to", write("pooling", device, {"what": "ours / torchvision, CPU time or GPU wall time; peak memory "
                                                   "beyond the inputs", "rows": rows}))  # fmt: skip
 

@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from rcnn_tutorial.draw.style import COLORS, GOOD, PALE, percent
 
 
-def shares(rows: dict[str, float], ax: Axes | None = None) -> None:
-    """The share of positives in each set of windows, in [0, 1]."""
+def shares(rows: dict[str, float], ax: Axes | None = None, what: str = "positive") -> None:
+    """The share of each set, of windows or objects, in [0, 1], that is `what`."""
     ax = ax or plt.subplots(figsize=(9, 0.7 * len(rows) + 0.6))[1]
     ax.barh(list(rows), 1, color=PALE, alpha=0.3, height=0.6)
     bars = ax.barh(list(rows), list(rows.values()), color=GOOD, height=0.6)
-    ax.bar_label(bars, [f"{percent(share)} positive" for share in rows.values()], padding=6)
+    ax.bar_label(bars, [f"{percent(share)} {what}" for share in rows.values()], padding=6)
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xticks=[])
     ax.tick_params(length=0)
