@@ -118,8 +118,8 @@ def longer(seed: int) -> dict[str, dict]:
 def stages(seed: int) -> dict[str, dict]:
     """FRCNN-35: with and without the second stage."""
     return {
-        "two stages": tested(*trained(settings(seed))),
-        "one stage": tested(*trained(settings(seed), OneStage)),
+        "two stages": tested(*trained(settings(seed, steps=LONGER))),
+        "one stage": tested(*trained(settings(seed, steps=LONGER), OneStage)),
     }
 
 
@@ -162,7 +162,7 @@ def weights(seed: int) -> dict[str, dict]:
 EXPERIMENTS = {
     "frcnn_30": Experiment("the three ways to train", ("FRCNN-30", "FRCNN-31", "FRCNN-32"), schemes, SETTINGS),
     "frcnn_31": Experiment("joint training for the time of the four steps", ("FRCNN-31",), longer, SETTINGS),
-    "frcnn_35": Experiment("the second stage dropped", ("FRCNN-35",), stages, SETTINGS),
+    "frcnn_35": Experiment("the second stage dropped", ("FRCNN-35",), stages, SETTINGS | {"steps": LONGER}),
     "frcnn_34": Experiment("scales and ratios of the anchors", ("FRCNN-34",), shapes, SETTINGS),
     "frcnn_25": Experiment("anchors that cross the border", ("FRCNN-25",), border, SETTINGS),
     "frcnn_26": Experiment("number of proposals, and NMS among them", ("FRCNN-26",), counts, SETTINGS),

@@ -47,6 +47,8 @@ def settings_of(model: nn.Module, training: TrainSettings | None = None) -> TwoS
         training: of ours.
     """
     rpn, heads, transform = model.rpn, model.roi_heads, model.transform
+    if rpn.score_thresh > 0:
+        raise ValueError(f"model: expected an rpn_score_thresh of 0, got {rpn.score_thresh}")
     grid, (ratios, *others) = rpn.anchor_generator, rpn.anchor_generator.aspect_ratios
     if any(each != ratios for each in others):
         raise ValueError(f"model: expected the same ratios on every map, got {grid.aspect_ratios}")
@@ -59,6 +61,7 @@ def settings_of(model: nn.Module, training: TrainSettings | None = None) -> TwoS
             foreground=rpn.proposal_matcher.high_threshold,
             background=(0.0, rpn.proposal_matcher.low_threshold),
             inside=False,
+            padding=True,
             samples=rpn.fg_bg_sampler.batch_size_per_image,
             share=rpn.fg_bg_sampler.positive_fraction,
             by_locations=False,

@@ -270,3 +270,14 @@ def test_precision_on_a_cpu_is_float32():
     with pytest.warns(UserWarning, match="precision 'float16' is for GPUs"):
         history = run(settings=replace(QUICK, precision="float16"))
     assert history.losses == run().losses
+
+
+def test_the_gradient_of_a_fixed_weight_does_not_count_in_the_norm():
+    ends = []
+    for left_over in (0.0, 1e6):
+        model = Scale()
+        model.fixed = nn.Parameter(torch.zeros(1, dtype=torch.float64), requires_grad=False)
+        model.fixed.grad = torch.full((1,), left_over, dtype=torch.float64)
+        run(model, TrainSettings(steps=2, batch_size=1, lr=0.1, clip_norm=0.5))
+        ends.append(model.weight.item())
+    assert ends[0] == ends[1] != 1.0

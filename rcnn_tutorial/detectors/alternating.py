@@ -44,7 +44,7 @@ def alternate(
     """The four steps of training.
 
     Args:
-        make: a new detector, on the pre-trained classifier.
+        make: a new detector, on the pre-trained classifier; each time with weights of its own.
         dataset: of (image, target), without random changes.
         settings: of the four steps.
         augment: put around the data set, with its proposals.
@@ -53,23 +53,25 @@ def alternate(
     Returns:
         The detector of the last step.
     Raises:
-        ValueError: not four settings.
+        ValueError: not four settings, or detectors that share weights.
     Source: FRCNN-30.
     """
     if len(settings) != 4:
         raise ValueError(f"settings: expected those of 4 steps, got {len(settings)}")
     after = after or (lambda step, model, proposer: None)
     proposer, model = make(), make()
+    if {id(parameter) for parameter in proposer.parameters()} & {id(parameter) for parameter in model.parameters()}:
+        raise ValueError("make: expected a new classifier each time, got detectors that share weights")
     train(RPNAlone(proposer), augment(dataset), settings[0], progress=False)
     after(1, proposer, proposer)
     train(model, augment(_proposed(dataset, proposer)), settings[1], progress=False)
     after(2, model, proposer)
     free = [parameter for parameter in model.body.parameters() if parameter.requires_grad]
     for parameter in free:
-        parameter.requires_grad_(False).grad = None  # one left over would count in the norm that is clipped
+        parameter.requires_grad_(False)
     for number in range(rounds):
         for parameter in model.head.parameters():
-            parameter.requires_grad_(False).grad = None
+            parameter.requires_grad_(False)
         train(RPNAlone(model), augment(dataset), settings[2], progress=False)
         after(3 + 2 * number, model, model)
         for parameter in model.head.parameters():
@@ -82,7 +84,7 @@ def alternate(
 
 
 def _proposed(dataset: Dataset, proposer: TwoStage) -> WithProposals:
-    """The data set with the proposals of the RPN, as many as in training."""
+    """The data set with the proposals of the RPN as it is now, as many as in training."""
     device = next(proposer.parameters()).device
 
     def propose(image: Tensor) -> Tensor:
@@ -93,4 +95,7 @@ def _proposed(dataset: Dataset, proposer: TwoStage) -> WithProposals:
         proposer.train(was[0]).rpn.train(was[1])
         return found.cpu()
 
-    return WithProposals(dataset, propose)
+    found = WithProposals(dataset, propose)
+    for index in range(len(dataset)):
+        found.target(index)
+    return found

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models import ResNet
 
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
-from rcnn_tutorial.nets.backbones import ConvNet, receptive_field
+from rcnn_tutorial.nets.backbones import VGG16, ConvNet, receptive_field
 from rcnn_tutorial.nets.resnet import c4
 from rcnn_tutorial.nets.rpn import RPNSettings
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
@@ -80,7 +80,15 @@ class FasterRCNN(TwoStage):
         super().__init__(
             body, (stride,), channels, hidden, width, output_size, classes, settings, mean, std or (1, 1, 1), seed
         )
-        self.body[: settings.frozen].requires_grad_(False)
+        frozen = _published_frozen(net) if settings.frozen is None else settings.frozen
+        self.body[:frozen].requires_grad_(False)
+
+
+def _published_frozen(net: ConvNet | ResNet) -> int:
+    """Layers that are not trained: VGG16's below conv3_1, of a residual network the stem and the first stage."""
+    if isinstance(net, ResNet):
+        return 2
+    return 4 if net.layers == VGG16 else 0
 
 
 def _without_pooling(net: ConvNet) -> tuple[nn.Sequential, int, int]:

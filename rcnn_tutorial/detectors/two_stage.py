@@ -45,7 +45,8 @@ class TwoStageSettings:
         beta: of its smooth L1 loss.
         min_size, max_size: bounds of the input's shorter and longer side, pixels (FRCNN-33); None for none.
         divisor: the input's sides are padded to multiples of it, pixels.
-        frozen: layers of the body, counted from the image, that are not trained (FRCNN-33).
+        frozen: layers of the body, counted from the image, that are not trained; None as published for the network
+            (FRCNN-33).
         training: batch_size is the images of a mini-batch.
         nms_threshold: within a class (X-03).
         least_score: detections below it are not returned.
@@ -67,7 +68,7 @@ class TwoStageSettings:
     min_size: int | None = 600
     max_size: int | None = 1000
     divisor: int = 1
-    frozen: int = 4
+    frozen: int | None = None
     training: TrainSettings = TrainSettings(80_000, batch_size=1, lr=1e-3, weight_decay=5e-4, milestones=(60_000,))
     nms_threshold: float = 0.3
     least_score: float = 0.05
@@ -233,6 +234,10 @@ class TwoStage(nn.Module):
 
 def to_input(batch: Batch, targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     """The boxes and labels of targets, the boxes in pixels of the input."""
+    for i, target in enumerate(targets):
+        if len(target["boxes"]) != len(target["labels"]):
+            found = len(target["boxes"]), len(target["labels"])
+            raise ValueError(f"targets[{i}]: expected as many labels as boxes, got {found[1]} for {found[0]}")
     boxes = batch.to_input([target["boxes"] for target in targets])
     return [{"boxes": own, "labels": target["labels"]} for own, target in zip(boxes, targets, strict=True)]
 

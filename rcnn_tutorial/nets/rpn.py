@@ -35,6 +35,8 @@ class RPNSettings:
         foreground: IoU from which an anchor is positive (FRCNN-15).
         background: IoUs of negative anchors (FRCNN-17).
         inside: leave out of the training the anchors that cross the image's border (FRCNN-24).
+        padding: use the anchors whose centre lies beyond the image too, on what pads it to the size of the batch, as
+            torchvision does; otherwise an image's proposals do not depend on the others in the batch.
         samples: anchors in a mini-batch, per image (FRCNN-22).
         share: largest share of positives among them.
         by_locations: divide the box loss by the number of places on the maps, as published, or by `samples` (FRCNN-19).
@@ -53,6 +55,7 @@ class RPNSettings:
     foreground: float = 0.7
     background: tuple[float, float] = (0.0, 0.3)
     inside: bool = True
+    padding: bool = False
     samples: int = 256
     share: float = 0.5
     by_locations: bool = True
@@ -193,12 +196,11 @@ class RPN(nn.Module):
         counts = torch.tensor([len(each) for each in boxes], device=anchors.device)
         real = torch.arange(objects.shape[1], device=anchors.device) < counts[:, None]  # (B, G)
         iou = box_iou(anchors, objects.to(anchors)).masked_fill(~real[:, None], -1)  # (B, N, G)
-        if settings.inside:
-            within = inside(anchors, sizes)
-            iou = iou.masked_fill(~within[..., None], -1)
-        truth, state = match(iou, settings.foreground, settings.background, rescue=True)
-        if settings.inside:
-            state = state.masked_fill(~within, UNUSED)
+        used = inside(anchors, sizes) if settings.inside else self._used(anchors, sizes)
+        truth, state = match(
+            iou.masked_fill(~used[..., None], -1), settings.foreground, settings.background, rescue=True
+        )
+        state = state.masked_fill(~used, UNUSED)
         return state, objects.gather(1, truth[..., None].expand(-1, -1, 4))
 
     def sample(
@@ -249,7 +251,7 @@ class RPN(nn.Module):
         """
         settings, mode = self.settings, 0 if self.training else 1
         logits, offsets, anchors, counts = predictions
-        logits = logits.detach()
+        logits = logits.detach().masked_fill(~self._used(anchors, sizes), -torch.inf)
         parts, first = [], 0
         for part in logits.split(counts, dim=1):
             parts.append(part.topk(min(settings.before_nms[mode], part.shape[1]), dim=1).indices + first)
@@ -261,6 +263,7 @@ class RPN(nn.Module):
         limit = sizes.to(boxes)[:, None, [1, 0, 1, 0]]
         boxes = boxes.clamp(min=0).minimum(limit)  # (B, K, 4)
         large = ((boxes[..., 2:] - boxes[..., :2]) >= settings.least_side).all(dim=-1)
+        large &= logits.gather(1, best) > -torch.inf
 
         # NMS finds how many there are: the one place where a GPU is waited for
         row = large.flatten().nonzero()[:, 0]
@@ -280,3 +283,10 @@ class RPN(nn.Module):
             (image, place), large.new_tensor(True)
         )
         return Proposals(found, scores.new_zeros(shape).index_put((image, place), scores.flatten()[kept]), valid)
+
+    def _used(self, anchors: Tensor, sizes: Tensor) -> Tensor:
+        """(B, N) bool, which anchors count for which image."""
+        if self.settings.padding:
+            return anchors.new_ones(len(sizes), len(anchors), dtype=torch.bool)
+        center = (anchors[:, :2] + anchors[:, 2:]) / 2
+        return (center < sizes.to(anchors)[:, None, [1, 0]]).all(dim=-1)

@@ -130,7 +130,8 @@ def _step(run: Run, step: int, lr: float, indices: list, images: list, targets: 
     optimizer.zero_grad()
     scaler.scale(sum(losses.values())).backward()
     scaler.unscale_(optimizer)
-    norm = nn.utils.clip_grad_norm_(run.model.parameters(), run.settings.clip_norm)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = nn.utils.clip_grad_norm_(trained, run.settings.clip_norm)
     if not scaler.is_enabled():  # a scaler leaves out such a step, and halves its scale
         _require_finite({"norm of the gradient": norm.item()}, step, indices, targets)
     scaler.step(optimizer)

@@ -7,8 +7,10 @@ from rcnn_tutorial.cache import fingerprint
 from rcnn_tutorial.claims import claim
 from rcnn_tutorial.detectors import alternating
 from rcnn_tutorial.detectors.alternating import RPNAlone, alternate
+from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
+from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.training import TrainSettings
-from tests.detectors.scenes import Scenes, batch, untrained
+from tests.detectors.scenes import CLASSES, Scenes, batch, untrained
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +27,6 @@ def run():
         after.append({"step": step, "model": model, "proposer": proposer} | parts)
 
     def train(model, dataset, settings, **options):
-        still = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-        assert all(parameter.grad is None for parameter in still)
         trainings.append({"model": model, "dataset": dataset, "settings": settings, "weights": deepcopy(model)})
         return real(model, dataset, settings, **options)
 
@@ -121,3 +121,10 @@ def test_the_rpn_alone_trains_and_proposes():
 def test_other_than_four_settings_are_refused():
     with pytest.raises(ValueError, match="settings: expected those of 4 steps, got 3"):
         alternate(untrained, Scenes(2), [TrainSettings(2)] * 3)
+
+
+def test_detectors_that_share_weights_are_refused():
+    net = tiny_net(pretrained=True)
+    settings = [TrainSettings(1, batch_size=2)] * 4
+    with pytest.raises(ValueError, match="share weights"):
+        alternate(lambda: FasterRCNN(net, CLASSES, FasterRCNNSettings.tiny()), Scenes(2), settings)

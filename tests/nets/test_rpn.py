@@ -20,8 +20,8 @@ from rcnn_tutorial.ops.boxes import box_iou, decode, encode
 
 # torchvision's
 SETTINGS = RPNSettings(
-    anchors="torchvision", scales=(16, 32, 64), two_way=False, inside=False, by_locations=False, box_weight=1.0,
-    beta=1 / 9, before_nms=(150, 90), after_nms=(60, 40), least_side=1e-3,
+    anchors="torchvision", scales=(16, 32, 64), two_way=False, inside=False, padding=True, by_locations=False,
+    box_weight=1.0, beta=1 / 9, before_nms=(150, 90), after_nms=(60, 40), least_side=1e-3,
 )  # fmt: skip
 ONE, THREE = [(12, 16)], [(12, 16), (6, 8), (3, 4)]
 SIZES = torch.tensor([[96, 128], [70, 128], [96, 41]])  # of three images in one batch of 96 x 128
@@ -350,7 +350,9 @@ def test_ties_of_a_small_object():
     ties = (iou > iou.amax(dim=0) - 1e-5).sum(dim=0)
     claim("FRCNN-15", iou.amax(dim=0).mean().item(), 0.14, tol=1e-3, note="best IoU of a 48-px object, exact areas")
     claim("FRCNN-15", ties.float().mean().item(), 69, tol=3, note="anchors of that IoU, to 1e-5")
-    state = RPN(4, (16,), RPNSettings(inside=False)).label(anchors, list(truths[:, None]), torch.zeros(16, 2))[0]
+    state = RPN(4, (16,), RPNSettings(inside=False)).label(
+        anchors, list(truths[:, None]), torch.tensor([[592, 992]] * 16)
+    )[0]
     positive = (state == 1).sum(dim=1)
     assert (positive > 1).all() and (positive <= ties).all()  # the rounding of float32 parts some of them
 
@@ -550,6 +552,24 @@ def test_images_of_a_batch_do_not_touch_each_other():
         assert 0 < len(together.unpad()[2]) < len(together.unpad()[0]) == SETTINGS.after_nms[not mode]
 
 
+def test_padding_of_the_batch_changes_nothing():
+    """An image's labels and proposals in a batch are those on a map of its own size."""
+    ours, _ = pair(ONE, replace(SETTINGS, padding=False))
+    found, boxes = random_predictions(ours, ONE), [objects(3, i, (40, 32)) for i in range(3)]
+    sizes = torch.tensor([[96, 128], [72, 128], [96, 40]])
+    together, state = ours.propose(found, sizes).unpad(), ours.label(found.anchors, boxes, sizes)[0]
+    for i, (height, width) in enumerate((sizes // 8).tolist()):
+        own = torch.zeros(12, 16, 9, dtype=torch.bool)
+        own[:height, :width] = True
+        own = own.flatten()
+        alone = Predictions(
+            found.logits[i : i + 1, own], found.offsets[i : i + 1, own], found.anchors[own], (int(own.sum()),)
+        )
+        assert torch.equal(together[i], ours.propose(alone, sizes[i : i + 1]).unpad()[0]) and len(together[i])
+        assert torch.equal(state[i, own], ours.label(alone.anchors, boxes[i : i + 1], sizes[i : i + 1])[0][0])
+        assert (state[i, ~own] == -1).all() and (state[i] == 1).any()
+
+
 def test_nothing_large_enough_is_no_proposal():
     rpn = RPN(8, (16,), replace(SETTINGS, least_side=500.0), generator())
     found = rpn.propose(rpn([random(2, 8, 3, 4, dtype=torch.float32)]), SIZES[:2])
@@ -676,3 +696,24 @@ def test_bad_settings_are_named():
             RPN(8, (8, 16, 32), RPNSettings(scales=scales))
     with pytest.raises(ValueError):
         RPN(8, (8, 16))([torch.zeros(1, 8, 4, 4)])  # one map too few
+
+
+def test_anchors_on_the_padding_neither_propose_nor_train():
+    rpn = RPN(8, (16,), replace(SETTINGS, padding=False), generator()).eval()
+    small = random(1, 8, 3, 4, seed=1).float()
+    both = torch.cat((torch.nn.functional.pad(small, (0, 8, 0, 5)), random(1, 8, 8, 12, seed=2).float()))
+    alone = rpn([small])
+    sizes = torch.tensor([[48, 64], [128, 192]])
+    said = rpn([both])
+    mine = (said.anchors[:, :2] + said.anchors[:, 2:] < 2 * torch.tensor([64, 48])).all(dim=1)
+    said.logits[0, mine] = alone.logits[0]  # the convolution looks one cell into the padding
+    said.offsets[0, mine] = alone.offsets[0]
+    said.logits[0, ~mine] = 30.0
+    in_batch, by_itself = rpn.propose(said, sizes).unpad()[0], rpn.propose(alone, sizes[:1]).unpad()[0]
+    assert len(by_itself) > 5 and torch.equal(in_batch, by_itself)
+    truth = torch.tensor([[20.0, 10, 60, 40]])
+    state = rpn.label(said.anchors, [truth, truth], sizes)[0]
+    assert (state[0, ~mine] == -1).all() and (state[0, mine] != -1).any() and (state[1] == 0).any()
+    theirs = RPN(8, (16,), SETTINGS, generator()).eval()
+    assert not torch.equal(theirs.propose(said, sizes).unpad()[0], by_itself)
+    assert (theirs.label(said.anchors, [truth, truth], sizes)[0][0, ~mine] == 0).any()
