@@ -195,11 +195,10 @@ class RPN(nn.Module):
         objects = pad_sequence([*boxes, boxes[0].new_zeros(1, 4)], batch_first=True)[:-1]  # (B, G, 4), G at least 1
         counts = torch.tensor([len(each) for each in boxes], device=anchors.device)
         real = torch.arange(objects.shape[1], device=anchors.device) < counts[:, None]  # (B, G)
-        iou = box_iou(anchors, objects.to(anchors)).masked_fill(~real[:, None], -1)  # (B, N, G)
-        used = inside(anchors, sizes) if settings.inside else self._used(anchors, sizes)
-        truth, state = match(
-            iou.masked_fill(~used[..., None], -1), settings.foreground, settings.background, rescue=True
-        )
+        used = inside(anchors, sizes) if settings.inside else self._used(anchors, sizes)  # (B, N)
+        # the few objects first: what is reduced over them then lies in rows as long as there are anchors
+        iou = box_iou(objects.to(anchors), anchors).masked_fill(~(real[..., None] & used[:, None]), -1)  # (B, G, N)
+        truth, state = match(iou.transpose(1, 2), settings.foreground, settings.background, rescue=True)
         state = state.masked_fill(~used, UNUSED)
         return state, objects.gather(1, truth[..., None].expand(-1, -1, 4))
 
@@ -211,7 +210,7 @@ class RPN(nn.Module):
         state, truths = self.label(anchors, boxes, sizes)
         chosen = sample(state, settings.samples, settings.share, generator)
         count = min(settings.samples, state.shape[1])
-        index = chosen.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]  # chosen ones first
+        index = chosen.to(torch.uint8).topk(count, dim=1).indices  # chosen ones first
         labels = state.gather(1, index).masked_fill(~chosen.gather(1, index), UNUSED)
         reference = anchors[index]  # (B, S, 4)
         truths = truths.gather(1, index[..., None].expand(-1, -1, 4)).to(reference)

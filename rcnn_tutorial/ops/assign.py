@@ -78,12 +78,14 @@ def sample(state: Tensor, size: int, foreground: float, generator: torch.Generat
     if size < 0 or not 0 <= foreground <= 1:
         raise ValueError(f"size, foreground: expected size >= 0 and a share in [0, 1], got {size} and {foreground}")
     luck = torch.rand(state.shape, generator=generator).to(state.device)
-    chosen = _first(state == FOREGROUND, luck, torch.tensor(int(foreground * size), device=state.device))
+    most = min(size, state.shape[-1])
+    chosen = _first(state == FOREGROUND, luck, most, int(foreground * size))
     room = size - chosen.sum(dim=-1, keepdim=True)
-    return chosen | _first(state == BACKGROUND, luck, room)
+    return chosen | _first(state == BACKGROUND, luck, most, room)
 
 
-def _first(candidates: Tensor, luck: Tensor, count: Tensor) -> Tensor:
-    """The `count` (..., 1) candidates of the smallest luck, as a mask (..., N)."""
-    rank = luck.masked_fill(~candidates, 2.0).argsort(dim=-1).argsort(dim=-1)  # candidates come first
-    return candidates & (rank < count)
+def _first(candidates: Tensor, luck: Tensor, most: int, count: int | Tensor) -> Tensor:
+    """The `count` candidates of the smallest luck, an integer or (..., 1), and at most `most`: a mask (..., N)."""
+    values, places = luck.masked_fill(~candidates, 2.0).topk(most, dim=-1, largest=False)  # candidates come first
+    rank = torch.arange(most, device=luck.device)
+    return torch.zeros_like(candidates).scatter(-1, places, (values < 2) & (rank < count))

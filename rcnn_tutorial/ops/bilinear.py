@@ -64,7 +64,7 @@ def _axis(start: Tensor, size: Tensor, n: int, points: int, limit: int) -> tuple
     at = start[:, None, None] + i * length + (k + 0.5) * length / points  # (R, n, points)
     inside = (at >= -1) & (at <= limit)
     at = at.clamp(0, limit - 1)
-    low = at.detach().int().clamp(0, limit - 1)  # NaN, which is not looked for on a GPU, becomes a cell
+    low = at.int().clamp(0, limit - 1)  # NaN, which is not looked for on a GPU, becomes a cell
     cells = torch.stack((low, (low + 1).clamp(max=limit - 1)), dim=-1)
     share = at - low
     weights = torch.stack((1 - share, share), dim=-1) * (inside.to(at.dtype) / points)[..., None]

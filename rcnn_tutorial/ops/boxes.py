@@ -71,11 +71,11 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
         raise ValueError(f"boxes: expected (N, 4) and (M, 4), got {tuple(boxes1.shape)} and {tuple(boxes2.shape)}")
     boxes1, boxes2 = _at_least_float32(boxes1), _at_least_float32(boxes2)
     area1, area2 = box_area(boxes1), box_area(boxes2)
-    boxes1, boxes2 = boxes1[..., :, None, :], boxes2[..., None, :, :]  # (..., N, 1, 4) and (..., 1, M, 4)
-    low = torch.maximum(boxes1[..., :2], boxes2[..., :2])  # (..., N, M, 2)
-    high = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
-    size = (high - low).clamp(min=0)  # disjoint: two negative sides must not make an area
-    inter = size[..., 0] * size[..., 1]
+    left, top, right, bottom = boxes1[..., :, None, :].unbind(-1)  # (..., N, 1) each
+    other_left, other_top, other_right, other_bottom = boxes2[..., None, :, :].unbind(-1)  # (..., 1, M) each
+    width = torch.minimum(right, other_right) - torch.maximum(left, other_left)  # (..., N, M)
+    height = torch.minimum(bottom, other_bottom) - torch.maximum(top, other_top)
+    inter = width.clamp(min=0) * height.clamp(min=0)  # disjoint: two negative sides must not make an area
     union = area1[..., :, None] + area2[..., None, :] - inter
     return torch.where(union > 0, inter / union, 0.0)
 
