@@ -470,6 +470,13 @@ def test_mini_batches(positives, expected):
     assert samples.index.unique().numel() == 256
 
 
+def test_positives_beyond_their_share_are_padding():
+    anchors = torch.tensor([[10.0, 10, 60, 60]] * 300 + [[100.0, 10, 160, 60]] * 20)
+    samples = RPN(4, (16,)).sample(anchors, [anchors[:1]], torch.tensor([[200, 200]]), generator())
+    assert [int((samples.labels == label).sum()) for label in (1, 0, -1)] == [128, 20, 108]
+    assert not samples.offsets[samples.labels < 1].any()
+
+
 def test_the_same_generator_draws_the_same(device):
     rpn = RPN(8, (8,), SETTINGS)
     anchors = anchor_grid(rpn.cells[0], (12, 16), 8, device=device)
