@@ -110,7 +110,32 @@ DIFFERENCES = [  # row, record, variant, against, metric, bounds of the mean wit
     ("FAST-24", "fast_24", "SPPnet", "R-CNN", "AP50", (-0.03, 0.03), "paper: -0.03"),
     ("FAST-24", "fast_24", "SPPnet", "R-CNN", "AP75", (-0.2, -0.05), "cells cost place"),
     ("FAST-24", "fast_24_longer", "2400 steps", "800 steps", "AP50", (0.02, 1), "it learns from more steps"),
+    ("FRCNN-25", "frcnn_25", "inside alone", "all anchors", "AP50", (-0.1, 0), "needed to converge"),
+    ("FRCNN-26", "frcnn_26", "3000 without NMS", "300 proposals", "AP50", (-0.03, 0.01), "no difference"),
+    ("FRCNN-26", "frcnn_26", "100 proposals", "300 proposals", "AP50", (-0.04, 0.02), "no difference"),
+    ("FRCNN-30", "frcnn_30", "alternating, step 4", "alternating, step 2", "AP50", (0, 1), "better"),
+    ("FRCNN-30", "frcnn_30", "alternating, step 6", "alternating, step 4", "AP50", (0, 1), "no difference"),
+    ("FRCNN-31", "frcnn_30", "approximate joint", "alternating, step 4", "AP50", (-0.12, 0), "close"),
+    ("FRCNN-31", "frcnn_30", "approximate joint", "alternating, step 4", "seconds", (-150, -50), "25 to 50 % less"),
+    ("FRCNN-31", "frcnn_31", "1000 steps", "400 steps", "AP50", (0, 1), "for the time of the four steps"),
+    ("FRCNN-32", "frcnn_30", "non-approximate joint", "approximate joint", "AP50", (-0.25, 0), "no figure"),
+    ("FRCNN-34", "frcnn_34", "3 scales, 3 ratios", "1 scale, 1 ratio", "AP50", (0, 0.04), "0.041"),
+    ("FRCNN-34", "frcnn_34", "3 scales, 3 ratios", "3 scales, 1 ratio", "AP50", (-0.06, 0), "0.001"),
+    ("FRCNN-34", "frcnn_34", "3 scales, 3 ratios", "1 scale, 3 ratios", "AP50", (-0.12, 0), "0.040"),
+    ("FRCNN-35", "frcnn_35", "two stages", "one stage", "AP50", (0, 1), "0.048"),
 ]
+
+
+def test_the_steps_that_share_convolutions_leave_them_alone():
+    for run in records.load("frcnn_30")["runs"].values():
+        bodies = [run["variants"][f"alternating, step {step}"]["body"] for step in (2, 4, 6)]
+        assert len(set(bodies)) == 1
+
+
+def test_joint_training_is_ahead_of_the_four_steps_after_the_same_time():
+    alternating = records.by_variant(records.load("frcnn_30"))["alternating, step 4"]
+    joint = records.by_variant(records.load("frcnn_31"))["1000 steps"]
+    assert min(joint) > max(alternating)
 
 
 @pytest.mark.parametrize(("row", "name", "variant", "against", "metric", "bounds", "source"), DIFFERENCES)

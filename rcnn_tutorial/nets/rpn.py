@@ -264,7 +264,7 @@ class RPN(nn.Module):
         large = ((boxes[..., 2:] - boxes[..., :2]) >= settings.least_side).all(dim=-1)
         large &= logits.gather(1, best) > -torch.inf
 
-        # NMS finds how many there are: the one place where a GPU is waited for
+        # which boxes remain is not known before: here, and in NMS, a GPU is waited for
         row = large.flatten().nonzero()[:, 0]
         image = row // best.shape[1]
         group = image * len(parts) + level[row % best.shape[1]]
