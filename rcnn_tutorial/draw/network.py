@@ -153,7 +153,7 @@ def proposals_gif(
         first, certain = proposals[:at_most] * scale, near[:at_most]
         _rectangles(frame, first[~certain], FAINT, 1)
         _rectangles(frame, first[certain], NEARBY, 2)
-        _write(frame, f"{name}: {int(near.sum())} of {len(near)} proposals near an object")
+        _write(frame, f"{name}: {int(near.sum())} of {len(near)} near an object")
         for corner in ((0, 0), (width - 1, frame.height - 1)):  # Pillow cuts off what equals the frame before
             frame.putpixel(corner, background.getpixel(corner) if i % 2 else CLEAR)
         frames.append(frame)
