@@ -91,7 +91,11 @@ def filter_strip(
         threshold: the IoU from which on a box finds an object.
     """
     assert steps, "nothing was drawn"
-    legend = {"box": Style(COLORS[0], 1), "object found": Style(GOOD, 4), "object not found": Style(BAD, 4, "--")}
+    legend = {
+        "box, at most 300": Style(COLORS[0], 1),
+        "object found": Style(GOOD, 4),
+        "object not found": Style(BAD, 4, "--"),
+    }
     for ax, (name, each, recall) in zip(_panels(image, len(steps), legend, room=0.12, lines=2), steps, strict=True):
         found = _near(truths, each, threshold)
         outlines(ax, some(each, 300), COLORS[0], 0.7, alpha=0.4)

@@ -69,7 +69,7 @@ def test_filter_strip_shows_which_objects_are_still_found():
     assert edges(before)[1:] == [draw.GOOD, draw.GOOD] and edges(after)[1:] == [draw.GOOD, draw.BAD]
     assert extents(after)[1:] == TRUTHS.tolist() and rectangles(after)[2].get_linestyle() == "--"
     assert before.get_xlim() == after.get_xlim() == pytest.approx((-9.6, 89.6))
-    assert legend(plt.gcf().legends[0]) == ["box", "object found", "object not found"]
+    assert legend(plt.gcf().legends[0]) == ["box, at most 300", "object found", "object not found"]
     plt.close("all")
     draw.filter_strip(IMAGE, steps, TRUTHS, threshold=0.99)
     assert edges(panels()[0])[1:] == [draw.BAD, draw.BAD]
