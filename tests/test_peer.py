@@ -39,4 +39,4 @@ def test_what_the_peer_makes_of_the_scenes_keeps_the_bounds():
 def test_ours_and_theirs_from_the_same_weights_are_as_accurate(name):
     runs = json.loads((RECORDS / f"pairs_{name}-cpu.json").read_text())["runs"].values()
     gains = [run["ours"]["AP"] - run["torchvision"]["AP"] for run in runs if len(run) == 2]
-    assert len(gains) >= 2 and abs(sum(gains) / len(gains)) < 0.02
+    assert len(gains) >= 5 and abs(sum(gains) / len(gains)) < 0.01
