@@ -15,12 +15,12 @@ from benchmarks.peer import tiny_faster_rcnn
 from rcnn_tutorial.compat import faster_rcnn_from_torchvision
 from rcnn_tutorial.data import load_dataset
 
-CASES = {"shapes": ("shapes", (192, 256), 8), "320 x 240": ("shapes", (240, 320), 4)}
+CASES = {"shapes": ((192, 256), 8), "320 x 240": ((240, 320), 4)}  # shorter and longer side, images
 
 
-def case(data: str, size: tuple[int, int], count: int, device: str, rounds: int) -> dict:
+def case(size: tuple[int, int], count: int, device: str, rounds: int) -> dict:
     """Ratios of one case; the networks of both sides are the same, from scratch for 320 x 240."""
-    dataset = load_dataset(data, "train")
+    dataset = load_dataset("shapes", "train")
     theirs = tiny_faster_rcnn(len(dataset.classes), size, pretrained=size == (192, 256)).to(device)
     ours = faster_rcnn_from_torchvision(theirs, dataset.classes, 8).to(device)
     images, targets = zip(*(dataset[i] for i in range(count)), strict=True)

@@ -12,7 +12,6 @@ import argparse
 import json
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 
@@ -71,7 +70,7 @@ def main() -> None:
         "size": size,
         "settings": {key: value for key, value in asdict(settings).items() if key != "seed"},
     }
-    path = Path(RECORDS / f"{name}-cpu.json")
+    path = RECORDS / f"{name}-cpu.json"
     old = json.loads(path.read_text()) if path.exists() else {}
     same = all(old.get(key) == json.loads(json.dumps(value)) for key, value in content.items())
     runs = old.get("runs", {}) if same else {}

@@ -25,8 +25,8 @@ class OneStage(FasterRCNN):
     def __init__(self, net: nn.Module, classes: Sequence[str], settings, seed: int = 0):
         super().__init__(net, classes, settings, seed=seed)
         del self.head
-        old, self.anchors = self.rpn.head.score, len(self.rpn.cells[0])
-        self.rpn.head.score = nn.Conv2d(old.in_channels, self.anchors * len(classes), 1)
+        old = self.rpn.head.score
+        self.rpn.head.score = nn.Conv2d(old.in_channels, old.out_channels * len(classes), 1)
         self.rpn.head.score.weight.data = 0.01 * torch.randn(self.rpn.head.score.weight.shape, generator=self.generator)
         nn.init.zeros_(self.rpn.head.score.bias)
 
