@@ -11,27 +11,37 @@ the record already, under the same settings, are not run again. Seconds are the 
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import torch
+from torch import nn
 
 from benchmarks.measure import RECORDS, write
 from benchmarks.peer import tiny_faster_rcnn
 from benchmarks.train_peer import SIZES, SPLITS
 from rcnn_tutorial.compat import faster_rcnn_from_torchvision
 from rcnn_tutorial.data import load_dataset
+from rcnn_tutorial.data.targets import DetectionDataset
 from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.evaluation import coco_ap, predict
 from rcnn_tutorial.training import TrainSettings, train
 
 
-def one(side: str, data: str, size: tuple[int, int], settings: TrainSettings, test: str) -> dict:
-    """Train one side and test it: shapes mirrored and from the shipped backbone, BCCD from random weights."""
-    training, tested = (load_dataset(data, split) for split in (SPLITS[data][0], test))
+def build(
+    side: str, data: str, training: DetectionDataset, size: tuple[int, int], settings: TrainSettings
+) -> tuple[nn.Module, DetectionDataset]:
+    """One side's detector, and its pictures: shapes mirrored and with the shipped backbone, BCCD from scratch."""
     model = tiny_faster_rcnn(len(training.classes), size, seed=settings.seed, pretrained=data == "shapes")
     if side == "ours":
         model = faster_rcnn_from_torchvision(model, training.classes, 8, settings, settings.seed)
-    images = Augment(training, settings.seed, jitter=0, scale=(1, 1)) if data == "shapes" else training
+    return model, Augment(training, settings.seed, jitter=0, scale=(1, 1)) if data == "shapes" else training
+
+
+def one(side: str, data: str, splits: Sequence[str], size: tuple[int, int], settings: TrainSettings) -> dict:
+    """Train one side on the first split and test it on the second."""
+    training, tested = (load_dataset(data, split) for split in splits)
+    model, images = build(side, data, training, size, settings)
     start = time.process_time()
     train(model, images, settings, progress=False)
     middle = time.process_time()
@@ -41,6 +51,11 @@ def one(side: str, data: str, size: tuple[int, int], settings: TrainSettings, te
         "seconds": round(middle - start, 1),
         "seconds_to_test": round(time.process_time() - middle, 1),
     }
+
+
+def schedule(steps: int, batch: int, lr: float, seed: int) -> TrainSettings:
+    """The peer's: warm-up over a quarter of the steps, then half a cosine."""
+    return TrainSettings(steps, batch, lr, schedule="cosine", warmup=steps // 4, clip_norm=10.0, seed=seed)
 
 
 def main() -> None:
@@ -58,10 +73,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     size = tuple(options.size or SIZES[options.data])
-    settings = TrainSettings(
-        steps=options.steps, batch_size=options.batch, lr=options.lr, schedule="cosine", warmup=options.steps // 4,
-        clip_norm=10.0,
-    )  # fmt: skip
+    settings = schedule(options.steps, options.batch, options.lr, seed=0)
     name = f"pairs_{options.name or options.data}"
     content = {
         "what": "Faster R-CNN, ours and torchvision's, from the same weights",
@@ -78,7 +90,7 @@ def main() -> None:
         for side in options.sides:
             done = runs.setdefault(str(seed), {})
             if side not in done:
-                done[side] = one(side, options.data, size, replace(settings, seed=seed), options.test)
+                done[side] = one(side, options.data, content["splits"], size, replace(settings, seed=seed))
                 write(name, "cpu", {**content, "runs": runs})
                 print(seed, side, done[side], flush=True)
 

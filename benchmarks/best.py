@@ -1,0 +1,98 @@
+"""Our Faster R-CNN and torchvision's, each at its own best settings, for the same seconds of training.
+
+    python -m benchmarks.best --data shapes --seconds 280
+
+First the same small search for both sides: each of `CHOICES` is trained for half the seconds and measured on validation
+pictures, which the test does not see. Then paired seeds at the best choice of each side, for all the seconds. How many
+steps fit is found by timing some. Writes benchmarks/records/best_<data>-cpu.json after each training; what is in the
+record already is not run again. Seconds are the process's own, in one thread.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+
+import torch
+
+from benchmarks.measure import RECORDS, write
+from benchmarks.pairs import build, one, schedule
+from benchmarks.train_peer import SIZES, SPLITS
+from rcnn_tutorial.data import load_dataset
+from rcnn_tutorial.training import train
+
+CHOICES = {  # images in a batch, learning rate
+    "8 at 0.03": (8, 0.03),
+    "8 at 0.06": (8, 0.06),
+    "4 at 0.03": (4, 0.03),
+    "4 at 0.06": (4, 0.06),
+    "2 at 0.03": (2, 0.03),
+}
+SEARCH = {"shapes": ("train", "val"), "bccd": ("train", "val")}
+SIDES = ("ours", "torchvision")
+TIMED = 30  # steps
+VARIED = ("steps", "batch_size", "lr", "warmup", "seed")
+
+
+def steps_within(seconds: float, side: str, data: str, batch: int, lr: float) -> int:
+    """How many steps take so many seconds, in tens."""
+    training = load_dataset(data, SEARCH[data][0])
+    model, images = build(side, data, training, SIZES[data], schedule(TIMED, batch, lr, seed=0))
+    train(model, images, schedule(5, batch, lr, seed=0), progress=False)
+    start = time.process_time()
+    train(model, images, schedule(TIMED, batch, lr, seed=0), progress=False)
+    return 10 * round(TIMED * seconds / (time.process_time() - start) / 10)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=sorted(SPLITS), default="shapes")
+    parser.add_argument("--seconds", type=float, default=280, help="of training, of each side")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    options = parser.parse_args()
+
+    torch.set_num_threads(1)
+    data, name = options.data, f"best_{options.data}"
+    content = {
+        "what": "Faster R-CNN, ours and torchvision's, each at its best settings for the same seconds",
+        "data": data,
+        "seconds": options.seconds,
+        "search_splits": SEARCH[data],
+        "splits": [SPLITS[data][0], "test"],
+        "size": SIZES[data],
+        "settings": {k: v for k, v in asdict(schedule(4, 1, 1.0, 0)).items() if k not in VARIED},
+    }
+    path = RECORDS / f"{name}-cpu.json"
+    old = json.loads(path.read_text()) if path.exists() else {}
+    same = all(old.get(key) == json.loads(json.dumps(value)) for key, value in content.items())
+    search, runs = (old.get(key, {}) if same else {} for key in ("search", "runs"))
+
+    def keep(**more) -> None:
+        write(name, "cpu", {**content, "search": search, **more, "runs": runs})
+
+    for choice, (batch, lr) in CHOICES.items():
+        for side in SIDES:
+            done = search.setdefault(choice, {})
+            if side not in done:
+                steps = steps_within(options.seconds / 2, side, data, batch, lr)
+                done[side] = {"steps": steps} | one(
+                    side, data, SEARCH[data], SIZES[data], schedule(steps, batch, lr, 0)
+                )
+                keep()
+                print(choice, side, done[side], flush=True)
+    best = {side: max(CHOICES, key=lambda choice: search[choice][side]["AP"]) for side in SIDES}
+    print(best, flush=True)
+    for seed in options.seeds:
+        for side in SIDES:
+            done = runs.setdefault(str(seed), {})
+            if side not in done:
+                found = search[best[side]][side]
+                steps = 10 * round(found["steps"] * options.seconds / found["seconds"] / 10)
+                settings = schedule(steps, *CHOICES[best[side]], seed)
+                done[side] = {"steps": steps} | one(side, data, content["splits"], SIZES[data], settings)
+                keep(best=best)
+                print(seed, side, done[side], flush=True)
+
+
+if __name__ == "__main__":
+    main()
