@@ -1,4 +1,4 @@
-"""Our Faster R-CNN and torchvision's, each at its own best settings, for the same seconds of training.
+"""Our Faster R-CNN, or FPN, and torchvision's, each at its own best settings, for the same seconds of training.
 
     python -m benchmarks.best --data shapes --seconds 280
 
@@ -16,7 +16,7 @@ from dataclasses import asdict
 import torch
 
 from benchmarks.measure import RECORDS, write
-from benchmarks.pairs import build, one, schedule
+from benchmarks.pairs import DETECTORS, TITLES, build, one, schedule
 from benchmarks.train_peer import SIZES, SPLITS
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.training import train
@@ -27,6 +27,7 @@ CHOICES = {  # images in a batch, learning rate
     "4 at 0.03": (4, 0.03),
     "4 at 0.06": (4, 0.06),
     "2 at 0.03": (2, 0.03),
+    "2 at 0.06": (2, 0.06),
 }
 SEARCH = {"shapes": ("train", "val"), "bccd": ("train", "val")}
 SIDES = ("ours", "torchvision")
@@ -34,10 +35,10 @@ TIMED = 30  # steps
 VARIED = ("steps", "batch_size", "lr", "warmup", "seed")
 
 
-def steps_within(seconds: float, side: str, data: str, batch: int, lr: float) -> int:
+def steps_within(seconds: float, side: str, detector: str, data: str, batch: int, lr: float) -> int:
     """How many steps take so many seconds, in tens."""
     training = load_dataset(data, SEARCH[data][0])
-    model, images = build(side, data, training, SIZES[data], schedule(TIMED, batch, lr, seed=0))
+    model, images = build(side, detector, data, training, SIZES[data], schedule(TIMED, batch, lr, seed=0))
     train(model, images, schedule(5, batch, lr, seed=0), progress=False)
     start = time.process_time()
     train(model, images, schedule(TIMED, batch, lr, seed=0), progress=False)
@@ -46,15 +47,17 @@ def steps_within(seconds: float, side: str, data: str, batch: int, lr: float) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--detector", choices=DETECTORS, default="faster_rcnn")
     parser.add_argument("--data", choices=sorted(SPLITS), default="shapes")
     parser.add_argument("--seconds", type=float, default=280, help="of training, of each side")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     options = parser.parse_args()
 
     torch.set_num_threads(1)
-    data, name = options.data, f"best_{options.data}"
+    detector, data = options.detector, options.data
+    name = f"best_{data}" if detector == "faster_rcnn" else f"best_{detector}_{data}"
     content = {
-        "what": "Faster R-CNN, ours and torchvision's, each at its best settings for the same seconds",
+        "what": f"{TITLES[detector]}, ours and torchvision's, each at its best settings for the same seconds",
         "data": data,
         "seconds": options.seconds,
         "search_splits": SEARCH[data],
@@ -74,9 +77,9 @@ def main() -> None:
         for side in SIDES:
             done = search.setdefault(choice, {})
             if side not in done:
-                steps = steps_within(options.seconds / 2, side, data, batch, lr)
+                steps = steps_within(options.seconds / 2, side, detector, data, batch, lr)
                 done[side] = {"steps": steps} | one(
-                    side, data, SEARCH[data], SIZES[data], schedule(steps, batch, lr, 0)
+                    side, detector, data, SEARCH[data], SIZES[data], schedule(steps, batch, lr, 0)
                 )
                 keep()
                 print(choice, side, done[side], flush=True)
@@ -89,7 +92,7 @@ def main() -> None:
                 found = search[best[side]][side]
                 steps = 10 * round(found["steps"] * options.seconds / found["seconds"] / 10)
                 settings = schedule(steps, *CHOICES[best[side]], seed)
-                done[side] = {"steps": steps} | one(side, data, content["splits"], SIZES[data], settings)
+                done[side] = {"steps": steps} | one(side, detector, data, content["splits"], SIZES[data], settings)
                 keep(best=best)
                 print(seed, side, done[side], flush=True)
 

@@ -1,11 +1,12 @@
-"""Train our Faster R-CNN and torchvision's from the same weights, on the same data, batches and schedule; measure both.
+"""Train our detector and torchvision's from the same weights, on the same data, batches and schedule; measure both.
 
     python -m benchmarks.pairs --data shapes --steps 500 --seeds 0 1 2 3 4
     python -m benchmarks.pairs --data bccd --steps 1168 --batch 4 --seeds 0 1 2 3 4
 
-Both detectors of a pair have the same network, anchors, samplers, losses and augmentation: only the code differs, and
-the random numbers that draw the samples. Writes benchmarks/records/pairs_<name>-cpu.json after each training; those in
-the record already, under the same settings, are not run again. Seconds are the process's own, in one thread.
+Faster R-CNN, or with --detector fpn that on a feature pyramid. Both detectors of a pair have the same network, anchors,
+samplers, losses and augmentation: only the code differs, and the random numbers that draw the samples. Writes
+benchmarks/records/pairs_<name>-cpu.json after each training; those in the record already, under the same settings, are
+not run again. Seconds are the process's own, in one thread.
 """
 
 import argparse
@@ -13,35 +14,46 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 
 import torch
 from torch import nn
 
 from benchmarks.measure import RECORDS, write
-from benchmarks.peer import tiny_faster_rcnn
+from benchmarks.peer import tiny_faster_rcnn, tiny_fpn
 from benchmarks.train_peer import SIZES, SPLITS
 from rcnn_tutorial.compat import faster_rcnn_from_torchvision
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.data.targets import DetectionDataset
 from rcnn_tutorial.data.transforms import Augment
+from rcnn_tutorial.detectors.fpn import from_torchvision
 from rcnn_tutorial.evaluation import coco_ap, predict
 from rcnn_tutorial.training import TrainSettings, train
 
+DETECTORS = {  # torchvision's, and what makes ours of it
+    "faster_rcnn": (tiny_faster_rcnn, partial(faster_rcnn_from_torchvision, stride=8)),
+    "fpn": (tiny_fpn, from_torchvision),
+}
+TITLES = {"faster_rcnn": "Faster R-CNN", "fpn": "FPN"}
+
 
 def build(
-    side: str, data: str, training: DetectionDataset, size: tuple[int, int], settings: TrainSettings
+    side: str, detector: str, data: str, training: DetectionDataset, size: tuple[int, int], settings: TrainSettings
 ) -> tuple[nn.Module, DetectionDataset]:
     """One side's detector, and its pictures: shapes mirrored and with the shipped backbone, BCCD from scratch."""
-    model = tiny_faster_rcnn(len(training.classes), size, seed=settings.seed, pretrained=data == "shapes")
+    make, convert = DETECTORS[detector]
+    model = make(len(training.classes), size, seed=settings.seed, pretrained=data == "shapes")
     if side == "ours":
-        model = faster_rcnn_from_torchvision(model, training.classes, 8, settings, settings.seed)
+        model = convert(model, classes=training.classes, training=settings, seed=settings.seed)
     return model, Augment(training, settings.seed, jitter=0, scale=(1, 1)) if data == "shapes" else training
 
 
-def one(side: str, data: str, splits: Sequence[str], size: tuple[int, int], settings: TrainSettings) -> dict:
+def one(
+    side: str, detector: str, data: str, splits: Sequence[str], size: tuple[int, int], settings: TrainSettings
+) -> dict:
     """Train one side on the first split and test it on the second."""
     training, tested = (load_dataset(data, split) for split in splits)
-    model, images = build(side, data, training, size, settings)
+    model, images = build(side, detector, data, training, size, settings)
     start = time.process_time()
     train(model, images, settings, progress=False)
     middle = time.process_time()
@@ -60,6 +72,7 @@ def schedule(steps: int, batch: int, lr: float, seed: int) -> TrainSettings:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--detector", choices=DETECTORS, default="faster_rcnn")
     parser.add_argument("--data", choices=sorted(SPLITS), default="shapes")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=8)
@@ -68,15 +81,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--test", default="test", help="the split to measure on")
     parser.add_argument("--sides", nargs="+", choices=("ours", "torchvision"), default=["ours", "torchvision"])
-    parser.add_argument("--name", help="of the record, default: the data's")
+    parser.add_argument("--name", help="of the record, default: the data's, with fpn_ before it")
     options = parser.parse_args()
 
     torch.set_num_threads(1)
     size = tuple(options.size or SIZES[options.data])
     settings = schedule(options.steps, options.batch, options.lr, seed=0)
-    name = f"pairs_{options.name or options.data}"
+    prefix = "" if options.detector == "faster_rcnn" else f"{options.detector}_"
+    name = f"pairs_{options.name or prefix + options.data}"
     content = {
-        "what": "Faster R-CNN, ours and torchvision's, from the same weights",
+        "what": f"{TITLES[options.detector]}, ours and torchvision's, from the same weights",
         "data": options.data,
         "splits": [SPLITS[options.data][0], options.test],
         "size": size,
@@ -90,7 +104,9 @@ def main() -> None:
         for side in options.sides:
             done = runs.setdefault(str(seed), {})
             if side not in done:
-                done[side] = one(side, options.data, content["splits"], size, replace(settings, seed=seed))
+                done[side] = one(
+                    side, options.detector, options.data, content["splits"], size, replace(settings, seed=seed)
+                )
                 write(name, "cpu", {**content, "runs": runs})
                 print(seed, side, done[side], flush=True)
 

@@ -1,12 +1,17 @@
-"""The peer: torchvision's Faster R-CNN, small enough to be trained from scratch on a laptop's CPU."""
+"""The peers: torchvision's Faster R-CNN, on one map and on a pyramid, small enough to be trained on a laptop's CPU."""
+
+from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.nets.fpn import BottomUp, tiny_stages
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 
 FEWER = {  # proposals and samples than torchvision's defaults, in proportion to the pictures
@@ -39,6 +44,25 @@ class ShippedBackbone(nn.Sequential):
     def __init__(self):
         super().__init__(*list(tiny_net(pretrained=True).convs.children()))
         del self[-1][-1]  # the last pooling
+
+
+class PyramidBackbone(nn.Module):
+    """Stages of a network, and torchvision's pyramid on them."""
+
+    def __init__(self, body: BottomUp, channels: int):
+        super().__init__()
+        self.body, self.out_channels = body, channels
+        self.fpn = FeaturePyramidNetwork(list(body.channels), channels, LastLevelMaxPool())
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.fpn(OrderedDict((str(i), map) for i, map in enumerate(self.body(images))))
+
+
+def scratch_stages(width: int) -> BottomUp:
+    """`TinyBackbone` with five halvings, a map after each but the first."""
+    layers = list(TinyBackbone(width, 5))
+    stages = [nn.Sequential(*layers[i : i + 3]) for i in range(2, len(layers), 3)]
+    return BottomUp(nn.Sequential(*layers[:2]), stages, [width * min(2**i, 4) for i in range(1, 5)], (4, 8, 16, 32))
 
 
 class _Residual(nn.Module):
@@ -91,6 +115,43 @@ def tiny_faster_rcnn(
             max_size=size[1],
             rpn_anchor_generator=AnchorGenerator((anchors,), ((0.5, 1.0, 2.0),)),
             box_head=TwoMLPHead(backbone.out_channels * 7 * 7, head),
+            box_predictor=FastRCNNPredictor(head, classes),
+            **(FEWER | settings),
+        )
+
+
+def tiny_fpn(
+    classes: int,
+    size: tuple[int, int] = (192, 256),
+    width: int = 16,
+    channels: int = 64,
+    head: int = 256,
+    seed: int = 0,
+    pretrained: bool = False,
+    **settings,
+) -> FasterRCNN:
+    """torchvision's detector on a pyramid of 64 channels, with the anchors and the level rule of `FPNSettings.tiny`.
+
+    Args:
+        classes, size, width, head, seed, pretrained, settings: as for `tiny_faster_rcnn`; pretrained with the stages
+            of our small network.
+        channels: of the pyramid.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        stages = tiny_stages(tiny_net(pretrained=True)) if pretrained else scratch_stages(width)
+        if pretrained:
+            settings = {"image_mean": IMAGENET_MEAN, "image_std": (1.0, 1.0, 1.0), **settings}
+        names = [str(i) for i in range(len(stages.strides))]
+        return FasterRCNN(
+            PyramidBackbone(stages, channels),
+            min_size=size[0],
+            max_size=size[1],
+            rpn_anchor_generator=AnchorGenerator(
+                tuple((4 * s,) for s in (*stages.strides, 64)), ((0.5, 1.0, 2.0),) * 5
+            ),
+            box_roi_pool=MultiScaleRoIAlign(names, 7, 2, canonical_scale=112),
+            box_head=TwoMLPHead(channels * 7 * 7, head),
             box_predictor=FastRCNNPredictor(head, classes),
             **(FEWER | settings),
         )

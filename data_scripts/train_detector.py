@@ -4,6 +4,7 @@
     python data_scripts/train_detector.py sppnet
     python data_scripts/train_detector.py fast_rcnn
     python data_scripts/train_detector.py faster_rcnn
+    python data_scripts/train_detector.py fpn
 
 Writes rcnn_tutorial/weights/NAME.pt and rcnn_tutorial/records/NAME.json. With --data bccd it measures only.
 Each about 20 minutes on two CPU cores.
@@ -28,10 +29,11 @@ from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.detectors import rcnn_fit, sppnet
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
+from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, detect
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
-from rcnn_tutorial.evaluation import coco_ap, predict, recall
+from rcnn_tutorial.evaluation import coco_ap, predict, recall, size_thirds
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.training import train
@@ -39,8 +41,10 @@ from rcnn_tutorial.weights import save_weights
 
 PACKAGE = Path(__file__).parents[1] / "rcnn_tutorial"
 SPLITS = ("train", "val", "test")
+KEYS = ("AP50", "AP75", "AP", "AP_small", "AP_medium", "AP_large")  # the sizes are thirds of the objects
 Trained = tuple[nn.Module, dict, dict]  # the model, what each of its parts detects, and what else is worth a note
-TITLES = {"fast_rcnn": "Fast R-CNN", "faster_rcnn": "Faster R-CNN"}
+TITLES = {"fast_rcnn": "Fast R-CNN", "faster_rcnn": "Faster R-CNN", "fpn": "FPN"}
+PROPOSING = {"faster_rcnn": (FasterRCNN, FasterRCNNSettings), "fpn": (FPN, FPNSettings)}
 PARTS = {
     "CNN": {"scores": "softmax", "regression": "none"},
     "CNN + SVM": {"regression": "none"},
@@ -73,14 +77,15 @@ def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path 
 
 
 def end_to_end(name: str, steps: int | None, data: dict[str, Dataset], folder: Path | None) -> Trained:
-    """Fast or Faster R-CNN."""
-    notes = {}
+    """Fast R-CNN, Faster R-CNN or FPN."""
+    notes, classes = {}, data["train"].classes
     if name == "fast_rcnn":
-        model = FastRCNN(tiny_net(pretrained=True), data["train"].classes, FastRCNNSettings.tiny(steps or 8_000))
+        model = FastRCNN(tiny_net(pretrained=True), classes, FastRCNNSettings.tiny(steps or 8_000))
         model.normalise_targets(data["train"])
         notes["target_std"] = [round(value, 4) for value in model.target_std.tolist()]
     else:
-        model = FasterRCNN(tiny_net(pretrained=True), data["train"].classes, FasterRCNNSettings.tiny(steps or 6_000))
+        detector, settings = PROPOSING[name]
+        model = detector(tiny_net(pretrained=True), classes, settings.tiny(steps or 6_000))
     mirrored = Augment(data["train"], seed=0, jitter=0, scale=(1, 1))
     history = train(model, mirrored, model.settings.training, folder)
     notes["last_loss"] = {key: round(sum(values[-50:]) / 50, 4) for key, values in history.losses.items()}
@@ -98,15 +103,16 @@ def main() -> None:
 
     kept = FeatureCache(data_root() / "proposals")
     data = {split: load_dataset(options.data, split) for split in SPLITS}
-    if options.name != "faster_rcnn":
+    if options.name not in PROPOSING:
         data = {split: WithProposals(data[split], cache=kept, top=options.proposals) for split in SPLITS}
     test = data["test"]
     targets = [test[index][1] for index in range(len(test))]  # proposals first: they are not timed
     start = time.perf_counter()
     run = end_to_end if options.name in TITLES else staged
     model, found, notes = run(options.name, options.steps, data, options.folder)
-    measured = {part: coco_ap(detections, targets, test.classes) for part, detections in found.items()}
-    if options.name == "faster_rcnn":
+    thirds = size_thirds(targets)
+    measured = {part: coco_ap(detections, targets, test.classes, thirds) for part, detections in found.items()}
+    if options.name in PROPOSING:
         proposals = [model.proposals([test[index][0]])[0] for index in range(len(test))]
     else:
         proposals = [target["proposals"] for target in targets]
@@ -116,7 +122,7 @@ def main() -> None:
         "settings": asdict(model.settings) | {"proposals": options.proposals},
         "versions": {"python": platform.python_version(), **{n: version(n) for n in ("torch", "numpy", "pillow")}},
         "recall": {"0.5": round(covered[0], 4), "0.7": round(covered[1], 4)},
-        "test": {part: {key: round(ap[key], 4) for key in ("AP50", "AP75", "AP")} for part, ap in measured.items()},
+        "test": {part: {key: round(ap[key], 4) for key in KEYS} for part, ap in measured.items()},
         **notes,
         "seconds": round(time.perf_counter() - start),
     }

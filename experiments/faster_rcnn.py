@@ -10,7 +10,7 @@ from time import process_time
 from torch.utils.data import Dataset, Subset
 
 from experiments.fast_rcnn import notes
-from experiments.measure import measure
+from experiments.measure import by_size, measure
 from experiments.one_stage import OneStage
 from experiments.scenes import TEST, TRAIN, Experiment, kept
 from rcnn_tutorial.cache import fingerprint
@@ -18,7 +18,7 @@ from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.detectors.alternating import alternate
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
-from rcnn_tutorial.detectors.two_stage import TwoStage
+from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
 from rcnn_tutorial.evaluation import predict, recall
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.proposals.dataset import WithProposals
@@ -51,13 +51,13 @@ def settings(seed: int, rpn: dict | None = None, steps: int = STEPS, **changes) 
     return replace(own, rpn=replace(own.rpn, **(rpn or {})), training=replace(own.training, seed=seed))
 
 
-def untrained(chosen: FasterRCNNSettings, kind: type[TwoStage] = FasterRCNN) -> TwoStage:
+def untrained(chosen: TwoStageSettings, kind: type[TwoStage] = FasterRCNN) -> TwoStage:
     """A detector on the pre-trained classifier."""
     classes = load_dataset("shapes", "train").classes
     return kind(tiny_net(pretrained=True), classes, chosen, seed=chosen.training.seed)
 
 
-def trained(chosen: FasterRCNNSettings, kind: type[TwoStage] = FasterRCNN) -> tuple[TwoStage, dict]:
+def trained(chosen: TwoStageSettings, kind: type[TwoStage] = FasterRCNN) -> tuple[TwoStage, dict]:
     """A detector, trained once for all experiments, with the last losses and the seconds of its training."""
     seed, model = chosen.training.seed, untrained(chosen, kind)
 
@@ -77,14 +77,15 @@ def tested(model: TwoStage, more: dict | None = None, proposer: TwoStage | None 
     """What the detector reaches on the test scenes, how many objects the proposals cover, and other notes."""
     data = scenes("test", 0, TEST)
     own = WithProposals(data, lambda image: (proposer or model).proposals([image])[0])
+    start = process_time()
     found, targets = predict(model, own if proposer else data, progress=False)
-    covered = {}
-    if type(model) is FasterRCNN:
+    covered = {"milliseconds": round(1000 * (process_time() - start) / TEST, 1)}
+    if not isinstance(model, OneStage):
         covers = recall([own.target(i)["proposals"] for i in range(TEST)], targets, top=COUNTS).tolist()
         for count, shares in zip(COUNTS, covers, strict=True):
             for threshold, share in zip((0.5, 0.7), shares, strict=True):
                 covered[f"recall {count} at {threshold}"] = round(share, 4)
-    return measure(found, targets, model.classes) | covered | (more or {})
+    return measure(found, targets, model.classes) | by_size(found, targets, model.classes) | covered | (more or {})
 
 
 def schemes(seed: int) -> dict[str, dict]:

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.evaluation import coco_ap, failures
+from rcnn_tutorial.evaluation import coco_ap, failures, size_thirds
 from rcnn_tutorial.ops.boxes import box_iou
 
+THIRDS = {"small": "small", "middle": "medium", "large": "large"}
 Detections = list[dict[str, Tensor]]
 
 
@@ -36,3 +37,12 @@ def measure(detections: Detections, targets: Detections, classes: tuple[str, ...
         "kinds": found.counts,
         "hits": [kinds.count("correct") for kinds in found.kinds],
     }
+
+
+def by_size(detections: Detections, targets: Detections, classes: tuple[str, ...]) -> dict[str, float]:
+    """Average precision of the smallest, the middle and the largest third of the objects, and of COCO's three sizes."""
+    thirds = coco_ap(detections, targets, classes, size_thirds(targets))
+    coco = coco_ap(detections, targets, classes)
+    found = {f"AP_{third}_third": thirds[f"AP_{size}"] for third, size in THIRDS.items()}
+    found |= {f"AP_{size}": coco[f"AP_{size}"] for size in THIRDS.values()}
+    return {name: round(value, 4) for name, value in found.items()}

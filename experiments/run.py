@@ -17,9 +17,10 @@ from time import perf_counter
 
 import torch
 
-from experiments import fast_rcnn, faster_rcnn, rcnn, sppnet
+from experiments import fast_rcnn, faster_rcnn, fpn, ladder, rcnn, sppnet
 
-EXPERIMENTS = rcnn.EXPERIMENTS | sppnet.EXPERIMENTS | fast_rcnn.EXPERIMENTS | faster_rcnn.EXPERIMENTS
+FILES = (rcnn, sppnet, fast_rcnn, faster_rcnn, fpn, ladder)
+EXPERIMENTS = {name: experiment for file in FILES for name, experiment in file.EXPERIMENTS.items()}
 RECORDS = Path(__file__).parents[1] / "rcnn_tutorial/records"
 
 

@@ -10,11 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
+from rcnn_tutorial.nets.fpn import BottomUp, stages_of
 from rcnn_tutorial.nets.heads import TwoLayers
+from rcnn_tutorial.nets.resnet import freeze_norms
 from rcnn_tutorial.nets.rpn import RPNSettings
 from rcnn_tutorial.training import TrainSettings
 
-NAMES = {  # prefixes, torchvision's and ours
+NAMES = {  # prefixes, torchvision's and ours, the narrower first
+    **{f"backbone.fpn.inner_blocks.{i}.0.": f"body.fpn.laterals.{i}." for i in range(4)},
+    **{f"backbone.fpn.layer_blocks.{i}.0.": f"body.fpn.outputs.{i}." for i in range(4)},
+    "backbone.body.": "body.bottom_up.",
     "backbone.": "body.",
     "rpn.head.conv.0.0.": "rpn.head.conv.",
     "rpn.head.cls_logits.": "rpn.head.score.",
@@ -23,16 +28,23 @@ NAMES = {  # prefixes, torchvision's and ours
     "roi_heads.box_predictor.cls_score.": "head.score.",
     "roi_heads.box_predictor.bbox_pred.": "head.offsets.",
 }
+RESNET = {  # of the stages of a residual network under a pyramid
+    "backbone.body.conv1.": "body.bottom_up.stem.0.",
+    "backbone.body.bn1.": "body.bottom_up.stem.1.",
+    **{f"backbone.body.layer{i + 1}.": f"body.bottom_up.stages.{i}." for i in range(4)},
+}
 
 
 def from_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights of torchvision's FasterRCNN under our names; the offsets of the background go, which nothing reads."""
-    return {_renamed(name, NAMES): value[4:] if _of_boxes(name) else value for name, value in state.items()}
+    names = RESNET | NAMES if "backbone.body.conv1.weight" in state else NAMES
+    return {_renamed(name, names): value[4:] if _of_boxes(name) else value for name, value in state.items()}
 
 
 def to_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our weights under torchvision's names; the offsets of the background are 0."""
-    back = {_renamed(name, {ours: theirs for theirs, ours in NAMES.items()}): value for name, value in state.items()}
+    names = RESNET | NAMES if "body.bottom_up.stem.1.running_var" in state else NAMES
+    back = {_renamed(name, {ours: theirs for theirs, ours in names.items()}): value for name, value in state.items()}
     return {
         name: torch.cat((torch.zeros_like(value[:4]), value)) if _of_boxes(name) else value
         for name, value in back.items()
@@ -124,6 +136,23 @@ def faster_rcnn_from_torchvision(
     )
     ours.load_state_dict(from_state(model.state_dict()))
     return ours.to(predictor.cls_score.weight).train(model.training)
+
+
+def bottom_up_of(body: nn.Module) -> BottomUp:
+    """The stages of the network under torchvision's pyramid, copied.
+
+    Args:
+        body: that of torchvision's `resnet_fpn_backbone`, or stages of ours.
+    Raises:
+        ValueError: another network, or not all four of its stages.
+    """
+    body = deepcopy(body)
+    if isinstance(body, BottomUp):
+        return body
+    if not hasattr(body, "conv1") or len(body.return_layers) != 4:
+        raise ValueError(f"body: expected the four stages of a residual network, got {list(body.return_layers)}")
+    frozen = tuple({type(layer) for layer in body.modules() if type(layer).__name__ == "FrozenBatchNorm2d"})
+    return stages_of(freeze_norms(body, frozen))
 
 
 def _renamed(name: str, names: dict[str, str]) -> str:

@@ -142,8 +142,12 @@ class TwoStage(nn.Module):
 
     def pool(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Boxes (B, P, 4), pixels of the input, to (B P, C, n, n), of the one map that there is."""
-        (features,), settings, scale = maps, self.settings, 1 / self.strides[0]
-        rois = list(boxes)
+        (features,) = maps
+        return self.pool_map(features, list(boxes), self.strides[0])
+
+    def pool_map(self, features: Tensor, rois: Tensor | Sequence[Tensor], stride: int) -> Tensor:
+        """Regions of one map, (R, 5) with the image's index first, or a list of (R_i, 4), to (R, C, n, n)."""
+        settings, scale = self.settings, 1 / stride
         if settings.pooling == "max":
             return roi_pool(features, rois, self.output_size, scale)
         if settings.pooling == "warp":

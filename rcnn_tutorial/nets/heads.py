@@ -29,11 +29,20 @@ class BoxHead(nn.Module):
 
 
 class TwoLayers(nn.Module):
-    """Two fully connected layers with ReLU: pooled features (R, C, n, n) to (R, width)."""
+    """Two fully connected layers with ReLU: pooled features (R, C, n, n) to (R, width).
 
-    def __init__(self, inputs: int, width: int):
+    Args:
+        inputs: C n n.
+        width: of both layers.
+        generator: of the initial weights.
+    """
+
+    def __init__(self, inputs: int, width: int, generator: torch.Generator | None = None):
         super().__init__()
         self.fc6, self.fc7 = nn.Linear(inputs, width), nn.Linear(width, width)
+        for layer in (self.fc6, self.fc7):
+            nn.init.kaiming_uniform_(layer.weight, a=1, generator=generator)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(R, C, n, n), or flat, to (R, width)."""

@@ -26,13 +26,13 @@ class FrozenBatchNorm2d(nn.Module):
         return x * scale[:, None, None] + shift[:, None, None]
 
 
-def freeze_norms(module: nn.Module) -> nn.Module:
-    """Put a FrozenBatchNorm2d in place of every BatchNorm2d, and return the module."""
+def freeze_norms(module: nn.Module, kinds: type | tuple[type, ...] = nn.BatchNorm2d) -> nn.Module:
+    """Put a FrozenBatchNorm2d in place of every BatchNorm2d, or of what is as one, and return the module."""
     for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
+        if isinstance(child, kinds):
             setattr(module, name, FrozenBatchNorm2d(child))
         else:
-            freeze_norms(child)
+            freeze_norms(child, kinds)
     return module
 
 

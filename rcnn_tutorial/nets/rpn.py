@@ -31,6 +31,7 @@ class RPNSettings:
         anchors: "exact" areas, or the rounded ones of "caffe" or "torchvision" (FRCNN-11).
         scales: square roots of the anchors' areas, pixels of the input; for several maps one tuple each.
         ratios: height / width.
+        shared: one head for all maps, or one for each (FPN-11).
         two_way: two outputs for each anchor and a softmax, as published, or one and a sigmoid (FRCNN-03).
         foreground: IoU from which an anchor is positive (FRCNN-15).
         background: IoUs of negative anchors (FRCNN-17).
@@ -51,6 +52,7 @@ class RPNSettings:
     anchors: str = "exact"
     scales: tuple = (128, 256, 512)
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    shared: bool = True
     two_way: bool = True
     foreground: float = 0.7
     background: tuple[float, float] = (0.0, 0.3)
@@ -165,11 +167,11 @@ class RPN(nn.Module):
         scales = settings.scales if isinstance(settings.scales[0], Sequence) else (settings.scales,) * len(strides)
         if len(scales) != len(strides) or len({len(each) for each in scales}) != 1:
             raise ValueError(f"scales: expected as many for each of {len(strides)} maps, got {settings.scales}")
-        self.cells = [
-            ANCHORS[settings.anchors](each, settings.ratios, stride)
-            for each, stride in zip(scales, strides, strict=True)
-        ]
-        self.head = RPNHead(channels, len(self.cells[0]), settings.two_way, generator)
+        make = ANCHORS[settings.anchors]
+        self.cells = [make(each, settings.ratios, stride) for each, stride in zip(scales, strides, strict=True)]
+        number = 1 if settings.shared else len(strides)
+        heads = [RPNHead(channels, len(self.cells[0]), settings.two_way, generator) for _ in range(number)]
+        self.head = heads[0] if settings.shared else nn.ModuleList(heads)
 
     def forward(self, maps: Sequence[Tensor]) -> Predictions:
         """What is said of every anchor of the maps (B, C, H, W); in float32 at least: bfloat16 counts to 256."""
@@ -178,8 +180,12 @@ class RPN(nn.Module):
             anchor_grid(cell, each.shape[-2:], stride, exact, each.device)
             for cell, each, stride in zip(self.cells, maps, self.strides, strict=True)
         ]
-        said = (each.to(exact) for each in self.head(maps))
-        return Predictions(*said, torch.cat(grids), tuple(map(len, grids)))
+        if self.settings.shared:
+            said = self.head(maps)
+        else:
+            parts = [head([each]) for head, each in zip(self.head, maps, strict=True)]
+            said = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        return Predictions(*(each.to(exact) for each in said), torch.cat(grids), tuple(map(len, grids)))
 
     def label(self, anchors: Tensor, boxes: Sequence[Tensor], sizes: Tensor) -> tuple[Tensor, Tensor]:
         """What each anchor is an example of.

@@ -1,0 +1,196 @@
+"""Faster R-CNN on a feature pyramid (Lin et al., CVPR 2017).
+
+The pipeline is that of `two_stage.py`. The RPN slides over every map, with anchors of one scale on each; every region
+of interest is read from one map, chosen by its size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet, get_model, get_weight
+
+from rcnn_tutorial import compat
+from rcnn_tutorial.detectors.faster_rcnn import IMAGENET_STD
+from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
+from rcnn_tutorial.nets.backbones import ConvNet
+from rcnn_tutorial.nets.fpn import BottomUp, Pyramid, level_of, resnet_stages, roi_levels, tiny_stages
+from rcnn_tutorial.nets.heads import TwoLayers
+from rcnn_tutorial.nets.rpn import RPNSettings
+from rcnn_tutorial.ops.warp import IMAGENET_MEAN
+from rcnn_tutorial.training import TrainSettings
+
+
+@dataclass(frozen=True)
+class FPNSettings(TwoStageSettings):
+    """Settings of the detector; the defaults are the paper's, or its released code's where it is silent.
+
+    Attributes: those of TwoStageSettings, and
+        design: of the pyramid; see `Pyramid`.
+        channels: d, of every map (FPN-04).
+        smooth: the 3 x 3 convolutions on the merged maps (FPN-03).
+        output_size: bins along each side of a region.
+        hidden: width of the head's two layers.
+        k0, s0: level of a region of s0 x s0, s0 in pixels of the input (FPN-13).
+    """
+
+    rpn: RPNSettings = RPNSettings(
+        scales=((32,), (64,), (128,), (256,), (512,)),  # FPN-09
+        two_way=False,
+        inside=False,  # FPN-15
+        by_locations=False,
+        box_weight=1.0,
+        beta=1 / 9,
+        before_nms=(2000, 1000),
+        after_nms=(2000, 1000),
+        least_side=0.0,
+    )
+    pooling: str = "align"
+    rois: int = 512  # FPN-14
+    background: tuple[float, float] = (0.0, 0.5)
+    min_size: int | None = 800  # FPN-14
+    max_size: int | None = 1333
+    divisor: int = 32
+    training: TrainSettings = TrainSettings(  # FPN-14: 8 GPUs of 2 images
+        90_000, batch_size=16, lr=0.02, weight_decay=1e-4, milestones=(60_000, 80_000)
+    )
+    nms_threshold: float = 0.5
+    design: str = "top-down"
+    channels: int = 256
+    smooth: bool = True
+    output_size: int = 7
+    hidden: int = 1024
+    k0: int = 4
+    s0: float = 224.0
+
+    @classmethod
+    def tiny(cls, steps: int = 600, **changes) -> "FPNSettings":
+        """The laptop's: anchors and s0 of half the size, fewer channels, proposals and samples, a short training."""
+        rpn = replace(
+            cls.rpn,
+            scales=((16,), (32,), (64,), (128,), (256,)),
+            before_nms=(1000, 1000),
+            after_nms=(300, 300),
+            least_side=1.0,
+        )
+        training = TrainSettings(steps, batch_size=4, lr=0.08, schedule="cosine", warmup=steps // 4, clip_norm=10.0)
+        own = {"rpn": rpn, "rois": 128, "beta": 1 / 9, "channels": 64, "hidden": 256, "s0": 112.0, "divisor": 1}
+        own |= {"min_size": None, "max_size": None, "frozen": 0, "training": training, "nms_threshold": 0.4}
+        return cls(**(own | changes))
+
+    def for_batch(self, images: int) -> "FPNSettings":
+        """The same training with other mini-batches: the rate in proportion, the steps against it (FPN-14)."""
+        old, ratio = self.training, images / self.training.batch_size
+        steps = [round(step / ratio) for step in (old.steps, *old.milestones)]
+        new = replace(old, batch_size=images, lr=old.lr * ratio, steps=steps[0], milestones=tuple(steps[1:]))
+        return replace(self, training=new)
+
+
+class FPN(TwoStage):
+    """The detector, made of a classifier.
+
+    Args:
+        net: pre-trained: `tiny_net`, a residual network, or stages of another one.
+        classes: names, background first.
+        settings: of the detector. Where a design has one map alone, all scales of anchors lie on it.
+        mean, std: RGB in [0, 1], what normalises the pixels; by default as the net's pre-training had it: the mean
+            alone, and for a residual network both.
+        seed: of the new layers, and of `generator`, which draws the mini-batches.
+    """
+
+    def __init__(
+        self,
+        net: ConvNet | ResNet | BottomUp,
+        classes: Sequence[str],
+        settings: FPNSettings | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] | None = None,
+        seed: int = 0,
+    ):
+        settings, generator = settings or FPNSettings(), torch.Generator().manual_seed(seed)
+        if isinstance(net, ResNet):
+            net, std, published = resnet_stages(net), std or IMAGENET_STD, 2
+        else:
+            net, published = (tiny_stages(net, generator) if isinstance(net, ConvNet) else net), 0
+        body = Pyramid(net, settings.design, settings.channels, settings.smooth, generator)
+        if body.alone:
+            scales = tuple(scale for level in settings.rpn.scales for scale in level)
+            settings = replace(settings, rpn=replace(settings.rpn, scales=scales))
+        hidden = TwoLayers(settings.channels * settings.output_size**2, settings.hidden, generator)
+        super().__init__(
+            body, body.strides, settings.channels, hidden, settings.hidden, settings.output_size, classes, settings,
+            mean, std or (1, 1, 1), seed,
+        )  # fmt: skip
+        frozen = published if settings.frozen is None else settings.frozen
+        for stage in (net.stem, *net.stages)[:frozen]:
+            stage.requires_grad_(False)
+
+    def levels(self, boxes: Tensor) -> Tensor:
+        """The level k of each region (..., 4), pixels of the input (FPN-13); the coarsest map is for the RPN alone."""
+        finest, coarsest = (level_of(stride) for stride in (self.head_strides[0], self.head_strides[-1]))
+        return roi_levels(boxes, finest, coarsest, self.settings.k0, self.settings.s0)
+
+    @property
+    def head_strides(self) -> tuple[int, ...]:
+        """Strides of the maps that regions are read from, pixels."""
+        return self.strides if len(self.strides) == 1 else self.strides[:-1]
+
+    def pool(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """Boxes (B, P, 4), pixels of the input, to (B P, C, n, n), each from its own map, in the order given."""
+        image = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])
+        rois = torch.cat((image[:, None].to(boxes), boxes.flatten(0, 1)), dim=1)  # (B P, 5)
+        level = self.levels(rois[:, 1:].detach()) - level_of(self.head_strides[0])
+        order = level.argsort(stable=True)  # level after level
+        # how many lie on each map decides the shapes: a GPU is waited for
+        counts = level.bincount(minlength=len(self.head_strides)).tolist()
+        parts = [
+            self.pool_map(features, part, stride)
+            for features, part, stride in zip(maps, rois[order].split(counts), self.head_strides, strict=False)
+        ]
+        return torch.cat(parts)[order.argsort()]
+
+
+def from_torchvision(
+    model: nn.Module | str,
+    classes: Sequence[str] | None = None,
+    training: TrainSettings | None = None,
+    seed: int = 0,
+) -> FPN:
+    """Our detector with the weights and settings of torchvision's, such as `fasterrcnn_resnet50_fpn`.
+
+    Args:
+        model: a torchvision FasterRCNN on a pyramid, which is not changed; or the name of its weights, such as
+            "FasterRCNN_ResNet50_FPN_Weights.COCO_V1", which are then loaded from the network.
+        classes: names, background first; by default those of the weights, or their numbers.
+        training: settings of ours.
+        seed: of the generator that draws the mini-batches.
+    Raises:
+        ValueError: weights of another detector, another number of names, or layers that ours has not.
+    """
+    if isinstance(model, str):
+        weights = get_weight(model)
+        architecture = model.split("_Weights")[0].lower()
+        if architecture not in ("fasterrcnn_resnet50_fpn",):
+            raise ValueError(f"model: expected weights of a Faster R-CNN on a pyramid, got {model!r}")
+        model, classes = get_model(architecture, weights=weights), classes or weights.meta["categories"]
+    if not hasattr(model.backbone, "fpn"):
+        raise ValueError("model: expected a backbone with a feature pyramid")
+    heads, hidden, predictor = model.roi_heads, model.roi_heads.box_head, model.roi_heads.box_predictor
+    number = predictor.cls_score.out_features
+    classes = tuple(classes or map(str, range(number)))
+    if len(classes) != number:
+        raise ValueError(f"classes: expected {number}, got {len(classes)}")
+    pooling = heads.box_roi_pool
+    settings = FPNSettings(
+        **vars(compat.settings_of(model, training)),
+        channels=model.backbone.out_channels,
+        output_size=pooling.output_size[0],
+        hidden=hidden.fc7.out_features,
+        k0=pooling.canonical_level,
+        s0=float(pooling.canonical_scale),
+    )
+    stages = compat.bottom_up_of(model.backbone.body)
+    ours = FPN(stages, classes, settings, model.transform.image_mean, model.transform.image_std, seed)
+    ours.load_state_dict(compat.from_state(model.state_dict()))
+    return ours.to(predictor.cls_score.weight).train(model.training)
