@@ -9,20 +9,21 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from experiments import faster_rcnn
 from experiments.faster_rcnn import tested, trained
 from experiments.scenes import TEST, TRAIN, Experiment
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.nets.preprocess import Batch
 from rcnn_tutorial.nets.rpn import RPN
 
-STEPS = 600
+STEPS, LONGER = 600, 1000
 SETTINGS = {"train": TRAIN, "test": TEST, "steps": STEPS}
 DESIGNS = ("single", "hierarchy", "no laterals", "finest", "top-down")
 
 
-def settings(seed: int, rpn: dict | None = None, **changes) -> FPNSettings:
+def settings(seed: int, rpn: dict | None = None, steps: int = STEPS, **changes) -> FPNSettings:
     """The laptop's, with changes of the RPN's settings and of the detector's."""
-    own = FPNSettings.tiny(STEPS, **changes)
+    own = FPNSettings.tiny(steps, **changes)
     return replace(own, rpn=replace(own.rpn, **(rpn or {})), training=replace(own.training, seed=seed))
 
 
@@ -49,6 +50,14 @@ class SeveralFilters(FPN):
 def designs(seed: int) -> dict[str, dict]:
     """FPN-07, FPN-10, FPN-16: what the second stage and the RPN read."""
     return {design: tested(*trained(settings(seed, design=design), FPN)) for design in DESIGNS}
+
+
+def detectors(seed: int) -> dict[str, dict]:
+    """FPN-16: Faster R-CNN as notebook 04 has it, and FPN, for as many steps."""
+    return {
+        "Faster R-CNN": tested(*trained(faster_rcnn.settings(seed, steps=LONGER))),
+        "FPN": tested(*trained(settings(seed, steps=LONGER), FPN)),
+    }
 
 
 def smoothing(seed: int) -> dict[str, dict]:
@@ -93,6 +102,7 @@ def pyramids(seed: int) -> dict[str, dict]:
 
 EXPERIMENTS = {
     "fpn_07": Experiment("what is read: five designs", ("FPN-07", "FPN-10", "FPN-16"), designs, SETTINGS),
+    "fpn_16": Experiment("one map, or a pyramid", ("FPN-16",), detectors, SETTINGS | {"steps": LONGER}),
     "fpn_03": Experiment("the 3 x 3 convolutions on the merged maps", ("FPN-03",), smoothing, SETTINGS),
     "fpn_15": Experiment("anchors that cross the border", ("FPN-15",), border, SETTINGS),
     "fpn_11": Experiment("one head for all levels, or one for each", ("FPN-11",), heads, SETTINGS),

@@ -7,6 +7,7 @@ from rcnn_tutorial import records
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
+from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
 from rcnn_tutorial.evaluation import predict, voc_ap
@@ -24,6 +25,7 @@ SHIPPED = {  # the least AP50, as a share of the proposals' recall; what the rec
     ),
     "fast_rcnn": (lambda classes: FastRCNN(tiny_net(), classes, FastRCNNSettings.tiny()), 0.75, "Fast R-CNN"),
     "faster_rcnn": (lambda classes: FasterRCNN(tiny_net(), classes, FasterRCNNSettings.tiny()), 0.75, "Faster R-CNN"),
+    "fpn": (lambda classes: FPN(tiny_net(), classes, FPNSettings.tiny()), 0.75, "FPN"),
 }
 
 
