@@ -4,6 +4,7 @@ from rcnn_tutorial.draw.anchors import anchors_at, best_iou, labelled_anchors, o
 from rcnn_tutorial.draw.bars import ablation, shares
 from rcnn_tutorial.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.draw.detector import pipeline, time_bar
+from rcnn_tutorial.draw.ladder import by_size, gains, level_shares, staircase, trade_off
 from rcnn_tutorial.draw.maps import by_scale, pyramid_bins, receptive, shift_strip
 from rcnn_tutorial.draw.mistakes import kind_bars, kind_stacks, kinds
 from rcnn_tutorial.draw.network import (
@@ -16,6 +17,15 @@ from rcnn_tutorial.draw.network import (
 )
 from rcnn_tutorial.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, threshold_curve
 from rcnn_tutorial.draw.pictures import boxes, close_up, contact_sheet, label, outlines, picture, scene
+from rcnn_tutorial.draw.pyramid import (
+    addition,
+    designs,
+    level_anchors,
+    level_maps,
+    merging,
+    pooled_numbers,
+    responses,
+)
 from rcnn_tutorial.draw.regions import (
     compression,
     kind_groups,
@@ -48,10 +58,12 @@ __all__ = [
     "STATES",
     "Style",
     "ablation",
+    "addition",
     "anchors_at",
     "best_iou",
     "boxes",
     "by_scale",
+    "by_size",
     "class_color",
     "close_up",
     "compression",
@@ -59,8 +71,10 @@ __all__ = [
     "cost_bars",
     "cost_curves",
     "coverage",
+    "designs",
     "filter_strip",
     "flow",
+    "gains",
     "gradient_norms",
     "gradient_table",
     "grouping",
@@ -75,10 +89,14 @@ __all__ = [
     "labelled_anchors",
     "landing",
     "layer_table",
+    "level_anchors",
+    "level_maps",
+    "level_shares",
     "live_losses",
     "locks",
     "loss_curves",
     "losses",
+    "merging",
     "missed_by_size",
     "moves",
     "nms_step",
@@ -87,12 +105,14 @@ __all__ = [
     "outlines",
     "picture",
     "pipeline",
+    "pooled_numbers",
     "precision_recall",
     "proposals_gif",
     "proposals_strip",
     "pyramid_bins",
     "recall_curves",
     "receptive",
+    "responses",
     "roi_grid",
     "sample_bar",
     "scene",
@@ -102,9 +122,11 @@ __all__ = [
     "side_by_side",
     "singular_values",
     "speed_up",
+    "staircase",
     "target_histograms",
     "threshold_curve",
     "time_bar",
     "time_shares",
+    "trade_off",
     "windows_by_iou",
 ]
