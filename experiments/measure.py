@@ -23,8 +23,8 @@ def measure(detections: Detections, targets: Detections, classes: tuple[str, ...
     coco = coco_ap(detections, targets, classes)
     objects = sum(int((~target.get("difficult", torch.zeros_like(target["labels"], dtype=bool))).sum())
                   for target in targets)  # fmt: skip
-    scores = torch.cat([detection["scores"] for detection in detections])
-    threshold = scores.topk(min(objects, len(scores))).values[-1].item()
+    scores = torch.cat([detection["scores"] for detection in detections]).sort(descending=True).values
+    threshold = scores[:objects][-1].item() if len(scores) else 0.0
     found = failures(detections, targets, score_threshold=threshold)
     overlaps = []
     for detection, kinds, target in zip(detections, found.kinds, targets, strict=True):
