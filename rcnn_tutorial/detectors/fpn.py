@@ -74,7 +74,7 @@ class FPNSettings(TwoStageSettings):
             after_nms=(300, 300),
             least_side=1.0,
         )
-        training = TrainSettings(steps, batch_size=4, lr=0.08, schedule="cosine", warmup=steps // 4, clip_norm=10.0)
+        training = TrainSettings(steps, batch_size=4, lr=0.05, schedule="cosine", warmup=steps // 4, clip_norm=10.0)
         own = {"rpn": rpn, "rois": 128, "beta": 1 / 9, "channels": 64, "hidden": 256, "s0": 112.0, "divisor": 1}
         own |= {"min_size": None, "max_size": None, "frozen": 0, "training": training, "nms_threshold": 0.4}
         return cls(**(own | changes))
@@ -82,8 +82,10 @@ class FPNSettings(TwoStageSettings):
     def for_batch(self, images: int) -> "FPNSettings":
         """The same training with other mini-batches: the rate in proportion, the steps against it (FPN-14)."""
         old, ratio = self.training, images / self.training.batch_size
-        steps = [round(step / ratio) for step in (old.steps, *old.milestones)]
-        new = replace(old, batch_size=images, lr=old.lr * ratio, steps=steps[0], milestones=tuple(steps[1:]))
+        steps, warmup, *milestones = (round(step / ratio) for step in (old.steps, old.warmup, *old.milestones))
+        new = replace(
+            old, batch_size=images, lr=old.lr * ratio, steps=steps, warmup=warmup, milestones=tuple(milestones)
+        )
         return replace(self, training=new)
 
 
@@ -169,28 +171,43 @@ def from_torchvision(
         ValueError: weights of another detector, another number of names, or layers that ours has not.
     """
     if isinstance(model, str):
-        weights = get_weight(model)
-        architecture = model.split("_Weights")[0].lower()
-        if architecture not in ("fasterrcnn_resnet50_fpn",):
-            raise ValueError(f"model: expected weights of a Faster R-CNN on a pyramid, got {model!r}")
-        model, classes = get_model(architecture, weights=weights), classes or weights.meta["categories"]
-    if not hasattr(model.backbone, "fpn"):
-        raise ValueError("model: expected a backbone with a feature pyramid")
-    heads, hidden, predictor = model.roi_heads, model.roi_heads.box_head, model.roi_heads.box_predictor
-    number = predictor.cls_score.out_features
+        model, names = _by_name(model)
+        classes = classes or names
+    if not hasattr(model.backbone, "fpn") or not hasattr(model, "roi_heads"):
+        raise ValueError(f"model: expected a Faster R-CNN on a feature pyramid, got {type(model).__name__}")
+    heads, hidden, pooling = model.roi_heads, model.roi_heads.box_head, model.roi_heads.box_roi_pool
+    bins = pooling.output_size
+    if not hasattr(hidden, "fc7") or len(pooling.featmap_names) != 4 or bins[0] != bins[1]:
+        raise ValueError("model: expected a head of two linear layers on square bins of four maps")
+    number = heads.box_predictor.cls_score.out_features
     classes = tuple(classes or map(str, range(number)))
     if len(classes) != number:
         raise ValueError(f"classes: expected {number}, got {len(classes)}")
-    pooling = heads.box_roi_pool
     settings = FPNSettings(
         **vars(compat.settings_of(model, training)),
         channels=model.backbone.out_channels,
-        output_size=pooling.output_size[0],
+        output_size=bins[0],
         hidden=hidden.fc7.out_features,
         k0=pooling.canonical_level,
         s0=float(pooling.canonical_scale),
     )
-    stages = compat.bottom_up_of(model.backbone.body)
+    stages, state = compat.bottom_up_of(model.backbone.body), compat.from_state(model.state_dict())
     ours = FPN(stages, classes, settings, model.transform.image_mean, model.transform.image_std, seed)
-    ours.load_state_dict(compat.from_state(model.state_dict()))
-    return ours.to(predictor.cls_score.weight).train(model.training)
+    if different := state.keys() ^ ours.state_dict().keys():
+        raise ValueError(
+            f"model: expected the layers of ours, but for one of them there is no {sorted(different)[0]!r}"
+        )
+    ours.load_state_dict(state)
+    return ours.to(heads.box_predictor.cls_score.weight).train(model.training)
+
+
+def _by_name(name: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """torchvision's detector with these weights, and its classes."""
+    architecture, _, version = name.partition("_Weights.")
+    try:
+        weights = get_weight(name) if architecture == "FasterRCNN_ResNet50_FPN" else None
+    except (AttributeError, KeyError, ValueError):
+        weights = None
+    if weights is None or not version:
+        raise ValueError(f"model: expected weights such as FasterRCNN_ResNet50_FPN_Weights.COCO_V1, got {name!r}")
+    return get_model(architecture.lower(), weights=weights), ("background", *weights.meta["categories"][1:])

@@ -29,11 +29,19 @@ class BottomUp(nn.Module):
         stages: each gives a map (FPN-01).
         channels: of their maps.
         strides: of their maps, pixels.
+        single: which of them Faster R-CNN reads.
     """
 
-    def __init__(self, stem: nn.Module, stages: Sequence[nn.Module], channels: Sequence[int], strides: Sequence[int]):
+    def __init__(
+        self,
+        stem: nn.Module,
+        stages: Sequence[nn.Module],
+        channels: Sequence[int],
+        strides: Sequence[int],
+        single: int = 2,
+    ):
         super().__init__()
-        self.stem, self.stages = stem, nn.ModuleList(stages)
+        self.stem, self.stages, self.single = stem, nn.ModuleList(stages), single
         self.channels, self.strides = tuple(channels), tuple(strides)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -75,7 +83,7 @@ def tiny_stages(net: ConvNet, generator: torch.Generator | None = None) -> Botto
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
             nn.init.zeros_(layer.bias)
         stages.append(nn.Sequential(halve, nn.ReLU(), again, nn.ReLU()))
-    return BottomUp(stem, stages, (net.layers[2].channels, width, width, width), (4, 8, 16, 32))
+    return BottomUp(stem, stages, (net.layers[2].channels, width, width, width), (4, 8, 16, 32), single=1)
 
 
 class FeaturePyramid(nn.Module):
@@ -132,9 +140,13 @@ class FeaturePyramid(nn.Module):
 
 
 def upsample(map: Tensor, size: tuple[int, int]) -> Tensor:
-    """Each cell repeated until the map has this height and width: twice, and of the last row or column once where the
-    finer map has an odd number (FPN-02)."""
-    return F.interpolate(map, size=tuple(size), mode="nearest")
+    """Each cell repeated twice in both directions, to this height and width (FPN-02).
+
+    Of an odd number the last row is repeated once; where a pooling has left the last row out, three times.
+    """
+    doubled = F.interpolate(map, scale_factor=2, mode="nearest")[..., : size[0], : size[1]]
+    missing = size[1] - doubled.shape[-1], size[0] - doubled.shape[-2]
+    return F.pad(doubled, (0, missing[0], 0, missing[1]), mode="replicate") if any(missing) else doubled
 
 
 def subsample(map: Tensor) -> Tensor:
@@ -148,8 +160,8 @@ class Pyramid(nn.Module):
     Args:
         bottom_up: the network.
         design: "top-down" for the feature pyramid; "hierarchy" for the stages as they are, without the top-down path;
-            "no laterals"; "finest" for the pyramid's finest map alone; "single" for the last stage but one alone;
-            "images" for this stage of the image at twice its size, its own, half and a quarter of it (FPN-07).
+            "no laterals"; "finest" for the pyramid's finest map alone; "single" for the one stage that Faster R-CNN
+            reads; "images" for this stage of the image at twice its size, its own, half and a quarter of it (FPN-07).
         channels: of every map.
         smooth: the 3 x 3 convolutions.
         generator: of the initial weights.
@@ -174,11 +186,13 @@ class Pyramid(nn.Module):
         self.bottom_up, self.design = bottom_up, design
         inputs, strides = bottom_up.channels, bottom_up.strides
         if design in ("single", "images"):
-            inputs, strides = inputs[-2:-1], strides[-2:-1]
-            bottom_up.stages = bottom_up.stages[:-1]
+            own = slice(bottom_up.single, bottom_up.single + 1)
+            inputs, strides, bottom_up.stages = inputs[own], strides[own], bottom_up.stages[: own.stop]
         self.fpn = FeaturePyramid(
             inputs, channels, design != "hierarchy", design != "no laterals", smooth, generator=generator
         )
+        if design == "finest":
+            self.fpn.outputs = nn.ModuleList([self.fpn.outputs[0], *(nn.Identity() for _ in inputs[1:])])
         if design == "images":
             strides = tuple(int(strides[0] / factor) for factor in self.FACTORS)
         self.alone = design in ("single", "finest")

@@ -28,7 +28,7 @@ class RPNSettings:
     """Settings of the region proposal network; the defaults are the paper's, or its released code's where it is silent.
 
     Attributes:
-        anchors: "exact" areas, or the rounded ones of "caffe" or "torchvision" (FRCNN-11).
+        anchors: "exact" areas, or the rounded ones of "caffe" or "torchvision", the last with its strides (FRCNN-11).
         scales: square roots of the anchors' areas, pixels of the input; for several maps one tuple each.
         ratios: height / width.
         shared: one head for all maps, or one for each (FPN-11).
@@ -176,10 +176,11 @@ class RPN(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Predictions:
         """What is said of every anchor of the maps (B, C, H, W); in float32 at least: bfloat16 counts to 256."""
         exact = torch.promote_types(maps[0].dtype, torch.float32)
-        grids = [
-            anchor_grid(cell, each.shape[-2:], stride, exact, each.device)
-            for cell, each, stride in zip(self.cells, maps, self.strides, strict=True)
-        ]
+        sizes = [tuple(each.shape[-2:]) for each in maps]
+        strides: Sequence = self.strides
+        if self.settings.anchors == "torchvision":  # the input's side over the map's, rounded down: 61 for 800 / 13
+            strides = [tuple(n * self.strides[0] // m for n, m in zip(sizes[0], size, strict=True)) for size in sizes]
+        grids = [anchor_grid(*each, exact, maps[0].device) for each in zip(self.cells, sizes, strides, strict=True)]
         if self.settings.shared:
             said = self.head(maps)
         else:

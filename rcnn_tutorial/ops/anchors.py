@@ -83,14 +83,18 @@ def grid_size(size: tuple[int, int], stride: int, ceil: bool = False) -> tuple[i
 
 
 def anchor_grid(
-    cell: Tensor, size: tuple[int, int], stride: float, dtype: torch.dtype = torch.float32, device=None
+    cell: Tensor,
+    size: tuple[int, int],
+    stride: float | tuple[float, float],
+    dtype: torch.dtype = torch.float32,
+    device=None,
 ) -> Tensor:
     """The anchors of every cell of a map.
 
     Args:
         cell: (A, 4) those of one cell, pixels from its corner.
         size: height and width of the map, cells.
-        stride: from one cell to the next, pixels.
+        stride: from one cell to the next, pixels; or two, down and across.
         dtype, device: of the result.
     Returns:
         (H W A, 4), pixels: row by row, cell by cell, the A of a cell together. They may reach beyond the image.
@@ -100,7 +104,8 @@ def anchor_grid(
     """
     if cell.ndim != 2 or cell.shape[1] != 4:
         raise ValueError(f"cell: expected (A, 4), got {tuple(cell.shape)}")
-    y, x = (stride * torch.arange(n, dtype=dtype, device=device) for n in size)
+    strides = stride if isinstance(stride, tuple) else (stride, stride)
+    y, x = (step * torch.arange(n, dtype=dtype, device=device) for step, n in zip(strides, size, strict=True))
     corner = torch.stack(torch.meshgrid(x, y, indexing="xy") * 2, dim=-1)  # (H, W, 4)
     return (corner[:, :, None] + cell.to(corner)).flatten(0, 2)  # (H, W, A, 4) -> (H W A, 4)
 

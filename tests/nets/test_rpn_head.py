@@ -9,7 +9,7 @@ from rcnn_tutorial.claims import claim
 from rcnn_tutorial.nets.backbones import TINY, VGG16, ZF5, receptive_field, tiny_net, vgg16, zf5
 from rcnn_tutorial.nets.rpn import RPN, RPNHead, RPNSettings
 from rcnn_tutorial.ops.boxes import decode
-from tests.nets.rpn_peer import generator, random, set_head
+from tests.nets.rpn_peer import generator, maps_of, random, set_head
 
 
 @pytest.mark.parametrize("channels", [256, 512])
@@ -115,3 +115,64 @@ def test_each_anchor_has_weights_of_its_own():
         rpn.head.offsets = shared
         share = moved(lambda: shared.weight.add_(0.1))
     claim("FRCNN-21", condition=bool((share > 0.9).all()), note="one regressor for all: every box moves")
+
+
+FIVE = RPNSettings(scales=((32,), (64,), (128,), (256,), (512,)))
+SHAPES = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
+
+
+def on_five_maps(shared, **changes):
+    """A network on maps of 8 channels, its weights larger than at the start of a training."""
+    rpn = RPN(8, (4, 8, 16, 32, 64), replace(FIVE, shared=shared, **changes), generator()).double()
+    for name, parameter in rpn.named_parameters():
+        parameter.data = parameter.data * 20 if name.endswith("weight") else 0.1 * random(*parameter.shape)
+    return rpn
+
+
+def test_parameters_of_one_head_and_of_five():
+    with torch.device("meta"):
+        counts = {
+            (shared, two_way): sum(p.numel() for p in RPN(256, (4, 8, 16, 32, 64), settings).parameters())
+            for shared in (True, False)
+            for two_way in (True, False)
+            for settings in [replace(FIVE, shared=shared, two_way=two_way)]
+        }
+    claim("FPN-11", counts[True, True], 594_706, note="parameters of one head for all maps, two scores of each anchor")
+    claim("FPN-11", counts[False, True], 2_973_530, note="of a head for each of five maps")
+    assert counts[True, False] == 594_706 - 3 * 257 and counts[False, False] == 5 * counts[True, False]
+
+
+@pytest.mark.parametrize("two_way", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_which_head_reads_which_map(shared, two_way):
+    rpn, maps = on_five_maps(shared, two_way=two_way), maps_of(SHAPES)
+    heads = [rpn.head] if shared else list(rpn.head)
+    found = rpn(maps)
+    parts = zip(found.logits.split(found.counts, 1), found.offsets.split(found.counts, 1), maps, strict=True)
+    for i, (logits, offsets, map) in enumerate(parts):
+        own = heads[0 if shared else i]
+        for mine, expected in zip((logits, offsets), own([map]), strict=True):
+            assert torch.equal(mine, expected) and mine.std() > 0.1
+        weights = [head.conv.weight for head in heads]
+        gradients = torch.autograd.grad(logits.sum(), weights, retain_graph=True)
+        assert [bool(gradient.any()) for gradient in gradients] == [head is own for head in heads]
+    if shared:
+        claim("FPN-11", condition=len(heads) == 1, note=f"one head reads all maps, two_way={two_way}")
+    else:
+        assert all(not torch.equal(heads[0].conv.weight, other.conv.weight) for other in heads[1:])
+
+
+def test_five_equal_heads_say_what_one_says():
+    shared, own, maps = on_five_maps(True), on_five_maps(False), maps_of(SHAPES)
+    for head in own.head:
+        head.load_state_dict(shared.head.state_dict())
+    for mine, other in zip(shared(maps)[:3], own(maps)[:3], strict=True):
+        assert torch.equal(mine, other)
+    size = torch.tensor([[64, 96]] * 3)
+    boxes = [each[:, :4] for each in random(3, 1, 4).abs().cumsum(2).mul(9).unbind()]
+    losses = []
+    for rpn in (shared, own):
+        found = rpn(maps)
+        losses.append(rpn.losses(found, rpn.sample(found.anchors, boxes, size, generator())))
+    assert losses[0] == losses[1] and losses[0]["rpn_box"] > 0
+    assert torch.equal(shared.propose(shared(maps), size).boxes, own.propose(own(maps), size).boxes)

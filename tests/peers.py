@@ -1,0 +1,271 @@
+"""Torchvision's detectors made fit to be compared with, and what of ours must equal them."""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.models.detection.rpn import concat_box_prediction_layers
+
+from rcnn_tutorial.compat import from_state, to_state
+from rcnn_tutorial.detectors import samples as samples_module
+from rcnn_tutorial.nets import rpn as rpn_module
+from rcnn_tutorial.nets.rpn import Predictions, Proposals
+from rcnn_tutorial.ops.boxes import box_iou
+from tests.detectors.scenes import scene
+
+CLASSES = ("background", "a", "b", "c", "d", "e", "f")
+SIZES = [(192, 256), (150, 240), (192, 100)]
+LOSSES = {"loss_objectness": "objectness", "loss_rpn_box_reg": "rpn_box", "loss_classifier": "class"}
+LOSSES |= {"loss_box_reg": "box"}
+FEW = {"rpn_post_nms_top_n_train": 200, "rpn_post_nms_top_n_test": 80, "box_batch_size_per_image": 64}
+UNUSUAL = {  # settings of FasterRCNN, none of them its default
+    "min_size": 150,
+    "max_size": 220,
+    "rpn_pre_nms_top_n_train": 150,
+    "rpn_pre_nms_top_n_test": 90,
+    "rpn_post_nms_top_n_train": 140,
+    "rpn_post_nms_top_n_test": 70,
+    "rpn_nms_thresh": 0.8,
+    "rpn_fg_iou_thresh": 0.6,
+    "rpn_bg_iou_thresh": 0.4,
+    "rpn_batch_size_per_image": 64,
+    "rpn_positive_fraction": 0.3,
+    "box_score_thresh": 0.1,
+    "box_nms_thresh": 0.4,
+    "box_detections_per_img": 15,
+    "box_fg_iou_thresh": 0.4,
+    "box_bg_iou_thresh": 0.4,
+    "box_batch_size_per_image": 48,
+    "box_positive_fraction": 0.4,
+    "bbox_reg_weights": (8.0, 7.0, 4.0, 3.0),
+}
+
+
+def images_of(sizes, first=0):
+    """Parts of scenes, of these heights and widths."""
+    return [scene(first + i)[0][:, :height, :width].clone() for i, (height, width) in enumerate(sizes)]
+
+
+def targets_of(sizes, first=0, empty=False):
+    """The objects in these parts of scenes, in double precision; in the first one none, where it is to be empty."""
+    targets = []
+    for i, (height, width) in enumerate(sizes):
+        target = scene(first + i)[1]
+        # not at the border: where rounding carries a truth beyond it, we clip and torchvision does not
+        boxes = target["boxes"].double().minimum(torch.tensor([width - 1, height - 1] * 2))
+        whole = (boxes[:, 2:] > boxes[:, :2]).all(1) & (i > 0 or not empty)
+        targets.append({"boxes": boxes[whole], "labels": target["labels"][whole]})
+    assert [len(target["boxes"]) > 0 for target in targets] == [not empty] + [True] * (len(sizes) - 1)
+    return targets
+
+
+def seeded(make):
+    """What `make` returns where random numbers begin at 0."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make()
+
+
+@torch.no_grad()
+def condition(model, images, spread=1.5):
+    """Running statistics from a pass, and predictors whose answers have the same spread in every output."""
+    norms = [layer for layer in model.backbone.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.uniform_(norm.bias, -0.5, 0.5)
+        norm.momentum = 1.0
+    model.backbone.train()(model.transform(images)[0].tensors)
+    for norm in norms:
+        norm.momentum = 0.1
+    model.eval()
+    for layer, size in ((model.rpn.head.cls_logits, 2.0), (model.rpn.head.bbox_pred, 0.3)):
+        _standardise(model, images, layer, size)
+    for name, size in (("cls_score", spread), ("bbox_pred", 1.0)):
+        _standardise(model, images, getattr(model.roi_heads.box_predictor, name), size)
+    return model
+
+
+def _standardise(model, images, layer, spread):
+    seen = []
+    with layer.register_forward_hook(lambda layer, args, output: seen.append(output.movedim(1, -1).flatten(0, -2))):
+        model(images)
+    values = torch.cat(seen)  # one tensor for each map
+    layer.bias.copy_((layer.bias - values.mean(0)) * spread / values.std(0))
+    layer.weight.mul_((spread / values.std(0)).view(-1, *[1] * (layer.weight.ndim - 1)))
+
+
+def near(ours, theirs):
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    return torch.allclose(ours, theirs, rtol=0, atol=1e-9)
+
+
+def padded(proposals):
+    valid = pad_sequence([torch.ones(len(each), dtype=torch.bool) for each in proposals], batch_first=True)
+    return Proposals(pad_sequence(proposals, batch_first=True), valid.double(), valid)
+
+
+@torch.no_grad()
+def assert_stages_equal(theirs, ours, images):
+    """In double precision; each stage is fed torchvision's stage before it. Returns the proposals."""
+    inputs, _ = theirs.transform(images)
+    data = ours.preprocess(images)
+    assert near(data.tensor, inputs.tensors) and data.sizes == inputs.image_sizes
+    assert len(set(data.sizes)) == len(images) and data.sizes != data.originals
+
+    features = theirs.backbone(inputs.tensors)
+    features = OrderedDict([("0", features)]) if isinstance(features, Tensor) else features
+    found = ours.maps(images)[1]
+    assert len(found) == len(features) and all(map(near, found, features.values()))
+
+    proposals = _assert_proposals_equal(theirs, ours, inputs, list(features.values()))
+    _assert_heads_equal(theirs, ours, data, features, proposals)
+    for own, one in zip(ours(images), theirs(images), strict=True):
+        assert torch.equal(own["labels"], one["labels"])
+        assert near(own["boxes"], one["boxes"]) and near(own["scores"], one["scores"])
+    return proposals
+
+
+def _assert_proposals_equal(theirs, ours, inputs, maps):
+    images = len(inputs.tensors)
+    logits, offsets = theirs.rpn.head(maps)
+    counts = [each[0].numel() for each in logits]
+    logits, offsets = concat_box_prediction_layers(logits, offsets)  # map after map
+    anchors = theirs.rpn.anchor_generator(inputs, maps)
+    said = ours.rpn(maps)
+    assert near(said.logits, logits.view(images, -1)) and near(said.offsets, offsets.view(images, -1, 4))
+    assert list(said.counts) == counts and near(said.anchors, anchors[0])
+
+    decoded = theirs.rpn.box_coder.decode(offsets, anchors).view(images, -1, 4)
+    said = Predictions(logits.view(images, -1), offsets.view(images, -1, 4), anchors[0], tuple(counts))
+    for mode in (True, False):
+        theirs.rpn.train(mode), ours.rpn.train(mode)
+        proposals, scores = theirs.rpn.filter_proposals(decoded, logits, inputs.image_sizes, counts)
+        found = ours.rpn.propose(said, torch.tensor(inputs.image_sizes))
+        for i, (boxes, probability) in enumerate(zip(proposals, scores, strict=True)):
+            valid = found.valid[i]
+            assert near(found.boxes[i][valid], boxes) and near(found.scores[i][valid], probability)
+    return proposals
+
+
+def _assert_heads_equal(theirs, ours, data, features, proposals):
+    maps, given = list(features.values()), padded(proposals)
+    pooled = theirs.roi_heads.box_roi_pool(features, proposals, data.sizes)
+    alone = [ours.pool([each[i : i + 1] for each in maps], boxes[None]) for i, boxes in enumerate(proposals)]
+    assert near(torch.cat(alone), pooled) and near(ours.pool(maps, given.boxes)[given.valid.flatten()], pooled)
+
+    hidden = theirs.roi_heads.box_head(pooled)
+    assert near(ours.head.hidden(pooled), hidden)
+    scores, moves = theirs.roi_heads.box_predictor(hidden)
+    own_scores, own_moves = ours.head(pooled)
+    assert near(own_scores, scores) and near(own_moves, moves.unflatten(1, (-1, 4))[:, 1:])
+
+    detections = theirs.roi_heads.postprocess_detections(scores, moves, proposals, data.sizes)
+    found = ours.classify(data, maps, given)
+    for own, boxes, probability, labels in zip(found, *detections, strict=True):
+        assert len(boxes) > 10 and torch.equal(own["labels"], labels)
+        assert near(own["boxes"], boxes) and near(own["scores"], probability)
+
+
+class Recorder:
+    """In place of torchvision's sampler: remembers what it drew, for ours."""
+
+    def __init__(self, sampler):
+        self.sampler = sampler
+
+    def __call__(self, labels):
+        if labels[0].is_floating_point():  # those of anchors; in single precision the loss would be so too
+            labels[:] = [each.double() for each in labels]
+        found = self.sampler(labels)
+        self.drawn = [(a | b).bool() for a, b in zip(*found, strict=True)]
+        return found
+
+    def of_anchors(self, state, *args):
+        return torch.stack(self.drawn)
+
+    def of_proposals(self, state, *args):
+        drawn = torch.zeros_like(state, dtype=torch.bool)
+        drawn[state >= 0] = torch.cat(self.drawn)  # with foreground and background from the same IoU, -1 is padding
+        return drawn
+
+
+def assert_losses_equal(theirs, ours, images, targets, monkeypatch):
+    """In double precision, of the samples that torchvision draws; the gradients of all weights too."""
+    for part in (theirs.rpn, theirs.roi_heads):
+        monkeypatch.setattr(part, "fg_bg_sampler", Recorder(part.fg_bg_sampler))
+    monkeypatch.setattr(rpn_module, "sample", theirs.rpn.fg_bg_sampler.of_anchors)
+    monkeypatch.setattr(samples_module, "sample", theirs.roi_heads.fg_bg_sampler.of_proposals)
+    expected = seeded(lambda: theirs(images, targets))
+    found = ours(images, targets)
+    # torchvision divides by the number of samples, here a constant: equal where the mini-batches are full
+    for part, count in ((theirs.rpn, ours.rpn.settings.samples), (theirs.roi_heads, ours.settings.rois)):
+        assert [int(each.sum()) for each in part.fg_bg_sampler.drawn] == [count] * len(images)
+    assert set(found) == set(LOSSES.values()) and expected["loss_box_reg"] > 0 < expected["loss_rpn_box_reg"]
+    for name, value in expected.items():
+        assert near(found[LOSSES[name]], value), name
+    expected, found = from_state(_gradients(theirs, expected)), _gradients(ours, found)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert (value is None) == (found[name] is None), name
+        assert value is None or value.any() and near(found[name], value), name
+
+
+def _gradients(model, losses):
+    """Of the weights, by name; None of those that are not trained."""
+    model.zero_grad()
+    sum(losses.values()).backward()
+    found = {name: value.grad for name, value in model.named_parameters()}
+    model.zero_grad()
+    return found
+
+
+def matched(ours, theirs):
+    """How many of torchvision's detections have one of ours of the same label, place and score."""
+    same = ours["labels"][:, None] == theirs["labels"]
+    same &= box_iou(ours["boxes"], theirs["boxes"]) > 0.99
+    same &= (ours["scores"][:, None] - theirs["scores"]).abs() < 1e-3
+    return int(same.any(0).sum())
+
+
+@torch.no_grad()
+def assert_detections_equal(theirs, ours, images):
+    """From end to end in single precision, where rounding may decide about a few of them."""
+    found, expected = ours(images), theirs(images)
+    scores = torch.cat([one["scores"] for one in expected])
+    labels = torch.cat([one["labels"] for one in expected])
+    assert len(scores) > 10 * len(images) and scores.std() > 0.08 and len(labels.unique()) > 3
+    total = sum(map(matched, found, expected))
+    assert total >= 0.98 * max(len(scores), sum(len(one["scores"]) for one in found))
+
+
+@torch.no_grad()
+def assert_states_go_there_and_back(theirs, ours, images):
+    state = theirs.state_dict()
+    back = to_state(from_state(state))
+    assert back.keys() == state.keys()
+    for name, value in state.items():
+        if "bbox_pred" in name and "roi_heads" in name:
+            assert torch.equal(back[name][4:], value[4:]) and not back[name][:4].any()
+        else:
+            assert torch.equal(back[name], value)
+    again = from_state(to_state(ours.state_dict()))
+    assert all(torch.equal(value, again[name]) for name, value in ours.state_dict().items())
+    before = theirs(images)
+    theirs.load_state_dict(to_state(ours.state_dict()))
+    for one, other in zip(before, theirs(images), strict=True):
+        assert len(one["boxes"]) > 10 and all(torch.equal(one[name], other[name]) for name in one)
+    theirs.load_state_dict(state)
+
+
+@torch.no_grad()
+def assert_copied(theirs, convert):
+    """What becomes of ours does not reach the model that it was made from; their modes are the same."""
+    before = {name: value.clone() for name, value in theirs.state_dict().items()}
+    modules = [type(module) for module in theirs.modules()]
+    assert convert(theirs.train()).training
+    ours = convert(theirs.eval())
+    assert not any(module.training for module in ours.modules())
+    for value in (*ours.parameters(), *ours.buffers()):
+        value.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in theirs.state_dict().items())
+    assert [type(module) for module in theirs.modules()] == modules
