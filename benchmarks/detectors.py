@@ -1,4 +1,4 @@
-"""Time a training step and a test image of our Faster R-CNN beside torchvision's, with the same weights and settings.
+"""Time a training step and a test image of our Faster R-CNN and FPN beside torchvision's, with the same weights.
 
     python -m benchmarks.detectors                    one CPU thread, CPU time
     python -m benchmarks.detectors --device cuda      wall time
@@ -11,18 +11,22 @@ import argparse
 import torch
 
 from benchmarks.measure import alternate, write
-from benchmarks.peer import tiny_faster_rcnn
-from rcnn_tutorial.compat import faster_rcnn_from_torchvision
+from benchmarks.pairs import DETECTORS
 from rcnn_tutorial.data import load_dataset
 
-CASES = {"shapes": ((192, 256), 8), "320 x 240": ((240, 320), 4)}  # shorter and longer side, images
+CASES = {  # detector, shorter and longer side, images
+    "shapes": ("faster_rcnn", (192, 256), 8),
+    "320 x 240": ("faster_rcnn", (240, 320), 4),
+    "FPN, shapes": ("fpn", (192, 256), 8),
+    "FPN, 320 x 240": ("fpn", (240, 320), 4),
+}
 
 
-def case(size: tuple[int, int], count: int, device: str, rounds: int) -> dict:
+def case(detector: str, size: tuple[int, int], count: int, device: str, rounds: int) -> dict:
     """Ratios of one case; the networks of both sides are the same, from scratch for 320 x 240."""
-    dataset = load_dataset("shapes", "train")
-    theirs = tiny_faster_rcnn(len(dataset.classes), size, pretrained=size == (192, 256)).to(device)
-    ours = faster_rcnn_from_torchvision(theirs, dataset.classes, 8).to(device)
+    dataset, (make, convert) = load_dataset("shapes", "train"), DETECTORS[detector]
+    theirs = make(len(dataset.classes), size, pretrained=size == (192, 256)).to(device)
+    ours = convert(theirs, classes=dataset.classes).to(device)
     images, targets = zip(*(dataset[i] for i in range(count)), strict=True)
     images = [image.to(device) for image in images]
     targets = [{name: target[name].to(device) for name in ("boxes", "labels")} for target in targets]
@@ -52,8 +56,8 @@ def main() -> None:
     found = {name: case(*rest, options.device, options.rounds) for name, rest in CASES.items()}
     for name, rows in found.items():
         for what, row in rows.items():
-            print(f"{name:10} {what:20} {row}")
-    print("written to", write("detectors", options.device, {"what": "Faster R-CNN, ours and torchvision's", **found}))
+            print(f"{name:14} {what:20} {row}")
+    print("written to", write("detectors", options.device, {"what": "ours and torchvision's", **found}))
 
 
 if __name__ == "__main__":

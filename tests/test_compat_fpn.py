@@ -48,13 +48,21 @@ from tests.peers import (
 
 COCO = "FasterRCNN_ResNet50_FPN_Weights.COCO_V1"
 BLANK = {"weights": None, "weights_backbone": None}
+# more after NMS than one map may give: it shows whether the best of each map are taken, or the best of all
+MORE = {
+    "rpn_pre_nms_top_n_train": 100,
+    "rpn_pre_nms_top_n_test": 60,
+    "rpn_post_nms_top_n_train": 300,
+    "rpn_post_nms_top_n_test": 160,
+}
 
 
 def small():
     """Settings for small inputs: P5 of 3 x 4 cells, P6 of 2 x 2, and proposals for every map."""
     anchors = AnchorGenerator(((8,), (16,), (32,), (64,), (128,)), ((0.5, 1.0, 2.0),) * 5)
     pooling = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2, canonical_scale=16)
-    return {"min_size": 72, "max_size": 128, "rpn_anchor_generator": anchors, "box_roi_pool": pooling, **FEW}
+    size = {"min_size": 72, "max_size": 128, "rpn_anchor_generator": anchors, "box_roi_pool": pooling}
+    return FEW | size | MORE
 
 
 @cache
@@ -90,7 +98,7 @@ def unusual():
         box_predictor=FastRCNNPredictor(64, 7),
         image_mean=(0.3, 0.4, 0.5),
         image_std=(0.3, 0.2, 0.1),
-        **(UNUSUAL | {"min_size": 100, "max_size": 150, "box_detections_per_img": 60}),
+        **(UNUSUAL | MORE | {"min_size": 100, "max_size": 150, "box_detections_per_img": 60}),
     )
     return condition(model, images_of(SIZES))
 
@@ -170,7 +178,8 @@ def test_regions_are_read_from_torchvisions_levels(dtype, error):
     theirs = little().to(dtype)
     ours = from_torchvision(theirs)
     g = torch.Generator().manual_seed(0)
-    sides = torch.tensor([bound * (1 + off) for bound in (112, 224, 448) for off in (-3e-6, -3e-7, 0, 3e-7)]).to(dtype)
+    near = torch.tensor([1 - 3e-6, 1 - 3e-7, 1, 1 + 3e-7])
+    sides = (torch.tensor([112, 224, 448, 896])[:, None] * near).flatten().to(dtype)
     corner = torch.rand(2, 300, 2, generator=g, dtype=dtype) * 300
     boxes = torch.cat((corner, corner + 4 * 150 ** torch.rand(2, 300, 2, generator=g, dtype=dtype)), dim=2)
     at_bounds = F.pad(torch.stack((sides / 1.5, sides * 1.5), dim=1), (2, 0)).expand(2, -1, -1)
@@ -191,6 +200,8 @@ REFUSED = {
     "another head": lambda: fasterrcnn_resnet50_fpn_v2(**BLANK),
     "another network": lambda: fasterrcnn_mobilenet_v3_large_fpn(**BLANK, rpn_score_thresh=0.0),
     "a threshold for proposals": lambda: little(rpn_score_thresh=0.05),
+    "inputs that the strides do not divide": lambda: little(size_divisible=1),
+    "inputs of one size": lambda: little(fixed_size=(200, 100)),
     "another detector": lambda: retinanet_resnet50_fpn(**BLANK),
     "masks": lambda: maskrcnn_resnet50_fpn(**BLANK),
     "no pyramid": lambda: tiny_faster_rcnn(7, head=16),

@@ -126,6 +126,12 @@ DIFFERENCES = [  # row, record, variant, against, metric, bounds of the mean wit
     ("FRCNN-34", "frcnn_34", "3 scales, 3 ratios", "3 scales, 1 ratio", "AP50", (-0.06, 0), "0.001"),
     ("FRCNN-34", "frcnn_34", "3 scales, 3 ratios", "1 scale, 3 ratios", "AP50", (-0.12, 0), "0.040"),
     ("FRCNN-35", "frcnn_35", "two stages", "one stage", "AP50", (0.3, 0.5), "0.048"),
+    ("FPN-07", "fpn_07", "top-down", "hierarchy", "AP", (-0.05, 0.1), "better"),
+    ("FPN-07", "fpn_07", "top-down", "no laterals", "AP", (0.1, 1), "better"),
+    ("FPN-07", "fpn_07", "top-down", "single", "AP", (-0.05, 0.05), "better"),
+    ("FPN-10", "fpn_07", "finest", "top-down", "AP", (-1, -0.05), "below"),
+    ("FPN-16", "fpn_07", "top-down", "single", "AP_small_third", (0.05, 1), "large gain"),
+    ("FPN-16", "fpn_07", "top-down", "single", "AP_large_third", (-0.15, 0), "new stages, few steps"),
 ]
 
 

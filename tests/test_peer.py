@@ -1,7 +1,7 @@
 """torchvision's detector in this project's loop, on the data that later detectors meet it on."""
 
 import json
-from statistics import mean
+from statistics import mean, stdev
 
 import pytest
 from torch.utils.data import Subset
@@ -40,3 +40,15 @@ def test_ours_and_theirs_from_the_same_weights_are_as_accurate(name):
     runs = json.loads((RECORDS / f"pairs_{name}-cpu.json").read_text())["runs"].values()
     gains = [run["ours"]["AP"] - run["torchvision"]["AP"] for run in runs if len(run) == 2]
     assert len(gains) >= 5 and abs(sum(gains) / len(gains)) < 0.01
+
+
+@pytest.mark.parametrize("name", ["shapes", "bccd"])
+def test_at_each_sides_best_settings_ours_is_ahead_for_the_same_seconds(name):
+    record = json.loads((RECORDS / f"best_{name}-cpu.json").read_text())
+    for side, best in record["best"].items():
+        assert record["search"][best][side]["AP"] == max(found[side]["AP"] for found in record["search"].values())
+    runs = record["runs"].values()
+    gains = [run["ours"]["AP"] - run["torchvision"]["AP"] for run in runs]
+    assert len(record["search"]) <= 6 and len(gains) >= 5
+    assert mean(gains) > 0.02 and mean(gains) - 2.776 * stdev(gains) / len(gains) ** 0.5 > 0  # Student's t, 4 degrees
+    assert mean(run["ours"]["seconds"] for run in runs) < 1.05 * mean(run["torchvision"]["seconds"] for run in runs)
