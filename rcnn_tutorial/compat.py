@@ -61,6 +61,8 @@ def settings_of(model: nn.Module, training: TrainSettings | None = None) -> TwoS
     rpn, heads, transform = model.rpn, model.roi_heads, model.transform
     if rpn.score_thresh > 0:
         raise ValueError(f"model: expected an rpn_score_thresh of 0, got {rpn.score_thresh}")
+    if transform.fixed_size is not None:
+        raise ValueError(f"model: expected no fixed_size, got {transform.fixed_size}")
     grid, (ratios, *others) = rpn.anchor_generator, rpn.anchor_generator.aspect_ratios
     if any(each != ratios for each in others):
         raise ValueError(f"model: expected the same ratios on every map, got {grid.aspect_ratios}")

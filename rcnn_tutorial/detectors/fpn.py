@@ -192,6 +192,8 @@ def from_torchvision(
         s0=float(pooling.canonical_scale),
     )
     stages, state = compat.bottom_up_of(model.backbone.body), compat.from_state(model.state_dict())
+    if settings.divisor % stages.strides[0]:  # torchvision's anchors then have strides of their own
+        raise ValueError(f"model: expected a size_divisible by {stages.strides[0]}, got {settings.divisor}")
     ours = FPN(stages, classes, settings, model.transform.image_mean, model.transform.image_std, seed)
     if different := state.keys() ^ ours.state_dict().keys():
         raise ValueError(
