@@ -16,8 +16,8 @@ from dataclasses import asdict
 import torch
 
 from benchmarks.measure import RECORDS, write
-from benchmarks.pairs import DETECTORS, TITLES, build, one, schedule
-from benchmarks.train_peer import SIZES, SPLITS
+from benchmarks.pairs import DETECTORS, TITLES, build, one
+from benchmarks.train_peer import SIZES, SPLITS, schedule
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.training import train
 
@@ -29,7 +29,7 @@ CHOICES = {  # images in a batch, learning rate
     "2 at 0.03": (2, 0.03),
     "2 at 0.06": (2, 0.06),
 }
-SEARCH = {"shapes": ("train", "val"), "bccd": ("train", "val")}
+SEARCH = ("train", "val")
 SIDES = ("ours", "torchvision")
 TIMED = 30  # steps
 VARIED = ("steps", "batch_size", "lr", "warmup", "seed")
@@ -37,7 +37,7 @@ VARIED = ("steps", "batch_size", "lr", "warmup", "seed")
 
 def steps_within(seconds: float, side: str, detector: str, data: str, batch: int, lr: float) -> int:
     """How many steps take so many seconds, in tens."""
-    training = load_dataset(data, SEARCH[data][0])
+    training = load_dataset(data, SEARCH[0])
     model, images = build(side, detector, data, training, SIZES[data], schedule(TIMED, batch, lr, seed=0))
     train(model, images, schedule(5, batch, lr, seed=0), progress=False)
     start = time.process_time()
@@ -60,7 +60,7 @@ def main() -> None:
         "what": f"{TITLES[detector]}, ours and torchvision's, each at its best settings for the same seconds",
         "data": data,
         "seconds": options.seconds,
-        "search_splits": SEARCH[data],
+        "search_splits": SEARCH,
         "splits": [SPLITS[data][0], "test"],
         "size": SIZES[data],
         "settings": {k: v for k, v in asdict(schedule(4, 1, 1.0, 0)).items() if k not in VARIED},
@@ -79,7 +79,7 @@ def main() -> None:
             if side not in done:
                 steps = steps_within(options.seconds / 2, side, detector, data, batch, lr)
                 done[side] = {"steps": steps} | one(
-                    side, detector, data, SEARCH[data], SIZES[data], schedule(steps, batch, lr, 0)
+                    side, detector, data, SEARCH, SIZES[data], schedule(steps, batch, lr, 0)
                 )
                 keep()
                 print(choice, side, done[side], flush=True)

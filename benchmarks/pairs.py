@@ -21,7 +21,7 @@ from torch import nn
 
 from benchmarks.measure import RECORDS, write
 from benchmarks.peer import tiny_faster_rcnn, tiny_fpn
-from benchmarks.train_peer import SIZES, SPLITS
+from benchmarks.train_peer import SIZES, SPLITS, schedule
 from rcnn_tutorial.compat import faster_rcnn_from_torchvision
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.data.targets import DetectionDataset
@@ -63,11 +63,6 @@ def one(
         "seconds": round(middle - start, 1),
         "seconds_to_test": round(time.process_time() - middle, 1),
     }
-
-
-def schedule(steps: int, batch: int, lr: float, seed: int) -> TrainSettings:
-    """The peer's: warm-up over a quarter of the steps, then half a cosine."""
-    return TrainSettings(steps, batch, lr, schedule="cosine", warmup=steps // 4, clip_norm=10.0, seed=seed)
 
 
 def main() -> None:

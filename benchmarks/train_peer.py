@@ -24,6 +24,11 @@ SIZES = {"shapes": (192, 256), "bccd": (240, 320)}  # shorter and longer side, p
 STEPS = {"shapes": 1500, "bccd": 16 * 73}  # for BCCD 16 epochs of 292 images
 
 
+def schedule(steps: int, batch: int, lr: float, seed: int) -> TrainSettings:
+    """Warm-up over a quarter of the steps, then half a cosine."""
+    return TrainSettings(steps, batch, lr, schedule="cosine", warmup=steps // 4, clip_norm=10.0, seed=seed)
+
+
 def measure(
     name: str, size: tuple[int, int], settings: TrainSettings, device: str, folder: Path | None, pretrained: bool
 ) -> dict:
@@ -64,9 +69,7 @@ def main():
 
     steps = options.steps or STEPS[options.data]
     size = tuple(options.size or SIZES[options.data])
-    settings = TrainSettings(
-        steps=steps, batch_size=options.batch, lr=options.lr, schedule="cosine", warmup=steps // 4, clip_norm=10.0
-    )
+    settings = schedule(steps, options.batch, options.lr, seed=0)
     runs = []
     for seed in options.seeds:
         folder = options.folder and options.folder / f"{options.data}_{seed}"
