@@ -5,15 +5,23 @@ about the same seconds (X-09).
 computed once. Seconds are the process's own, in one thread.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from tempfile import TemporaryDirectory
 from time import process_time
 
 import torch
-from torch import nn
-from torch.utils.data import Dataset
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset
+from torchvision.transforms.functional import resize
 
+import rcnn_tutorial
 from experiments import scenes as shared
 from experiments.faster_rcnn import mirrored
 from experiments.measure import by_size, measure
@@ -32,31 +40,87 @@ from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.proposals.selective_search import selective_search
 from rcnn_tutorial.training import train
 
-STEPS = {"R-CNN": 900, "SPPnet": 900, "Fast R-CNN": 1800, "Faster R-CNN": 1500, "FPN": 1000}
+STEPS = {
+    "R-CNN": 380,
+    "SPPnet": 8000,
+    "Fast R-CNN": 1750,
+    "Fast R-CNN, RoIAlign": 1310,
+    "Faster R-CNN": 1415,
+    "FPN": 760,
+}
 STAGED = {"R-CNN": (RCNN, RCNNSettings, rcnn_fit.fit, ()), "SPPnet": (SPPnet, SPPnetSettings, sppnet.fit, (4, 2, 1))}
 ENDED = {
     "Fast R-CNN": (FastRCNN, FastRCNNSettings),
+    "Fast R-CNN, RoIAlign": (FasterRCNN, FasterRCNNSettings),  # its second stage, on the proposals of selective search
     "Faster R-CNN": (FasterRCNN, FasterRCNNSettings),
     "FPN": (FPN, FPNSettings),
 }
-TRAININGS = {"R-CNN": 4, "SPPnet": 4, "Fast R-CNN": 1, "Faster R-CNN": 1, "FPN": 1}  # stages, one after the other
+OWN = ("Faster R-CNN", "FPN")  # these propose themselves
+CONVOLUTIONS = {
+    "R-CNN": "net.convs",
+    "SPPnet": "net.convs",
+    "Fast R-CNN": "convs",
+    "Fast R-CNN, RoIAlign": "body",
+    "Faster R-CNN": "body",
+    "FPN": "body",
+}
+SEARCH = ("proposals/selective_search", "proposals/grouping", "proposals/regions", "proposals/dataset")
+FITTED = ("detectors/rcnn", "detectors/rcnn_features", "detectors/rcnn_fit", "linear", "mining", *SEARCH)
+COMMON = ("detectors/samples", "detectors/select", "nets/heads")
+PROPOSING = ("detectors/two_stage", "nets/rpn", *COMMON)
+MODULES = {  # what holds the detector, apart from the operators and the network that all have
+    "R-CNN": FITTED,
+    "SPPnet": ("detectors/sppnet", *FITTED),
+    "Fast R-CNN": ("detectors/fast_rcnn", *COMMON, *SEARCH),
+    "Fast R-CNN, RoIAlign": ("detectors/faster_rcnn", *PROPOSING, *SEARCH),
+    "Faster R-CNN": ("detectors/faster_rcnn", *PROPOSING),
+    "FPN": ("detectors/fpn", "nets/fpn", *PROPOSING),
+}
+VAL = 50  # pictures that choose R-CNN's and SPPnet's threshold of NMS
 TIMED = 20  # pictures whose selective search is timed
+SIZE = (192, 256)  # height and width of the generated scenes, to which other pictures are brought
+PACKAGE = Path(rcnn_tutorial.__file__).parent
+
+
+class Resized(Dataset):
+    """Pictures of one size, kept in memory."""
+
+    def __init__(self, dataset: Dataset, classes: Sequence[str]):
+        self.classes, self.items = classes, [self._smaller(*dataset[i]) for i in range(len(dataset))]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        image, target = self.items[index]
+        return image, dict(target)
+
+    def target(self, index: int) -> dict[str, Tensor]:
+        """The target alone."""
+        return dict(self.items[index][1])
+
+    @staticmethod
+    def _smaller(image: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        down, across = (new / old for new, old in zip(SIZE, image.shape[1:], strict=True))
+        factors = torch.tensor([across, down, across, down])
+        return resize(image, SIZE, antialias=True), {**target, "boxes": target["boxes"] * factors}
 
 
 def pictures(data: str, seed: int) -> dict[str, Dataset]:
     """What is trained on, what chooses the threshold of NMS, and what is tested, with proposals."""
     if data == "shapes":
-        parts = {"train": ("train", seed * TRAIN, TRAIN), "val": ("val", 0, TEST), "test": ("test", 0, TEST)}
+        parts = {"train": ("train", seed * TRAIN, TRAIN), "val": ("val", 0, VAL), "test": ("test", 0, TEST)}
         return {name: shared.scenes(*part) for name, part in parts.items()}
-    kept = shared.kept("proposals")
-    return {
-        name: WithProposals(load_dataset(data, name), cache=kept, top=PROPOSALS) for name in ("train", "val", "test")
-    }
+    sets = {name: load_dataset(data, name) for name in ("train", "val", "test")}
+    sets["val"] = Subset(sets["val"], range(VAL))
+    kept, classes = shared.kept("proposals"), sets["train"].classes
+    return {name: WithProposals(Resized(own, classes), cache=kept, top=PROPOSALS) for name, own in sets.items()}
 
 
 def fitted(name: str, seed: int, parts: dict[str, Dataset]) -> nn.Module:
     """A detector, trained."""
-    classes, steps = parts["train"].classes or parts["train"].dataset.dataset.classes, STEPS[name]
+    train_on, steps = parts["train"], STEPS[name]
+    classes = train_on.classes or train_on.dataset.dataset.classes  # those of a Subset lie deeper
     if name in STAGED:
         kind, settings, fit, levels = STAGED[name]
         net = tiny_net(pretrained=True, levels=levels)
@@ -64,70 +128,98 @@ def fitted(name: str, seed: int, parts: dict[str, Dataset]) -> nn.Module:
         chosen = settings.tiny(steps)
         model = kind(net, classes, replace(chosen, fine_tuning=replace(chosen.fine_tuning, seed=seed)))
         with TemporaryDirectory() as place:
-            fit(model, parts["train"], parts["val"], FeatureCache(place), progress=False)
+            fit(model, train_on, parts["val"], FeatureCache(place), progress=False)
         return model
     kind, settings = ENDED[name]
     chosen = settings.tiny(steps)
     chosen = replace(chosen, training=replace(chosen.training, seed=seed))
     model = kind(tiny_net(pretrained=True), classes, chosen, seed=seed)
     if name == "Fast R-CNN":
-        model.normalise_targets(parts["train"])
-    own = parts["train"] if name == "Fast R-CNN" else parts["train"].dataset  # the others need no proposals
-    train(model, mirrored(own, seed), chosen.training, progress=False)
+        model.normalise_targets(train_on)
+    train(model, mirrored(train_on.dataset if name in OWN else train_on, seed), chosen.training, progress=False)
     return model
 
 
-def climbed(name: str, seed: int, parts: dict[str, Dataset]) -> dict:
-    """One detector's row: what it reaches, and what that takes."""
-    for part in parts.values():  # proposals first: they are not counted as training
-        for index in range(len(part)):
-            part.target(index)
-    start = process_time()
-    model = fitted(name, seed, parts).eval()
-    middle = process_time()
-    calls: list[int] = []
-    convolutions = {"Fast R-CNN": "convs", "Faster R-CNN": "body", "FPN": "body"}.get(name, "net.convs")
-    convolutions = model.get_submodule(convolutions)
-    hook = convolutions.register_forward_hook(lambda layer, args, output: calls.append(len(args[0])))
-    proposing = name in ("Faster R-CNN", "FPN")
-    test = parts["test"].dataset if proposing else parts["test"]
-    found, targets = predict(model, test, progress=False)
-    end = process_time()
-    hook.remove()
-    images = [test[index][0] for index in range(len(test))]
-    outside = 0.0
-    if proposing:
+@contextmanager
+def clocked(owner: nn.Module, method: str, laps: Counter, name: str) -> Iterator[None]:
+    """Milliseconds in a method of one module, and how many images or windows its first argument holds."""
+    original = getattr(owner, method)
+
+    def run(*args):
+        start = process_time()
+        output = original(*args)
+        laps[name] += 1000 * (process_time() - start)
+        laps[f"inputs of {name}"] += len(args[0])
+        return output
+
+    setattr(owner, method, run)
+    yield
+    delattr(owner, method)  # the class has its own
+
+
+def tested(name: str, model: nn.Module, test: Dataset) -> dict:
+    """What a detector finds, and the milliseconds of an image by stage."""
+    laps, images = Counter(), [test[index][0] for index in range(len(test))]
+    with ExitStack() as clocks:
+        clocks.enter_context(clocked(model.get_submodule(CONVOLUTIONS[name]), "forward", laps, "convolutions"))
+        if name in OWN:
+            for method in ("forward", "propose"):
+                clocks.enter_context(clocked(model.rpn, method, laps, "proposals"))
+        start = process_time()
+        found, targets = predict(model, test.dataset if name in OWN else test, progress=False)
+        laps["all"] = 1000 * (process_time() - start)
+    each = {stage: laps[stage] / len(test) for stage in ("proposals", "convolutions")}
+    each["regions"] = laps["all"] / len(test) - sum(each.values())
+    if name in OWN:
         boxes = [model.proposals([image])[0] for image in images]
     else:
-        boxes = [parts["test"].target(index)["proposals"] for index in range(len(test))]
-        begin = process_time()
+        boxes = [test.target(index)["proposals"] for index in range(len(test))]
+        start = process_time()
         for image in images[:TIMED]:
             selective_search(image, top=PROPOSALS)
-        outside = 1000 * (process_time() - begin) / TIMED
+        each["proposals"] = 1000 * (process_time() - start) / TIMED
     covered = recall(boxes, targets, top=PROPOSALS).tolist()
     return measure(found, targets, model.classes) | by_size(found, targets, model.classes) | {
         "recall at 0.5": round(covered[0], 4),
         "recall at 0.7": round(covered[1], 4),
-        "seconds": round(middle - start, 1),
-        "milliseconds": round(1000 * (end - middle) / len(test), 1),
-        "milliseconds of proposals": round(outside, 1),
-        "passes": round(sum(calls) / len(test), 1),
-        "stages": TRAININGS[name],
-        "weights": sum(p.numel() for p in model.parameters()),
+        **{f"milliseconds, {stage}": round(value, 1) for stage, value in each.items()},
+        "milliseconds": round(sum(each.values()), 1),
+        "passes": round(laps["inputs of convolutions"] / len(test), 1),
     }  # fmt: skip
 
 
+def climbed(name: str, data: str, seed: int) -> dict:
+    """One detector's row: what it reaches, and what that takes."""
+    torch.set_num_threads(1)
+    parts = pictures(data, seed)
+    for part in parts.values():  # proposals first: they are not counted as training
+        for index in range(len(part)):
+            part.target(index)
+    before, start = getrusage(RUSAGE_SELF).ru_maxrss, process_time()
+    model = fitted(name, seed, parts).eval()
+    seconds, after = process_time() - start, getrusage(RUSAGE_SELF).ru_maxrss
+    return tested(name, model, parts["test"]) | {
+        "seconds": round(seconds, 1),
+        "megabytes": round((after - before) / 1024),  # the peak of training above what lay there before
+        "stages": 4 if name in STAGED else 1,
+        "weights": sum(p.numel() for p in model.parameters()),
+        "lines": sum(bool(line.strip()) for file in MODULES[name] for line in open(PACKAGE / f"{file}.py")),
+    }
+
+
 def ladder(data: str) -> Callable[[int], dict[str, dict]]:
-    """The five detectors on one data set."""
+    """The five detectors on one data set, each in a process of its own, whose memory is measured."""
 
     def run(seed: int) -> dict[str, dict]:
-        parts = pictures(data, seed)
-        return {name: climbed(name, seed, parts) for name in STEPS}
+        with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+            return {name: pool.submit(climbed, name, data, seed).result() for name in STEPS}
 
     return run
 
 
 EXPERIMENTS = {
-    f"ladder_{data}": Experiment("R-CNN to FPN", ("X-09",), ladder(data), {"proposals": PROPOSALS, "steps": STEPS})
+    f"ladder_{data}": Experiment(
+        "R-CNN to FPN", ("X-09",), ladder(data), {"proposals": PROPOSALS, "val": VAL, "steps": STEPS}
+    )
     for data in ("shapes", "bccd")
 }

@@ -1,0 +1,99 @@
+"""The ladder's records as a table and as points: R-CNN to FPN, with the papers' figures beside ours (X-09)."""
+
+from collections.abc import Callable, Sequence
+from statistics import mean, stdev
+
+from rcnn_tutorial.records import by_variant
+
+DETECTORS = ("R-CNN", "SPPnet", "Fast R-CNN", "Faster R-CNN", "FPN")
+PROPOSERS = ("selective search", "selective search", "selective search", "a network", "a network")
+CHANGES = {  # what each step of the ladder changes, and the two variants between which it lies
+    "one pass, bins on its map": ("R-CNN", "SPPnet"),
+    "one network, one loss": ("SPPnet", "Fast R-CNN"),
+    "RoIAlign, four images in a batch": ("Fast R-CNN", "Fast R-CNN, RoIAlign"),
+    "learned proposals": ("Fast R-CNN, RoIAlign", "Faster R-CNN"),
+    "a pyramid": ("Faster R-CNN", "FPN"),
+}
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}"
+
+
+Row = tuple[str, str, Callable[[float], str], bool]
+ROWS: tuple[Row, ...] = (  # title, metric, format, whether its spread is shown
+    ("AP", "AP", _share, True),
+    ("AP50", "AP50", _share, True),
+    ("AP75", "AP75", _share, True),
+    ("AP, smallest third", "AP_small_third", _share, True),
+    ("AP, middle third", "AP_middle_third", _share, True),
+    ("AP, largest third", "AP_large_third", _share, True),
+    ("AP, COCO's small", "AP_small", _share, True),
+    ("AP, COCO's medium", "AP_medium", _share, True),
+    ("AP, COCO's large", "AP_large", _share, True),
+    ("recall of 200 proposals, IoU 0.5", "recall at 0.5", _share, True),
+    ("recall of 200 proposals, IoU 0.7", "recall at 0.7", _share, True),
+    ("ms per image", "milliseconds", _plain, False),
+    ("of these: proposals", "milliseconds, proposals", _plain, False),
+    ("convolutions", "milliseconds, convolutions", _plain, False),
+    ("all that is done to regions", "milliseconds, regions", _plain, False),
+    ("seconds of training", "seconds", _plain, False),
+    ("stages of training", "stages", _plain, False),
+    ("images or windows convolved", "passes", _plain, False),
+    ("memory in training, MB", "megabytes", _plain, False),
+    ("weights, thousands", "weights", lambda value: _plain(value / 1000), False),
+    ("lines of code", "lines", _plain, False),
+)
+PAPERS = {  # figures of the papers: Fast R-CNN's table 4 (L, VGG16), Faster R-CNN's tables 3 and 5, FPN's table 3
+    "mAP, VOC 2007, VGG16, %": ("66.0", "63.1", "66.9", "69.9", ""),
+    "AP, COCO minival, ResNet-50, %": ("", "", "", "31.6", "33.9"),
+    "seconds per image, GPU": ("47.0", "2.3", "0.32", "0.198", "0.148"),
+    "of these with proposals": ("no", "no", "no", "yes", "yes"),
+    "hours of training, GPU": ("84", "25", "9.5", "", ""),
+    "images or windows convolved": ("about 2,000", "5", "1", "1", "1"),
+    "proposals per image": ("about 2,000", "about 2,000", "about 2,000", "300", "1,000"),
+}
+
+
+def table(record: dict, spread: bool = True) -> dict[str, list[str]]:
+    """For each property of the detectors its value for each of `DETECTORS`: the mean over seeds and, if so wished,
+    the standard deviation.
+
+    Args:
+        record: of `experiments.run ladder_...`.
+        spread: with standard deviations, where training decides the value.
+    """
+    found = {}
+    for title, metric, form, varies in ROWS:
+        values = by_variant(record, metric)
+        found[title] = [
+            form(mean(values[name])) + (f" ± {form(stdev(values[name]))}" if spread and varies else "")
+            for name in DETECTORS
+        ]
+    return found
+
+
+def markdown(rows: dict[str, Sequence[str]]) -> str:
+    """A table with a column for each detector, as Markdown."""
+    lines = [("", *DETECTORS), ("---",) * (1 + len(DETECTORS)), *((title, *cells) for title, cells in rows.items())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def points(record: dict, x: str = "milliseconds", y: str = "AP") -> dict[str, dict[str, list[float]]]:
+    """For `draw.trade_off`: of each detector x and y of every seed."""
+    across, up = by_variant(record, x), by_variant(record, y)
+    return {name: {"x": across[name], "y": up[name]} for name in DETECTORS}
+
+
+def gains(record: dict, metric: str = "AP") -> dict[str, tuple[float, float]]:
+    """For `draw.gains`: what each change adds, seed by seed: the mean and the standard deviation."""
+    values = by_variant(record, metric)
+    found = {}
+    for change, (before, after) in CHANGES.items():
+        each = [b - a for a, b in zip(values[before], values[after], strict=True)]
+        found[change] = mean(each), stdev(each)
+    return found
