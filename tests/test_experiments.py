@@ -131,6 +131,8 @@ DIFFERENCES = [  # row, record, variant, against, metric, bounds of the mean wit
     ("FPN-07", "fpn_07", "top-down", "single", "AP", (-0.05, 0.05), "better"),
     ("FPN-10", "fpn_07", "finest", "top-down", "AP", (-1, -0.05), "below"),
     ("FPN-16", "fpn_07", "top-down", "single", "AP_small_third", (0.05, 1), "large gain"),
+    ("FPN-16", "fpn_16", "FPN", "Faster R-CNN", "AP_small_third", (0.05, 1), "large gain"),
+    ("FPN-16", "fpn_16", "FPN", "Faster R-CNN", "AP", (0, 1), "better"),
     ("FPN-16", "fpn_07", "top-down", "single", "AP_large_third", (-0.15, 0), "new stages, few steps"),
 ]
 

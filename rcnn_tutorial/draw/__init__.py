@@ -5,7 +5,7 @@ from rcnn_tutorial.draw.bars import ablation, shares
 from rcnn_tutorial.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.draw.detector import pipeline, time_bar
 from rcnn_tutorial.draw.ladder import by_size, gains, level_shares, staircase, trade_off
-from rcnn_tutorial.draw.maps import by_scale, pyramid_bins, receptive, shift_strip
+from rcnn_tutorial.draw.maps import by_scale, map_strip, pyramid_bins, receptive, shift_strip
 from rcnn_tutorial.draw.mistakes import kind_bars, kind_stacks, kinds
 from rcnn_tutorial.draw.network import (
     filter_strip,
@@ -96,6 +96,7 @@ __all__ = [
     "locks",
     "loss_curves",
     "losses",
+    "map_strip",
     "merging",
     "missed_by_size",
     "moves",

@@ -45,6 +45,14 @@ def range_of(*maps: Tensor) -> tuple[float, float]:
     return min(each.min().item() for each in maps), max(each.max().item() for each in maps)
 
 
+def map_strip(maps: dict[str, Tensor]) -> None:
+    """Maps (H, W) side by side, each in its own grey levels, under its name."""
+    assert maps, "nothing was drawn"
+    _, axes = plt.subplots(1, len(maps), figsize=(12, 12 / len(maps) + 0.4), squeeze=False)
+    for ax, (name, each) in zip(axes[0], maps.items(), strict=True):
+        cell_map(each, ax).set_title(name)
+
+
 def light(ax: Axes, row: int, column: int, color: str = LIT, filled: bool = True, dashes: str = "-") -> None:
     """One cell of a map, filled or framed."""
     face = color if filled else "none"

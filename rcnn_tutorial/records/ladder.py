@@ -24,6 +24,7 @@ def _share(value: float) -> str:
     return f"{value:.3f}"
 
 
+X_LABEL = "milliseconds per image, proposals included, one CPU thread (log scale)"
 Row = tuple[str, str, Callable[[float], str], bool]
 ROWS: tuple[Row, ...] = (  # title, metric, format, whether its spread is shown
     ("AP", "AP", _share, True),
@@ -43,7 +44,7 @@ ROWS: tuple[Row, ...] = (  # title, metric, format, whether its spread is shown
     ("all that is done to regions", "milliseconds, regions", _plain, False),
     ("seconds of training", "seconds", _plain, False),
     ("stages of training", "stages", _plain, False),
-    ("images or windows convolved", "passes", _plain, False),
+    ("passes per image", "passes", _plain, False),
     ("memory in training, MB", "megabytes", _plain, False),
     ("weights, thousands", "weights", lambda value: _plain(value / 1000), False),
     ("lines of code", "lines", _plain, False),
@@ -54,7 +55,7 @@ PAPERS = {  # figures of the papers: Fast R-CNN's table 4 (L, VGG16), Faster R-C
     "seconds per image, GPU": ("47.0", "2.3", "0.32", "0.198", "0.148"),
     "of these with proposals": ("no", "no", "no", "yes", "yes"),
     "hours of training, GPU": ("84", "25", "9.5", "", ""),
-    "images or windows convolved": ("about 2,000", "5", "1", "1", "1"),
+    "passes per image": ("about 2,000", "5", "1", "1", "1"),
     "proposals per image": ("about 2,000", "about 2,000", "about 2,000", "300", "1,000"),
 }
 
@@ -75,6 +76,27 @@ def table(record: dict, spread: bool = True) -> dict[str, list[str]]:
             for name in DETECTORS
         ]
     return found
+
+
+def under(record: dict) -> dict[str, dict[str, str]]:
+    """For `draw.trade_off`: what stands below the points."""
+    known = table(record)
+    rows = {"proposals": PROPOSERS} | {title: known[title] for title in ("passes per image", "stages of training")}
+    return {title: dict(zip(DETECTORS, cells, strict=True)) for title, cells in rows.items()}
+
+
+def summary(found: dict[str, dict]) -> dict[str, list[str]]:
+    """The rows that fit on one page, of records of several data sets, and the papers' accuracies and times.
+
+    Args:
+        found: from a data set's name to its record.
+    """
+    first = table(next(iter(found.values())), spread=False)
+    rows = {title: list(cells.values()) for title, cells in under(next(iter(found.values()))).items()}
+    for name, record in found.items():
+        rows[f"AP, {name}"] = table(record)["AP"]
+    rows |= {title: first[title] for title in ("AP, smallest third", "ms per image", "seconds of training")}
+    return rows | {f"paper: {title}": list(PAPERS[title]) for title in list(PAPERS)[:3]}
 
 
 def markdown(rows: dict[str, Sequence[str]]) -> str:

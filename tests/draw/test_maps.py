@@ -113,3 +113,13 @@ def test_by_scale_colours_and_counts():
     found = plt.gcf().legends[0]
     assert legend(found) == ["480: 1 window", "576: 0 windows", "688: 2 windows"]
     assert found.get_window_extent().x1 <= plt.gcf().bbox.x1
+
+
+def test_map_strip_has_a_panel_for_each_map():
+    draw.map_strip({"lateral": MAP, "sum": 3 * MAP})
+    render()
+    assert titles() == ["lateral", "sum"]
+    shown = [ax.images[0].get_array() for ax in panels()]
+    assert (shown[0] == MAP.numpy()).all() and (shown[1] == 3 * MAP.numpy()).all()
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.map_strip({})
