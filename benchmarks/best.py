@@ -9,13 +9,12 @@ record already is not run again. Seconds are the process's own, in one thread.
 """
 
 import argparse
-import json
 import time
 from dataclasses import asdict
 
 import torch
 
-from benchmarks.measure import RECORDS, write
+from benchmarks.measure import resume, write
 from benchmarks.pairs import DETECTORS, TITLES, build, one
 from benchmarks.train_peer import SIZES, SPLITS, schedule
 from rcnn_tutorial.data import load_dataset
@@ -65,10 +64,8 @@ def main() -> None:
         "size": SIZES[data],
         "settings": {k: v for k, v in asdict(schedule(4, 1, 1.0, 0)).items() if k not in VARIED},
     }
-    path = RECORDS / f"{name}-cpu.json"
-    old = json.loads(path.read_text()) if path.exists() else {}
-    same = all(old.get(key) == json.loads(json.dumps(value)) for key, value in content.items())
-    search, runs = (old.get(key, {}) if same else {} for key in ("search", "runs"))
+    old = resume(name, "cpu", content)
+    search, runs = (old.get(key, {}) for key in ("search", "runs"))
 
     def keep(**more) -> None:
         write(name, "cpu", {**content, "search": search, **more, "runs": runs})

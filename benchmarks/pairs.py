@@ -10,7 +10,6 @@ not run again. Seconds are the process's own, in one thread.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -19,7 +18,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from benchmarks.measure import RECORDS, write
+from benchmarks.measure import resume, write
 from benchmarks.peer import tiny_faster_rcnn, tiny_fpn
 from benchmarks.train_peer import SIZES, SPLITS, schedule
 from rcnn_tutorial.compat import faster_rcnn_from_torchvision
@@ -91,10 +90,7 @@ def main() -> None:
         "size": size,
         "settings": {key: value for key, value in asdict(settings).items() if key != "seed"},
     }
-    path = RECORDS / f"{name}-cpu.json"
-    old = json.loads(path.read_text()) if path.exists() else {}
-    same = all(old.get(key) == json.loads(json.dumps(value)) for key, value in content.items())
-    runs = old.get("runs", {}) if same else {}
+    runs = resume(name, "cpu", content).get("runs", {})
     for seed in options.seeds:
         for side in options.sides:
             done = runs.setdefault(str(seed), {})

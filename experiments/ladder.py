@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 from tempfile import TemporaryDirectory
 from time import process_time
 
@@ -188,6 +187,13 @@ def tested(name: str, model: nn.Module, test: Dataset) -> dict:
     }  # fmt: skip
 
 
+def peak() -> int:
+    """The most memory that this process has had, kilobytes; on Linux."""
+    from resource import RUSAGE_SELF, getrusage  # not there on Windows
+
+    return getrusage(RUSAGE_SELF).ru_maxrss
+
+
 def climbed(name: str, data: str, seed: int) -> dict:
     """One detector's row: what it reaches, and what that takes."""
     torch.set_num_threads(1)
@@ -195,9 +201,9 @@ def climbed(name: str, data: str, seed: int) -> dict:
     for part in parts.values():  # proposals first: they are not counted as training
         for index in range(len(part)):
             part.target(index)
-    before, start = getrusage(RUSAGE_SELF).ru_maxrss, process_time()
+    before, start = peak(), process_time()
     model = fitted(name, seed, parts).eval()
-    seconds, after = process_time() - start, getrusage(RUSAGE_SELF).ru_maxrss
+    seconds, after = process_time() - start, peak()
     return tested(name, model, parts["test"]) | {
         "seconds": round(seconds, 1),
         "megabytes": round((after - before) / 1024),  # the peak of training above what lay there before

@@ -6,6 +6,7 @@ from statistics import mean, stdev
 import pytest
 from torch.utils.data import Subset
 
+from benchmarks import measure
 from benchmarks.measure import RECORDS
 from benchmarks.peer import tiny_faster_rcnn
 from rcnn_tutorial.data import data_root, load_dataset
@@ -33,6 +34,15 @@ def test_what_the_peer_makes_of_the_scenes_keeps_the_bounds():
     assert 0.70 <= found["AP50"] <= 0.90
     kinds = {kind: found["failures"][kind] for kind in ("class", "place", "duplicate", "background")}
     assert all(count >= 0.05 * sum(kinds.values()) for count in kinds.values())
+
+
+def test_a_record_is_resumed_under_the_same_settings_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "RECORDS", tmp_path)
+    content = {"size": (192, 256), "seconds": 3}
+    assert measure.resume("one", "cpu", content) == {}
+    measure.write("one", "cpu", {**content, "runs": {"0": 0.5}})
+    assert measure.resume("one", "cpu", content)["runs"] == {"0": 0.5}
+    assert measure.resume("one", "cpu", {**content, "seconds": 4}) == {}
 
 
 @pytest.mark.parametrize("name", ["shapes", "bccd"])

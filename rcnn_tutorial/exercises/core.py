@@ -126,6 +126,18 @@ def agrees_any(cases: Sequence[tuple], *references: Callable) -> Callable[[Calla
     return lambda function: any(agrees(reference, cases, tol=1e-4)(function) for reference in references)
 
 
+def each_once(answer: object, names: Sequence[str]) -> tuple[str, ...]:
+    """An order of these names.
+
+    Raises:
+        ValueError: one is missing, unknown, or there twice.
+    """
+    given = tuple(answer)
+    if len(given) != len(names) or set(given) != set(names):
+        raise ValueError(f"expected {', '.join(sorted(names))}, each once, got {answer!r}")
+    return given
+
+
 def guess(id: str, answer: Any = ..., choices: Sequence[Any] = ()) -> None:
     """Note a guess before the answer is shown; with `...` the question stays open.
 

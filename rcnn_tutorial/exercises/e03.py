@@ -7,7 +7,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.exercises.core import Mistake, Part, agrees, agrees_any
+from rcnn_tutorial.exercises.core import Mistake, Part, agrees, agrees_any, each_once
 from rcnn_tutorial.exercises.e03_head import FACTOR, LOSS, SMOOTH
 
 _generator = torch.Generator().manual_seed(3)
@@ -204,14 +204,7 @@ FAULTS = ("exchange", "twice", "class")  # of the detectors A, B, C
 
 def _names(test: Callable[[tuple], bool]) -> Callable[[object], bool]:
     """A test for the faults of A, B and C, in this order."""
-
-    def passes(answer: object) -> bool:
-        named = tuple(answer)
-        if len(named) != 3 or set(named) != set(FAULTS):
-            raise ValueError(f"expected {', '.join(sorted(FAULTS))}, each once, got {answer!r}")
-        return test(named)
-
-    return passes
+    return lambda answer: test(each_once(answer, FAULTS))
 
 
 def _finds(fault: str, named: tuple) -> bool:

@@ -1,7 +1,7 @@
 """The exercises of 05_fpn: numbers, guesses and the search for a fault here, work on maps in `e05_maps`."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import combinations
 from statistics import mean, stdev
@@ -9,7 +9,7 @@ from statistics import mean, stdev
 import torch
 
 from rcnn_tutorial import records
-from rcnn_tutorial.exercises.core import Mistake, Part, agrees, agrees_any, near
+from rcnn_tutorial.exercises.core import Mistake, Part, agrees, agrees_any, each_once, near
 from rcnn_tutorial.exercises.e05_maps import MERGE, POOL
 
 _generator = torch.Generator().manual_seed(5)
@@ -118,16 +118,9 @@ NUMBER = (
 DESIGNS = ("single", "hierarchy", "no laterals", "finest", "top-down")
 
 
-def _each_once(answer: object, names: Sequence[str]) -> tuple[str, ...]:
-    given = tuple(answer)
-    if len(given) != len(names) or set(given) != set(names):
-        raise ValueError(f"expected {', '.join(sorted(names))}, each once, got {answer!r}")
-    return given
-
-
 def _right_pairs(answer: object) -> int:
     """How many of the ten pairs stand in the order of the record; a pair closer than its spread does either way."""
-    order = _each_once(answer, DESIGNS)
+    order = each_once(answer, DESIGNS)
     values = records.by_variant(records.load("fpn_07"), "AP_small_third")
     gains = [[a - b for a, b in zip(values[x], values[y], strict=True)] for x, y in combinations(order, 2)]
     return sum(mean(gain) >= -stdev(gain) for gain in gains)
@@ -161,7 +154,7 @@ FAULTS = ("no top-down", "wrong level rule", "no lateral")  # of the pyramids A,
 
 def _names(test: Callable[[tuple], bool]) -> Callable[[object], bool]:
     """A test for the faults of A, B and C, in this order."""
-    return lambda answer: test(_each_once(answer, FAULTS))
+    return lambda answer: test(each_once(answer, FAULTS))
 
 
 def _level_rule_found(named: tuple) -> bool:
