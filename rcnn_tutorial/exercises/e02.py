@@ -22,27 +22,27 @@ _EXCHANGED = "That is the answer to the other question."
 COST = (
     Part(
         "windows of equal cost",
-        _one_of(12, tol=0.01),
+        _one_of(40, tol=0.01),
         (
             Mistake(
                 "So many windows cover one row or one column of the picture.",
-                "Cost goes with the area: divide 256 * 192 by 64 * 64.",
-                _one_of(3, 4, tol=0.01),
+                "Cost goes with the area: divide 512 * 320 by 64 * 64.",
+                _one_of(5, 8, tol=0.01),
             ),
-            Mistake("With so many windows one pass is far cheaper.", _EXCHANGED, _about(2000 / 12)),
+            Mistake("With so many windows one pass is far cheaper.", _EXCHANGED, _about(2000 / 40)),
         ),
         "Count the pixels of the picture, and those of one window.",
     ),
     Part(
         "factor at 2,000",
-        _about(2000 / 12),
+        _about(2000 / 40),
         (
             Mistake(
                 "The factor is too high: it counts one row or one column of pixels.",
-                "Cost goes with the area: divide 2,000 * 64 * 64 by 256 * 192.",
-                _about(2000 / 3, 2000 / 4),
+                "Cost goes with the area: divide 2,000 * 64 * 64 by 512 * 320.",
+                _about(2000 / 5, 2000 / 8),
             ),
-            Mistake("With 2,000 windows one pass saves more than that.", _EXCHANGED, _one_of(12, tol=0.01)),
+            Mistake("With 2,000 windows one pass saves more than that.", _EXCHANGED, _one_of(40, tol=0.01)),
         ),
         "Count the pixels of 2,000 windows, and divide by those of the picture.",
     ),
@@ -56,18 +56,18 @@ _exactly = partial(_one_of, tol=0.01)
 LENGTH = (
     Part(
         "the length",
-        _exactly(2016),
+        _exactly(1792),
         (
-            Mistake("Level 4 gives 4 * 96 numbers.", "A level has n bins along x and n along y: n * n.", _exactly(672)),
+            Mistake("Level 3 gives 3 * 128 numbers.", "A level has n bins along x and n along y: n * n.", _exactly(768)),
             Mistake(
                 "It is the length of the finest level.",
                 "The vectors of all levels are joined end to end: add their lengths.",
-                _exactly(1536),
+                _exactly(1152),
             ),
             Mistake(
                 "It is the length for a map with one channel.",
-                "Each of the 96 channels is pooled by itself: times 96.",
-                _exactly(21),
+                "Each of the 128 channels is pooled by itself: times 96.",
+                _exactly(14),
             ),
         ),
         "Draw the bins of each level over one channel and count them.",

@@ -85,10 +85,10 @@ def one(scale):
 
 
 RIGHT = [
-    (EQUAL, 12),
-    (FACTOR, 167),
-    (FACTOR, 2000 / 12),
-    (LENGTH, 2016),
+    (EQUAL, 40),
+    (FACTOR, 50),
+    (FACTOR, 2000 * 64**2 / (512 * 320)),
+    (LENGTH, 1792),
     (BINS, bins_of_torch),
     (BINS, bins_in_floats),
     (BINS, lambda a, n: torch.tensor(bins_of_torch(a, n))),
@@ -101,15 +101,15 @@ RIGHT = [
 ]
 
 WRONG = [
-    (EQUAL, 3, "one row"),
-    (EQUAL, 4, "one row"),
-    (EQUAL, 167, "far cheaper"),
-    (FACTOR, 12, "saves more"),
-    (FACTOR, 500, "too high"),
-    (FACTOR, 667, "too high"),
-    (LENGTH, 672, "4 * 96"),
-    (LENGTH, 1536, "finest"),
-    (LENGTH, 21, "one channel"),
+    (EQUAL, 5, "one row"),
+    (EQUAL, 8, "one row"),
+    (EQUAL, 50, "far cheaper"),
+    (FACTOR, 40, "saves more"),
+    (FACTOR, 400, "too high"),
+    (FACTOR, 250, "too high"),
+    (LENGTH, 768, "3 * 128"),
+    (LENGTH, 1152, "finest"),
+    (LENGTH, 14, "one channel"),
     (BINS, sliding, "9 bins"),
     (BINS, floor_width, "last four"),
     (BINS, remainder_last, "takes half"),
@@ -147,8 +147,8 @@ OTHER = [
 ]
 
 TWICE = [
-    ("02-1", (3, 12)),
-    ("02-2", (672,)),
+    ("02-1", (5, 40)),
+    ("02-2", (768,)),
     ("02-3", (sliding,)),
     ("02-4", (trip(to=one),)),
     ("02-5", (with_(scale_loop, shorter=max),)),
@@ -158,8 +158,8 @@ TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE)
 
 
 def test_numbers_of_the_questions():
-    assert 256 * 192 == 12 * 64 * 64
-    assert sum(n * n * 96 for n in (4, 2, 1)) == 2016
+    assert 512 * 320 == 40 * 64 * 64
+    assert sum(n * n * 128 for n in (3, 2, 1)) == 1792
     assert bins_of_torch(10, 6) == [(0, 2), (1, 4), (3, 5), (5, 7), (6, 9), (8, 10)]
     first = (180, 120), (500, 375), e02_places.SCALES
     assert scale_loop(*first) == 576 and scale_loop(*first, shorter=max) == 688
