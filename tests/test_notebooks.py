@@ -20,6 +20,7 @@ FROM = {
     "ipywidgets",
     "json",
     "math",
+    "statistics",
     "matplotlib",
     "numpy",
     "pathlib",
