@@ -1,4 +1,4 @@
-"""Make what the README says of the ladder, from its records: docs/ladder.jpg, and the table between the two marks."""
+"""Make what the README says of the ladder, from its records: two pictures, and the table between the two marks."""
 
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from rcnn_tutorial.cache import fingerprint
 from rcnn_tutorial.records import ladder
 
 ROOT = Path(__file__).parent.parent
-PICTURE = ROOT / "docs/ladder.jpg"
 BEGIN, END = "<!-- ladder -->\n", "<!-- end of ladder -->"
 NAMES = {"shapes": "ladder_shapes", "blood cells": "ladder_bccd"}
 
@@ -19,23 +18,27 @@ def found() -> dict[str, dict]:
     return {data: records.load(name) for data, name in NAMES.items()}
 
 
+def picture(data: str) -> Path:
+    """Where the picture of a data set lies."""
+    return ROOT / f"docs/{NAMES[data]}.jpg"
+
+
 def comment(record: dict) -> bytes:
     """What the picture's file says of the record that it shows."""
     return fingerprint(record["runs"]).encode()
 
 
 def main() -> None:
-    all_records = found()
-    shown = all_records["shapes"]
     draw.setup()
-    draw.trade_off(ladder.points(shown), ladder.under(shown), ladder.X_LABEL)
-    plt.savefig(PICTURE, dpi=75, pil_kwargs={"quality": 85, "comment": comment(shown)})
+    for data, record in found().items():
+        draw.trade_off(ladder.points(record), ladder.under(record), ladder.X_LABEL, f"AP, {data}")
+        plt.savefig(picture(data), dpi=75, pil_kwargs={"quality": 85, "comment": comment(record)})
+        print(picture(data))
     readme = ROOT / "README.md"
     before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    table = ladder.markdown(ladder.summary(all_records))
-    readme.write_text(f"{before}{BEGIN}\n{table}\n\n{END}{after}", encoding="utf-8")
-    print(PICTURE, readme)
+    table = ladder.markdown(ladder.summary(found()))
+    readme.write_text(f"{before}{BEGIN}\n{table}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    print(readme)
 
 
 if __name__ == "__main__":

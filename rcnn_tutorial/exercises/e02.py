@@ -58,7 +58,9 @@ LENGTH = (
         "the length",
         _exactly(1792),
         (
-            Mistake("Level 3 gives 3 * 128 numbers.", "A level has n bins along x and n along y: n * n.", _exactly(768)),
+            Mistake(
+                "Level 3 gives 3 * 128 numbers.", "A level has n bins along x and n along y: n * n.", _exactly(768)
+            ),
             Mistake(
                 "It is the length of the finest level.",
                 "The vectors of all levels are joined end to end: add their lengths.",
