@@ -133,6 +133,16 @@ DIFFERENCES = [  # row, record, variant, against, metric, bounds of the mean wit
     ("FPN-16", "fpn_07", "top-down", "single", "AP_small_third", (0.05, 1), "large gain"),
     ("FPN-16", "fpn_16", "FPN", "Faster R-CNN", "AP_small_third", (0.05, 1), "large gain"),
     ("FPN-16", "fpn_16", "FPN", "Faster R-CNN", "AP", (0, 1), "better"),
+    ("X-08", "x_08", "features", "anchors", "AP_small_third", (0, 1), "at equal steps"),
+    ("X-08", "x_08", "features", "filters", "AP_small_third", (0, 1), "at equal steps"),
+    ("X-08", "x_08", "images", "features", "AP", (0, 1), "at equal steps"),
+    ("X-08", "x_08", "images", "features", "seconds", (100, 400), "slow"),
+    ("X-09", "ladder_shapes", "SPPnet", "R-CNN", "AP", (-0.1, 0), "same seconds: whole cells"),
+    ("X-09", "ladder_shapes", "Faster R-CNN", "Fast R-CNN, RoIAlign", "AP", (0, 0.1), "same seconds"),
+    ("X-09", "ladder_shapes", "FPN", "Faster R-CNN", "AP_small_third", (0.05, 1), "same seconds"),
+    ("X-09", "ladder_bccd", "SPPnet", "R-CNN", "AP", (-0.2, 0), "same seconds: whole cells"),
+    ("X-09", "ladder_bccd", "Faster R-CNN", "Fast R-CNN, RoIAlign", "AP", (0.05, 1), "same seconds"),
+    ("X-09", "ladder_bccd", "FPN", "Faster R-CNN", "AP_small_third", (0.05, 1), "same seconds"),
     ("FPN-16", "fpn_07", "top-down", "single", "AP_large_third", (-0.15, 0), "new stages, few steps"),
 ]
 

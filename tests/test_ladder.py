@@ -1,13 +1,18 @@
 """The ladder's machinery: what is timed and counted, pictures of one size, tables; and what its records say."""
 
 from collections import Counter
+from statistics import mean
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from experiments import ladder
-from rcnn_tutorial.records.ladder import CHANGES, DETECTORS, PAPERS, ROWS, gains, markdown, points, table
+from rcnn_tutorial import records
+from rcnn_tutorial.records import by_variant
+from rcnn_tutorial.records.ladder import CHANGES, DETECTORS, PAPERS, ROWS, gains, markdown, points, summary, table
+from tools import readme_ladder
 
 
 class Doubled(nn.Module):
@@ -102,3 +107,33 @@ def test_points_and_gains_are_taken_seed_by_seed(record):
     changes = gains(record)
     assert changes["one pass, bins on its map"] == pytest.approx((1, 0))
     assert changes["a pyramid"] == pytest.approx((1.4, 0.4 * 2**0.5))
+
+
+@pytest.mark.parametrize("data", ["shapes", "bccd"])
+def test_the_rungs_had_about_the_same_seconds(data):
+    seconds = by_variant(records.load(f"ladder_{data}"), "seconds")
+    means = {name: mean(each) for name, each in seconds.items()}
+    assert max(means.values()) < 1.3 * min(means.values())
+
+
+@pytest.mark.parametrize("data", ["shapes", "bccd"])
+def test_each_rung_removes_what_was_done_twice(data):
+    record = records.load(f"ladder_{data}")
+    assert len(record["runs"]) >= 3
+    for metric, expected in {"passes": (200, 5, 1, 1, 1), "stages": (4, 4, 1, 1, 1)}.items():  # X-09
+        values = by_variant(record, metric)
+        assert [mean(values[name]) for name in DETECTORS] == pytest.approx(expected, rel=0.05)
+    took = {name: mean(each) for name, each in by_variant(record, "milliseconds").items()}
+    assert took["R-CNN"] > took["SPPnet"] > took["Fast R-CNN"] > 2 * took["Faster R-CNN"]
+
+
+def test_the_readme_shows_the_records():
+    found = readme_ladder.found()
+    readme = (readme_ladder.ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.split(readme_ladder.BEGIN)[1].split(readme_ladder.END)[0]
+    assert table.strip() == markdown(summary(found))
+    for data, record in found.items():
+        path = readme_ladder.picture(data)
+        assert f"(docs/{path.name})" in readme
+        with Image.open(path) as picture:
+            assert picture.info["comment"] == readme_ladder.comment(record)

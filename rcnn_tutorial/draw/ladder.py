@@ -140,7 +140,7 @@ def trade_off(
         ax.annotate("", end.xy, start.xy, arrowprops=ARROW)
         lines.append((start.xy, end.xy))
     ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
-    ax.margins(x=0.24, y=0.14)
+    ax.margins(x=0.3, y=0.14)
     first, last = ax.get_xlim()
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if last < 1000 * first else (1,)))
     ax.xaxis.set_major_formatter("{x:,.10g}")

@@ -59,8 +59,7 @@ ROWS: tuple[Row, ...] = (  # title, metric, format, whether its spread is shown
 PAPERS = {  # figures of the papers: Fast R-CNN's table 4 (L, VGG16), Faster R-CNN's tables 3 and 5, FPN's table 3
     "mAP, VOC 2007, VGG16, %": ("66.0", "63.1", "66.9", "69.9", ""),
     "AP, COCO minival, ResNet-50, %": ("", "", "", "31.6", "33.9"),
-    "seconds per image, GPU": ("47.0", "2.3", "0.32", "0.198", "0.148"),
-    "of these with proposals": ("no", "no", "no", "yes", "yes"),
+    "seconds per image, GPU; the first three without proposals": ("47.0", "2.3", "0.32", "0.198", "0.148"),
     "hours of training, GPU": ("84", "25", "9.5", "", ""),
     "passes per image": ("about 2,000", "5", "1", "1", "1"),
     "proposals per image": ("about 2,000", "about 2,000", "about 2,000", "300", "1,000"),
