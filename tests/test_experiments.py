@@ -135,6 +135,7 @@ DIFFERENCES = [  # row, record, variant, against, metric, bounds of the mean wit
     ("FPN-16", "fpn_16", "FPN", "Faster R-CNN", "AP", (0, 1), "better"),
     ("FPN-03", "fpn_03", "3 x 3", "none", "AP", (-0.05, 0.05), "no figure"),
     ("FPN-11", "fpn_11", "shared", "one for each level", "AP", (0, 0.1), "about the same"),
+    ("FPN-15", "fpn_15", "all anchors", "inside alone", "AP", (-0.05, 0.05), "kept"),
     ("X-08", "x_08", "features", "anchors", "AP_small_third", (0, 1), "at equal steps"),
     ("X-08", "x_08", "features", "filters", "AP_small_third", (0, 1), "at equal steps"),
     ("X-08", "x_08", "images", "features", "AP", (0, 1), "at equal steps"),
