@@ -68,7 +68,7 @@ LENGTH = (
             ),
             Mistake(
                 "It is the length for a map with one channel.",
-                "Each of the 128 channels is pooled by itself: times 96.",
+                "Each of the 128 channels is pooled by itself: times 128.",
                 _exactly(14),
             ),
         ),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from statistics import mean, stdev
 
-from rcnn_tutorial.records import by_variant, load
+from rcnn_tutorial.records import by_variant, difference, load
 
 DETECTORS = ("R-CNN", "SPPnet", "Fast R-CNN", "Faster R-CNN", "FPN")
 PROPOSERS = ("selective search", "selective search", "selective search", "a network", "a network")
@@ -125,9 +125,4 @@ def points(record: dict, x: str = "milliseconds", y: str = "AP") -> dict[str, di
 
 def gains(record: dict, metric: str = "AP") -> dict[str, tuple[float, float]]:
     """For `draw.gains`: what each change adds, seed by seed: the mean and the standard deviation."""
-    values = by_variant(record, metric)
-    found = {}
-    for change, (before, after) in CHANGES.items():
-        each = [b - a for a, b in zip(values[before], values[after], strict=True)]
-        found[change] = mean(each), stdev(each)
-    return found
+    return {change: difference(record, after, before, metric)[:2] for change, (before, after) in CHANGES.items()}
