@@ -152,8 +152,10 @@ def clocked(owner: nn.Module, method: str, laps: Counter, name: str) -> Iterator
         return output
 
     setattr(owner, method, run)
-    yield
-    delattr(owner, method)  # the class has its own
+    try:
+        yield
+    finally:
+        delattr(owner, method)  # the class has its own
 
 
 def tested(name: str, model: nn.Module, test: Dataset) -> dict:
@@ -187,6 +189,12 @@ def tested(name: str, model: nn.Module, test: Dataset) -> dict:
     }  # fmt: skip
 
 
+def lines(name: str) -> int:
+    """How many lines that are not empty hold a detector."""
+    files = ((PACKAGE / f"{file}.py").read_text() for file in MODULES[name])
+    return sum(bool(line.strip()) for text in files for line in text.splitlines())
+
+
 def peak() -> int:
     """The most memory that this process has had, kilobytes; on Linux."""
     from resource import RUSAGE_SELF, getrusage  # not there on Windows
@@ -209,7 +217,7 @@ def climbed(name: str, data: str, seed: int) -> dict:
         "megabytes": round((after - before) / 1024),  # the peak of training above what lay there before
         "stages": 4 if name in STAGED else 1,
         "weights": sum(p.numel() for p in model.parameters()),
-        "lines": sum(bool(line.strip()) for file in MODULES[name] for line in open(PACKAGE / f"{file}.py")),
+        "lines": lines(name),
     }
 
 

@@ -91,9 +91,11 @@ def shipped(metric: str = "AP") -> list[float]:
 
 def under(record: dict) -> dict[str, dict[str, str]]:
     """For `draw.trade_off`: what stands below the points."""
-    known = table(record)
-    rows = {"proposals": PROPOSERS} | {title: known[title] for title in ("passes per image", "stages of training")}
-    return {title: dict(zip(DETECTORS, cells, strict=True)) for title, cells in rows.items()}
+    return {title: dict(zip(DETECTORS, cells, strict=True)) for title, cells in _kinds(table(record)).items()}
+
+
+def _kinds(known: dict[str, list[str]]) -> dict[str, Sequence[str]]:
+    return {"proposals": PROPOSERS} | {title: known[title] for title in ("passes per image", "stages of training")}
 
 
 def summary(found: dict[str, dict]) -> dict[str, list[str]]:
@@ -103,7 +105,7 @@ def summary(found: dict[str, dict]) -> dict[str, list[str]]:
         found: from a data set's name to its record.
     """
     first = table(next(iter(found.values())), spread=False)
-    rows = {title: list(cells.values()) for title, cells in under(next(iter(found.values()))).items()}
+    rows = _kinds(first)
     for name, record in found.items():
         rows[f"AP, {name}"] = table(record)["AP"]
     rows["AP, shapes, trained for longer"] = [_share(value) for value in shipped()]
