@@ -14,7 +14,7 @@ import argparse
 import json
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,7 @@ from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, detect
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
+from rcnn_tutorial.detectors.two_stage import TwoStageSettings
 from rcnn_tutorial.evaluation import coco_ap, predict, recall, size_thirds
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.proposals.dataset import WithProposals
@@ -44,7 +45,7 @@ SPLITS = ("train", "val", "test")
 KEYS = ("AP50", "AP75", "AP", "AP_small", "AP_medium", "AP_large")  # the sizes are thirds of the objects
 Trained = tuple[nn.Module, dict, dict]  # the model, what each of its parts detects, and what else is worth a note
 TITLES = {"fast_rcnn": "Fast R-CNN", "faster_rcnn": "Faster R-CNN", "fpn": "FPN"}
-PROPOSING = {"faster_rcnn": (FasterRCNN, FasterRCNNSettings), "fpn": (FPN, FPNSettings)}
+PROPOSING = {"faster_rcnn": (FasterRCNN, FasterRCNNSettings, 0.05), "fpn": (FPN, FPNSettings, 0.08)}  # and its rate
 PARTS = {
     "CNN": {"scores": "softmax", "regression": "none"},
     "CNN + SVM": {"regression": "none"},
@@ -76,6 +77,13 @@ def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path 
     }  # fmt: skip
 
 
+def chosen(name: str, steps: int) -> TwoStageSettings:
+    """Settings of Faster R-CNN or FPN."""
+    _, settings, lr = PROPOSING[name]
+    tiny = settings.tiny(steps)
+    return replace(tiny, training=replace(tiny.training, lr=lr))
+
+
 def end_to_end(name: str, steps: int | None, data: dict[str, Dataset], folder: Path | None) -> Trained:
     """Fast R-CNN, Faster R-CNN or FPN."""
     notes, classes = {}, data["train"].classes
@@ -84,8 +92,8 @@ def end_to_end(name: str, steps: int | None, data: dict[str, Dataset], folder: P
         model.normalise_targets(data["train"])
         notes["target_std"] = [round(value, 4) for value in model.target_std.tolist()]
     else:
-        detector, settings = PROPOSING[name]
-        model = detector(tiny_net(pretrained=True), classes, settings.tiny(steps or 6_000))
+        detector, _, _ = PROPOSING[name]
+        model = detector(tiny_net(pretrained=True), classes, chosen(name, steps or 6_000))
     mirrored = Augment(data["train"], seed=0, jitter=0, scale=(1, 1))
     history = train(model, mirrored, model.settings.training, folder)
     notes["last_loss"] = {key: round(sum(values[-50:]) / 50, 4) for key, values in history.losses.items()}

@@ -36,13 +36,24 @@ RESNET = {  # of the stages of a residual network under a pyramid
 
 
 def from_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of torchvision's FasterRCNN under our names; the offsets of the background go, which nothing reads."""
+    """Weights of torchvision's FasterRCNN under our names; the offsets of the background go, which nothing reads.
+
+    Raises:
+        ValueError: a weight of another model.
+    """
     names = RESNET | NAMES if "backbone.body.conv1.weight" in state else NAMES
     return {_renamed(name, names): value[4:] if _of_boxes(name) else value for name, value in state.items()}
 
 
 def to_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our weights under torchvision's names; the offsets of the background are 0."""
+    """Our weights under torchvision's names; the offsets of the background are 0.
+
+    torchvision's model detects the same where ours has its settings (`settings_of`): its anchors lie about the cells'
+    corners, those of `RPNSettings(anchors="exact")` about their middles.
+
+    Raises:
+        ValueError: a weight of another model.
+    """
     names = RESNET | NAMES if "body.bottom_up.stem.1.running_var" in state else NAMES
     back = {_renamed(name, {ours: theirs for theirs, ours in names.items()}): value for name, value in state.items()}
     return {
@@ -57,6 +68,8 @@ def settings_of(model: nn.Module, training: TrainSettings | None = None) -> TwoS
     Args:
         model: a torchvision FasterRCNN. Of several shorter sides the last counts, as it does there in detection.
         training: of ours.
+    Raises:
+        ValueError: a least score of the RPN, a fixed size, or other ratios on every map: ours has none of them.
     """
     rpn, heads, transform = model.rpn, model.roi_heads, model.transform
     if rpn.score_thresh > 0:

@@ -28,7 +28,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
 from benchmarks.peer import tiny_faster_rcnn
-from rcnn_tutorial.detectors.fpn import from_torchvision
+from rcnn_tutorial.detectors.fpn import FPNSettings, from_torchvision
 from rcnn_tutorial.nets import resnet
 from tests.peers import (
     CLASSES,
@@ -159,8 +159,10 @@ def test_by_the_name_of_the_weights_and_at_full_size(monkeypatch):
     asked = []
     monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda weights, **kwargs: asked.append(weights) or coco_state())
     ours = from_torchvision(COCO)
+    assert ours.settings.training == FPNSettings.training
+    assert from_torchvision(FasterRCNN_ResNet50_FPN_Weights.COCO_V1).classes == ours.classes
     theirs = fasterrcnn_resnet50_fpn(weights=COCO)
-    assert asked == [FasterRCNN_ResNet50_FPN_Weights.COCO_V1] * 2
+    assert asked == [FasterRCNN_ResNet50_FPN_Weights.COCO_V1] * 3
     assert ours.classes == ("background", *FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:])
     assert len(ours.classes) == 91 and ours.classes[1] == "person" and ours.classes[-1] == "toothbrush"
     norms = [layer for layer in ours.modules() if isinstance(layer, resnet.FrozenBatchNorm2d)]
@@ -204,6 +206,7 @@ REFUSED = {
     "inputs of one size": lambda: little(fixed_size=(200, 100)),
     "another detector": lambda: retinanet_resnet50_fpn(**BLANK),
     "masks": lambda: maskrcnn_resnet50_fpn(**BLANK),
+    "no detector": lambda: nn.Linear(1, 1),
     "no pyramid": lambda: tiny_faster_rcnn(7, head=16),
     "normalised pyramid": lambda: little(_resnet_fpn_extractor(resnet18(), 5, norm_layer=nn.BatchNorm2d)),
     "three stages": lambda: little(

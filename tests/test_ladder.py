@@ -105,7 +105,7 @@ def test_points_and_gains_are_taken_seed_by_seed(record):
     found = points(record)
     assert found["SPPnet"] == {"x": [1, 1.2], "y": [1, 1.2]} and found["FPN"]["y"] == [5, 6]
     changes = gains(record)
-    assert changes["one pass, bins on its map"] == pytest.approx((1, 0))
+    assert changes["maps of five sizes, shared by all windows"] == pytest.approx((1, 0))
     assert changes["a pyramid"] == pytest.approx((1.4, 0.4 * 2**0.5))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet, get_model, get_weight
+from torchvision.models import ResNet, WeightsEnum, get_model, get_weight
 
 from rcnn_tutorial import compat
 from rcnn_tutorial.detectors.faster_rcnn import IMAGENET_STD
@@ -25,6 +25,8 @@ from rcnn_tutorial.training import TrainSettings
 @dataclass(frozen=True)
 class FPNSettings(TwoStageSettings):
     """Settings of the detector; the defaults are the paper's, or its released code's where it is silent.
+
+    RoIAlign and the 90,000 steps are the code's too; the paper has RoI pooling, and 80,000 for Fast R-CNN alone.
 
     Attributes: those of TwoStageSettings, and
         design: of the pyramid; see `Pyramid`.
@@ -80,7 +82,13 @@ class FPNSettings(TwoStageSettings):
         return cls(**(own | changes))
 
     def for_batch(self, images: int) -> "FPNSettings":
-        """The same training with other mini-batches: the rate in proportion, the steps against it (FPN-14)."""
+        """The same training with other mini-batches: the rate in proportion, the steps against it (FPN-14).
+
+        Raises:
+            ValueError: fewer than one image.
+        """
+        if images < 1:
+            raise ValueError(f"images: expected at least 1, got {images}")
         old, ratio = self.training, images / self.training.batch_size
         steps, warmup, *milestones = (round(step / ratio) for step in (old.steps, old.warmup, *old.milestones))
         new = replace(
@@ -93,12 +101,16 @@ class FPN(TwoStage):
     """The detector, made of a classifier.
 
     Args:
-        net: pre-trained: `tiny_net`, a residual network, or stages of another one.
+        net: pre-trained: `tiny_net`, a residual network, or stages of another one. It becomes a part of the detector
+            and may be changed: give each detector its own.
         classes: names, background first.
         settings: of the detector. Where a design has one map alone, all scales of anchors lie on it.
         mean, std: RGB in [0, 1], what normalises the pixels; by default as the net's pre-training had it: the mean
-            alone, and for a residual network both.
+            alone, and for a residual network both. Of stages given as such nothing is known: the mean alone, and none
+            of them frozen.
         seed: of the new layers, and of `generator`, which draws the mini-batches.
+    Raises:
+        ValueError: another network or design, or not as many scales of anchors as maps.
     """
 
     def __init__(
@@ -113,8 +125,10 @@ class FPN(TwoStage):
         settings, generator = settings or FPNSettings(), torch.Generator().manual_seed(seed)
         if isinstance(net, ResNet):
             net, std, published = resnet_stages(net), std or IMAGENET_STD, 2
-        else:
+        elif isinstance(net, (ConvNet, BottomUp)):
             net, published = (tiny_stages(net, generator) if isinstance(net, ConvNet) else net), 0
+        else:
+            raise ValueError(f"net: expected a ResNet of torchvision, a `tiny_net` or stages, got {type(net).__name__}")
         body = Pyramid(net, settings.design, settings.channels, settings.smooth, generator)
         if body.alone:
             scales = tuple(scale for level in settings.rpn.scales for scale in level)
@@ -154,7 +168,7 @@ class FPN(TwoStage):
 
 
 def from_torchvision(
-    model: nn.Module | str,
+    model: nn.Module | WeightsEnum | str,
     classes: Sequence[str] | None = None,
     training: TrainSettings | None = None,
     seed: int = 0,
@@ -162,18 +176,18 @@ def from_torchvision(
     """Our detector with the weights and settings of torchvision's, such as `fasterrcnn_resnet50_fpn`.
 
     Args:
-        model: a torchvision FasterRCNN on a pyramid, which is not changed; or the name of its weights, such as
+        model: a torchvision FasterRCNN on a pyramid, which is not changed; or its weights or their name, such as
             "FasterRCNN_ResNet50_FPN_Weights.COCO_V1", which are then loaded from the network.
         classes: names, background first; by default those of the weights, or their numbers.
-        training: settings of ours.
+        training: settings of ours; by default those of FPNSettings.
         seed: of the generator that draws the mini-batches.
     Raises:
         ValueError: weights of another detector, another number of names, or layers that ours has not.
     """
-    if isinstance(model, str):
-        model, names = _by_name(model)
+    if isinstance(model, (WeightsEnum, str)):
+        model, names = _by_name(str(model))
         classes = classes or names
-    if not hasattr(model.backbone, "fpn") or not hasattr(model, "roi_heads"):
+    if not hasattr(getattr(model, "backbone", None), "fpn") or not hasattr(model, "roi_heads"):
         raise ValueError(f"model: expected a Faster R-CNN on a feature pyramid, got {type(model).__name__}")
     heads, hidden, pooling = model.roi_heads, model.roi_heads.box_head, model.roi_heads.box_roi_pool
     bins = pooling.output_size
@@ -184,7 +198,7 @@ def from_torchvision(
     if len(classes) != number:
         raise ValueError(f"classes: expected {number}, got {len(classes)}")
     settings = FPNSettings(
-        **vars(compat.settings_of(model, training)),
+        **vars(compat.settings_of(model, training or FPNSettings.training)),
         channels=model.backbone.out_channels,
         output_size=bins[0],
         hidden=hidden.fc7.out_features,

@@ -52,7 +52,7 @@ def draw_samples(
 
     Args:
         proposals: (M_i, 4) for each image, pixels; or those of an RPN, whose gradient the boxes drawn keep.
-        targets: `boxes` (N_i, 4) and `labels` (N_i,) for each image.
+        targets: `boxes` (N_i, 4) and `labels` (N_i,), 1 to K, for each image.
         sizes: (B, 2) height and width of each image, pixels.
         count: P, windows per image.
         share: largest share of foreground (FAST-12).
@@ -62,12 +62,16 @@ def draw_samples(
     Returns:
         Windows in no particular order, padding last.
     Raises:
-        ValueError: lists of different lengths, or boxes of another shape or with numbers that are not finite.
+        ValueError: lists of different lengths, boxes of another shape or with numbers that are not finite, or, where
+            they are on the CPU, labels below 1.
     """
     images = len(proposals.boxes if isinstance(proposals, Proposals) else proposals)
     if not images == len(targets) == len(sizes):
         raise ValueError(f"proposals: expected one tensor for each of {len(targets)} images, got {images}")
     truths, labels = ([target[name] for target in targets] for name in ("boxes", "labels"))
+    for i, each in enumerate(labels):
+        if each.device.type == "cpu" and len(each) and each.min() <= BACKGROUND:  # a GPU is not waited for
+            raise ValueError(f"targets[{i}]: expected labels from 1 on, {BACKGROUND} is background, got {each.min()}")
     if isinstance(proposals, Proposals):
         boxes = torch.cat((proposals.boxes, pad_sequence(truths, batch_first=True).to(proposals.boxes)), dim=1)
         there = torch.cat((proposals.valid, _mask(truths)), dim=1)

@@ -43,7 +43,8 @@ class TwoStageSettings:
         weights: of the head's offsets, one over their standard deviations.
         box_weight: of the head's box loss.
         beta: of its smooth L1 loss.
-        min_size, max_size: bounds of the input's shorter and longer side, pixels (FRCNN-33); None for none.
+        min_size, max_size: the shorter side of the input, and what its longer one may not exceed, pixels (FRCNN-33);
+            None for images as they are.
         divisor: the input's sides are padded to multiples of it, pixels.
         frozen: layers of the body, counted from the image, that are not trained; None as published for the network
             (FRCNN-33).
@@ -156,7 +157,7 @@ class TwoStage(nn.Module):
 
     @torch.no_grad()
     def proposals(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """The RPN's proposals for images, (P_i, 4) in pixels of each, best first."""
+        """The RPN's proposals for images, (P_i, 4) in pixels of each, best first; in training mode as many as there."""
         batch, maps = self.maps(images)
         return batch.to_original(self.rpn.propose(self.rpn(maps), sizes_of(batch, maps[0])).unpad())
 
@@ -179,7 +180,7 @@ class TwoStage(nn.Module):
 
         Args:
             images: (3, H, W) each, RGB in [0, 1].
-            targets: `boxes` and `labels` of each image, pixels of the image.
+            targets: `boxes`, pixels of the image, and `labels`, 1 to K, of each image.
             proposals: (M_i, 4) for each image, pixels, in place of those of the RPN, which then has no loss either;
                 `targets` may hold them too.
         Returns:
@@ -227,6 +228,7 @@ class TwoStage(nn.Module):
         """The second stage: from proposals to detections, pixels of the input."""
         boxes, settings = proposals.boxes, self.settings
         scores, offsets = self.head(self.pool(maps, boxes))
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # bfloat16 has too few different scores
         scores = scores.softmax(dim=1)[:, 1:] * proposals.valid.flatten()[:, None]  # (B P, K)
         decoded = decode(offsets, boxes.flatten(0, 1)[:, None], settings.weights)  # (B P, K, 4)
         image = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])

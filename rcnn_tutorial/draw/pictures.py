@@ -31,15 +31,20 @@ def boxes(ax: Axes, boxes: Tensor, texts: Sequence[str] | None = None, styles: S
             )  # fmt: skip
         )
         if texts:
-            label(ax, x1, y1, texts[i], style.color)
+            label(ax, x1, y1, texts[i], style.color, y2)
 
 
-def label(ax: Axes, x: float, y: float, text: str, color: str) -> None:
-    """A word at the upper left corner of a box, readable on any picture; inside the picture where that is cut."""
+def label(ax: Axes, x: float, y: float, text: str, color: str, below: float | None = None) -> None:
+    """A word at the upper left corner of a box, readable on any picture.
+
+    Where the picture's upper edge would cut it, it stands in the box, or at `below` a box that it would hide.
+    """
     across, up = "left", "bottom"
     if ax.images:
         height, width = ax.images[0].get_array().shape[:2]
-        x, up = max(x, 0), "top" if y < 0.08 * height else "bottom"
+        x = max(x, 0)
+        if y < 0.08 * height:
+            up, y = "top", y if below is None or below - y > 0.2 * height else below
         if x + len(text) / characters(ax) * width > width:
             x, across = width, "right"
     ax.text(x, y, text, color=ink(color), fontsize=12, ha=across, va=up, clip_on=True,

@@ -220,13 +220,18 @@ def gradient_norms(norms: dict[str, float], images: dict[str, float]) -> None:
     left.minorticks_off()
     left.spines["left"].set_visible(False)
     left.tick_params(length=0)
-    cost_bars(images, right)
+    cost_bars(images, ax=right)
     right.set_title("cost of the mini-batch")
     assert left.patches, "nothing was drawn"
 
 
-def cost_bars(costs: dict[str, float], ax: Axes | None = None) -> None:
-    """Costs beside each other, as multiples of the first."""
+def cost_bars(costs: dict[str, float], what: str = "", ax: Axes | None = None) -> None:
+    """Costs beside each other, as multiples of the first.
+
+    Args:
+        costs: with their names.
+        what: costs, and of what.
+    """
     ax = ax or plt.subplots(figsize=(9, 0.8 * len(costs) + 0.4))[1]
     first = next(iter(costs.values()))
     ratios = [cost / first for cost in costs.values()]
@@ -234,7 +239,7 @@ def cost_bars(costs: dict[str, float], ax: Axes | None = None) -> None:
     bars = ax.barh([fill(name, 16) for name in costs], ratios, color=colors, height=0.6)
     ax.bar_label(bars, [f"{ratio:.3g} x" for ratio in ratios], padding=6)
     ax.invert_yaxis()
-    ax.set(xlim=(0, 1.22 * max(ratios)), xticks=[])
+    ax.set(xlim=(0, 1.22 * max(ratios)), xticks=[], xlabel=what)
     ax.tick_params(length=0)
     ax.spines["bottom"].set_visible(False)
     assert ax.patches, "nothing was drawn"

@@ -37,9 +37,10 @@ def _level(
     to_level: Callable[[float], float] = math.floor,
     least: float = 2,
     most: float = 5,
+    s0: float = 224,
 ) -> float:
     """The level of an RoI, with the mistakes one can make as options; `of` sees its area."""
-    return min(max(to_level(4 + log(of(width * height) / 224)), least), most)
+    return min(max(to_level(4 + log(of(width * height) / s0)), least), most)
 
 
 def _levels_any(*options: dict) -> Callable[[Callable], bool]:
@@ -60,6 +61,11 @@ LEVEL = (
                 "An RoI of 448 x 448 is read from level 4.",
                 "A level more has cells of twice the side: the logarithm is that of base 2.",
                 _levels_any({"log": math.log}, {"log": math.log10}),
+            ),
+            Mistake(
+                "An RoI of 112 x 112 is read from level 4.",
+                "Here s0 is the paper's, 224 pixels. 112 belongs to the small pictures of the notebook.",
+                _levels_any({"s0": 112}),
             ),
             Mistake(
                 "Nearly all RoIs are read from level 5.",

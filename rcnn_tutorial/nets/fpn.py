@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
-from rcnn_tutorial.nets.backbones import ConvNet
+from rcnn_tutorial.nets.backbones import TINY, ConvNet
 from rcnn_tutorial.nets.resnet import freeze_norms
 
 
@@ -45,7 +45,7 @@ class BottomUp(nn.Module):
         self.channels, self.strides = tuple(channels), tuple(strides)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) to (B, C_i, H / stride_i, W / stride_i)."""
+        """(B, 3, H, W) to a list of (B, C_i, H / stride_i, W / stride_i), rounded as the network's layers round."""
         maps, x = [], self.stem(images)
         for stage in self.stages:
             x = stage(x)
@@ -72,7 +72,11 @@ def tiny_stages(net: ConvNet, generator: torch.Generator | None = None) -> Botto
     Args:
         net: of `tiny_net`; with a pyramid in place of its last pooling or without.
         generator: of the new weights.
+    Raises:
+        ValueError: another network, or one with normalisations.
     """
+    if net.layers[:4] != TINY[:4]:
+        raise ValueError(f"net: expected `tiny_net` without normalisations, got layers {net.layers[:4]}")
     first, second, third, fourth, fifth = net.convs
     width = net.layers[-1].channels
     stem = nn.Sequential(first, second)  # a map is taken before the pooling that ends its stage
@@ -183,11 +187,12 @@ class Pyramid(nn.Module):
         super().__init__()
         if design not in self.DESIGNS:
             raise ValueError(f"design: {design!r}, expected one of {self.DESIGNS}")
-        self.bottom_up, self.design = bottom_up, design
         inputs, strides = bottom_up.channels, bottom_up.strides
         if design in ("single", "images"):
-            own = slice(bottom_up.single, bottom_up.single + 1)
-            inputs, strides, bottom_up.stages = inputs[own], strides[own], bottom_up.stages[: own.stop]
+            last, count = bottom_up.single, bottom_up.single + 1
+            bottom_up = BottomUp(bottom_up.stem, bottom_up.stages[:count], inputs[:count], strides[:count], last)
+            inputs, strides = inputs[last:count], strides[last:count]
+        self.bottom_up, self.design = bottom_up, design
         self.fpn = FeaturePyramid(
             inputs, channels, design != "hierarchy", design != "no laterals", smooth, generator=generator
         )

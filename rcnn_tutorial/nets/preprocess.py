@@ -123,6 +123,8 @@ def _check(images: Sequence[Tensor]) -> None:
             raise ValueError(
                 f"images[{i}]: expected finite pixels, got {(~torch.isfinite(image)).sum()} NaN or infinite"
             )
+        if image.device.type == "cpu" and image.max() > 16:  # far from any normalisation, and from rounding
+            raise ValueError(f"images[{i}]: expected RGB in [0, 1], got up to {image.max():.0f}: divide by 255")
 
 
 def _scale(boxes: Tensor | Sequence[Tensor], sources: list[Size], results: list[Size]) -> Tensor | list[Tensor]:

@@ -228,7 +228,8 @@ class RPN(nn.Module):
         """Log loss over the samples, and smooth L1 over the positive ones (FRCNN-18).
 
         Returns:
-            "objectness" and "rpn_box", scalars, weights included. Their divisors are constants of the settings.
+            "objectness" and "rpn_box", scalars, weights included. Their divisors are constants of the settings, but for
+            the box loss with `by_locations`: the number of places.
         """
         settings = self.settings
         images, anchors = predictions.logits.shape

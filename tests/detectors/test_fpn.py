@@ -10,7 +10,7 @@ from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
 from rcnn_tutorial.claims import claim
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
-from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.nets.backbones import alexnet, tiny_net
 from rcnn_tutorial.nets.fpn import Pyramid, tiny_stages
 from rcnn_tutorial.nets.rpn import RPN
 from rcnn_tutorial.ops.boxes import box_iou
@@ -351,6 +351,23 @@ def test_unknown_settings_are_refused():
         untrained(pooling="mean")
     with pytest.raises(ValueError, match="scales: expected as many for each of 5 maps"):
         untrained(rpn=replace(FPNSettings.tiny().rpn, scales=((16,), (32,))))
+    with pytest.raises(ValueError, match="images: expected at least 1, got 0"):
+        FPNSettings().for_batch(0)
+
+
+def test_other_networks_are_refused():
+    for net in (alexnet(2), tiny_net(norm="batch")):
+        with pytest.raises(ValueError, match="net: expected `tiny_net` without normalisations"):
+            FPN(net, CLASSES, FPNSettings.tiny())
+    with pytest.raises(ValueError, match="net: expected a ResNet of torchvision, a `tiny_net` or stages, got Identity"):
+        FPN(nn.Identity(), CLASSES)
+
+
+def test_stages_serve_several_designs():
+    stages = tiny_stages(tiny_net(pretrained=True))
+    for design in ("single", "images", "top-down"):
+        Pyramid(stages, design, 8)(torch.zeros(1, 3, 64, 64))
+    assert len(stages.stages) == 4
 
 
 def test_two_scenes_are_learnt_by_heart():

@@ -98,6 +98,9 @@ def test_wrong_input():
         drawn([proposals, proposals], [target])
     with pytest.raises(ValueError, match="proposals: expected finite numbers"):
         drawn([proposals * float("nan")], [target])
+    for least in (0, -1):
+        with pytest.raises(ValueError, match=rf"targets\[1\]: expected labels from 1 on, 0 is background, got {least}"):
+            drawn([proposals, proposals], [target, target | {"labels": target["labels"] * 0 + least}])
 
 
 def test_usable_boxes_are_clipped():

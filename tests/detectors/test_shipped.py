@@ -1,5 +1,10 @@
 """The detectors that the notebooks show before they build them."""
 
+import json
+import runpy
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 from torch.utils.data import Subset
 
@@ -15,6 +20,7 @@ from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.weights import load_weights
 
+SCRIPT = Path(__file__).parents[2] / "data_scripts" / "train_detector.py"
 WHOLE = "CNN + SVM + regression"
 SHIPPED = {  # the least AP50, as a share of the proposals' recall; what the record calls the whole detector
     "rcnn": (lambda classes: RCNN(tiny_net(len(classes)), classes, RCNNSettings.tiny()), 0.7, WHOLE),
@@ -45,6 +51,17 @@ def test_the_shipped_detector_detects_what_its_record_says(name, data):
     assert abs(found - record["test"][whole]["AP50"]) < 0.15  # 30 scenes of 500
     if "nms_threshold" in record:
         assert abs(float(model.nms_threshold) - record["nms_threshold"]) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "fpn"])
+def test_the_script_trains_with_the_settings_of_the_record(name):
+    recorded = records.load(name)["settings"]
+    chosen = runpy.run_path(str(SCRIPT))["chosen"](name, recorded["training"]["steps"])
+    own = json.loads(json.dumps(asdict(chosen)))
+    for part in ("rpn", "training"):  # settings that came later have the value that was the rule before
+        assert {key: own[part][key] for key in recorded[part]} == recorded.pop(part)
+    del recorded["proposals"]
+    assert {key: own[key] for key in recorded} == recorded
 
 
 @pytest.mark.parametrize("name", SHIPPED)

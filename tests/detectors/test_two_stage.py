@@ -311,6 +311,14 @@ def test_bad_input_is_refused():
         model(images, [{**target, "boxes": target["boxes"] * float("nan")} for target in targets])
 
 
+def test_scores_are_in_single_precision_at_least():
+    images, _ = batch()
+    for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+        model = deepcopy(trained()[0]).to(dtype)
+        for found in model([image.to(dtype) for image in images]):
+            assert found["scores"].dtype == found["boxes"].dtype == expected and len(found["scores"])
+
+
 def test_as_many_labels_as_boxes():
     image, target = scene(0)
     with pytest.raises(ValueError, match=r"targets\[0\]"):

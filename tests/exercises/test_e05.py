@@ -155,6 +155,7 @@ WRONG = [
     (LEVEL, with_(level, cut=math.ceil), "160 x 160"),
     (LEVEL, with_(level, log=math.log), "448 x 448"),
     (LEVEL, with_(level, log=math.log10), "448 x 448"),
+    (LEVEL, with_(level, s0=112), "112 x 112 is read from level 4"),
     (LEVEL, with_(level, side=lambda w, h: w * h), "Nearly all"),
     (LEVEL, with_(level, side=lambda w, h: w * h / 224), "two levels lower"),
     (LEVEL, with_(level, low=None, high=None), "below 2 or above 5"),

@@ -151,6 +151,7 @@ def test_the_device_is_never_waited_for():
         ([torch.zeros(3, 0, 4)], r"images\[0\]: .*got \(3, 0, 4\)"),
         ([[[0.0]]], r"images\[0\]: .*got list"),
         ([torch.zeros(3, 4, 4, dtype=torch.uint8)], r"images\[0\]: expected floats in \[0, 1\], got torch.uint8"),
+        ([torch.zeros(3, 4, 4), torch.full((3, 4, 4), 254.0)], r"images\[1\]: .*in \[0, 1\], got up to 254: divide by"),
         ([torch.zeros(3, 4, 4), torch.zeros(3, 4, 4).double()], r"images\[1\]: expected torch.float32 on cpu"),
     ],
 )
