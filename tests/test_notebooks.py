@@ -127,7 +127,8 @@ def test_the_answer_is_hidden_behind_the_guess(path):
     assert asked == told and len(set(asked)) == len(asked) > 0
     for cell in code:
         if re.search(r"\breveal\(", cell.source):
-            assert cell.metadata.get("jupyter", {}).get("outputs_hidden"), f"{cell.id}: its output must be folded"
+            hidden = cell.metadata.get("jupyter", {})
+            assert hidden.get("outputs_hidden") and hidden.get("source_hidden"), f"{cell.id}: must be folded"
         if re.search(r"\bguess\(", cell.source):
             assert cell.outputs and "open" in cell.outputs[0].text, f"{cell.id}: a guess was left in"
 

@@ -22,6 +22,7 @@ def precision_recall(
     edges, heights = torch.cat((recall.new_zeros(1), recall)), envelope(precision)
     for (a, b), height in zip(pairwise(edges.tolist()), heights.tolist(), strict=True):
         ax.fill_between([a, b], height, color=GOOD, alpha=0.2, lw=0)
+    heights, edges = torch.cat((heights, heights.new_zeros(1))), torch.cat((edges, edges.new_ones(1)))  # then it is 0
     ax.stairs(heights, edges, color=GOOD, lw=3, baseline=None, label="envelope")
     ax.plot(recall, precision, "o-" if points else "-", color="black", lw=1.5, ms=8, label="after each detection")
     for i, point in enumerate(points or ()):

@@ -15,6 +15,7 @@ def kinds(image: Tensor, detection: dict[str, Tensor], kinds: Sequence[str], tar
     """Detections coloured by what `failures` calls them, with the missed objects dotted in black."""
     ax = picture(image, ax)
     shown = [i for i, kind in enumerate(kinds) if kind in KIND_COLORS]
+    shown.sort(key=lambda i: kinds[i] != "correct")  # failures on top
     boxes(ax, target["boxes"][missed], styles=Style("black", dashes=":"))
     for x1, _, _, y2 in target["boxes"][missed].tolist():  # at the lower corner: the upper one belongs to detections
         label(ax, x1, y2, "missed", "black")

@@ -1,11 +1,12 @@
 """The exercises of 00_boxes: overlap, suppression, average precision."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.exercises.core import Mistake, Part, agrees, near
+from rcnn_tutorial.exercises.core import Mistake, Part, agrees, agrees_any, near
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.ops.nms import nms
 
@@ -20,24 +21,32 @@ def _boxes(n: int) -> Tensor:
 # 00-1: intersection over union
 
 
-def _iou(a: Tensor, b: Tensor, extra: float = 0, clamp: bool = True, by_first: bool = False) -> Tensor:
+def _iou(a: Tensor, b: Tensor, extra: float = 0, clamp: str = "sides", by: str = "union") -> Tensor:
     """Pairwise IoU, with the mistakes one can make as options."""
     size = torch.minimum(a[:, None, 2:], b[:, 2:]) - torch.maximum(a[:, None, :2], b[:, :2]) + extra
-    inter = (size.clamp(min=0) if clamp else size).prod(-1)
-    area_a, area_b = ((x[:, 2:] - x[:, :2] + extra).prod(-1) for x in (a, b))
-    return inter / (area_a[:, None] if by_first else area_a[:, None] + area_b - inter)
+    inter = (size.clamp(min=0) if clamp == "sides" else size).prod(-1)
+    if clamp == "product":
+        inter = inter.clamp(min=0)
+    first, second = ((x[:, 2:] - x[:, :2] + extra).prod(-1) for x in (a, b))
+    both = first[:, None] + second
+    return inter / {"union": both - inter, "first": first[:, None], "sum": both}[by]
 
 
 _IOU_CASES = [(_boxes(n % 5 + 1), _boxes(n % 4 + 2)) for n in range(20)]
 
 _COUNTED_INSIDE = "Every width is one too large.", "x2 is not part of the box: its width is x2 - x1."
 _ONE_AREA = "The number is the share of one box that is covered.", "Divide by the area of the union of both."
+_SUM = "The common part is counted twice.", "The union is the sum of both areas without the intersection."
 
 IOU = (
     Part(
         "the number",
-        near(1 / 3),
-        (Mistake(*_COUNTED_INSIDE, near(0.375)), Mistake(*_ONE_AREA, near(0.5))),
+        near(48 / 152),
+        (
+            Mistake(*_COUNTED_INSIDE, near(63 / 179)),
+            Mistake(*_ONE_AREA, near(0.48)),
+            Mistake(*_SUM, near(0.24)),
+        ),
         "Draw both boxes on squared paper and count squares: those in both, and those in either.",
     ),
     Part(
@@ -47,15 +56,16 @@ IOU = (
             Mistake(
                 "Two boxes that are apart in x and in y overlap.",
                 "Two negative sides make a positive area: clamp each side at 0 before the product.",
-                agrees(lambda a, b: _iou(a, b, clamp=False), _IOU_CASES),
+                agrees_any(_IOU_CASES, *(partial(_iou, clamp=what) for what in ("nothing", "product"))),
             ),
             Mistake(
                 "The table lies on its side: (M, N) where (N, M) is asked for.",
                 "Give the first boxes the new axis behind theirs, and the second boxes one in front.",
                 agrees(lambda a, b: box_iou(b, a), _IOU_CASES),
             ),
-            Mistake(*_COUNTED_INSIDE, agrees(lambda a, b: _iou(a, b, extra=1), _IOU_CASES)),
-            Mistake(*_ONE_AREA, agrees(lambda a, b: _iou(a, b, by_first=True), _IOU_CASES)),
+            Mistake(*_COUNTED_INSIDE, agrees(partial(_iou, extra=1), _IOU_CASES)),
+            Mistake(*_ONE_AREA, agrees(partial(_iou, by="first"), _IOU_CASES)),
+            Mistake(*_SUM, agrees(partial(_iou, by="sum"), _IOU_CASES)),
         ),
         "Some pairs are wrong. Try it on the two boxes of the first part, then on two that are apart.",
     ),
@@ -140,6 +150,7 @@ NMS = (
 # 00-3: average precision
 
 _DUPLICATE = "The ranking counts four hits.", "A second box on an object that is found already is a false positive."
+_LEFT_OUT = "The ranking has only four places.", "A duplicate is a false positive, and stays in the ranking."
 _FOUND_ONLY = (
     "One object is missing from the count.",
     "Recall divides by the objects that exist, and not by those found.",
@@ -148,9 +159,15 @@ _FOUND_ONLY = (
 AP = (
     Part(
         "all points",
-        near(0.4833),
+        near(0.4833, 0.001),
         (
             Mistake(*_DUPLICATE, near(0.8)),
+            Mistake(*_LEFT_OUT, near(0.5625)),
+            Mistake(
+                "That is COCO's mean at 101 recalls.",
+                "All points: add up width times height of each step of the envelope.",
+                near(0.4851, 0.0005),
+            ),
             Mistake(
                 "The staircase still goes up and down.",
                 "Take the envelope first: at each recall the best precision at that recall or beyond.",
@@ -162,9 +179,10 @@ AP = (
     ),
     Part(
         "11 points",
-        near(0.4727),
+        near(0.4727, 0.001),
         (
             Mistake(*_DUPLICATE, near(0.8)),
+            Mistake(*_LEFT_OUT, near(0.5455)),
             Mistake(*_FOUND_ONLY, near(0.6424)),
             Mistake(
                 "Ten recalls were looked at.",

@@ -11,7 +11,10 @@ def test_precision_recall_draws_the_envelope():
     recall, precision = torch.tensor([0.2, 0.2, 0.4]), torch.tensor([1.0, 0.5, 2 / 3])
     draw.precision_recall(recall, precision, points=["hit", "false", "hit"])
     render()
-    assert plt.gca().patches[0].get_data().values.tolist() == pytest.approx([1, 2 / 3, 2 / 3])
+    stairs = plt.gca().patches[0].get_data()
+    assert stairs.values.tolist() == pytest.approx([1, 2 / 3, 2 / 3, 0]) and stairs.edges[
+        -2:
+    ].tolist() == pytest.approx([0.4, 1])
     assert texts(plt.gca()) == ["hit", "false", "hit"]
 
 

@@ -13,9 +13,9 @@ def iou_loop(a, b, extra=0.0, clamp=True, divide="union"):
     for i, p in enumerate(a.tolist()):
         for j, q in enumerate(b.tolist()):
             w, h = min(p[2], q[2]) - max(p[0], q[0]) + extra, min(p[3], q[3]) - max(p[1], q[1]) + extra
-            inter = max(w, 0) * max(h, 0) if clamp else w * h
+            inter = {True: max(w, 0) * max(h, 0), False: w * h, "product": max(w * h, 0)}[clamp]
             one, two = ((r[2] - r[0] + extra) * (r[3] - r[1] + extra) for r in (p, q))
-            out[i, j] = inter / (one if divide == "first" else one + two - inter)
+            out[i, j] = inter / {"first": one, "sum": one + two, "union": one + two - inter}[divide]
     return out
 
 
@@ -34,8 +34,8 @@ def nms_loop(boxes, scores, threshold, rule="right"):
 
 
 RIGHT = [
-    (IOU[0], 1 / 3),
-    (IOU[0], 0.33),
+    (IOU[0], 48 / 152),
+    (IOU[0], 0.32),
     (IOU[1], iou_loop),
     (NMS[0], "ACDF"),
     (NMS[0], ["A", "C", "F", "D"]),
@@ -48,8 +48,11 @@ RIGHT = [
 ]
 
 WRONG = [
-    (IOU[0], 66 / 176, "too large"),
-    (IOU[0], 0.5, "share of one box"),
+    (IOU[0], 63 / 179, "too large"),
+    (IOU[0], 0.48, "share of one box"),
+    (IOU[0], 0.24, "counted twice"),
+    (IOU[1], lambda a, b: iou_loop(a, b, divide="sum"), "counted twice"),
+    (IOU[1], lambda a, b: iou_loop(a, b, clamp="product"), "apart in x and in y"),
     (IOU[1], lambda a, b: iou_loop(a, b, extra=1.0), "too large"),
     (IOU[1], lambda a, b: iou_loop(a, b, divide="first"), "share of one box"),
     (IOU[1], lambda a, b: iou_loop(a, b, clamp=False), "apart in x and in y"),
@@ -63,6 +66,9 @@ WRONG = [
     (NMS[2], lambda *case: nms_loop(*case, rule="unsorted"), "weaker one stays"),
     (AP[0], 0.8, "four hits"),
     (AP[0], 0.4417, "up and down"),
+    (AP[0], 0.485, "101 recalls"),
+    (AP[0], 9 / 16, "only four places"),
+    (AP[1], 6 / 11, "only four places"),
     (AP[0], 0.6444, "missing from the count"),
     (AP[1], 0.8, "four hits"),
     (AP[1], 0.6424, "missing from the count"),
@@ -89,5 +95,12 @@ def test_every_hint_is_reached():
 
 
 def test_other_wrong_answers_get_a_way_to_go_on():
-    for part, answer in ((IOU[0], 0.9), (IOU[1], lambda a, b: iou_loop(a, b) * 0), (NMS[0], "ABCDEF"), (AP[0], 0.1)):
+    others = (
+        (IOU[0], 0.9),
+        (IOU[1], lambda a, b: iou_loop(a, b) * 0),
+        (NMS[0], "ABCDEF"),
+        (AP[0], 0.1),
+        (AP[0], 0.478),
+    )
+    for part, answer in others:
         assert not part.right(answer) and not any(m.made_by(answer) for m in part.mistakes) and part.otherwise
