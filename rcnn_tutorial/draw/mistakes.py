@@ -52,7 +52,7 @@ def kind_stacks(counts: dict[str, dict[str, int]], ax: Axes | None = None) -> No
         numbers = [str(height) if height > 0.06 * highest else "" for height in heights]
         ax.bar_label(bars, numbers, label_type="center", color=ink(color))
         bottom = [a + b for a, b in zip(bottom, heights, strict=True)]
-    ax.set_ylabel("detections (missed: objects)")
+    ax.set_ylabel("detections (missed: objects)" if "missed" in kinds else "detections")
     ax.tick_params(axis="x", length=0)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), reverse=True, frameon=False)
     assert ax.patches, "nothing was drawn"

@@ -23,7 +23,7 @@ def _boxes(*shape: int) -> Tensor:
 _DILATE_CASES = [
     (_boxes() if n % 2 else _boxes((2, 1, 3, 5)[n // 2 % 4]), *(() if n < 8 else (4 + n, 64 + 16 * n)[: n % 3]))
     for n in range(20)
-]
+] + [(torch.tensor([0.0, 0.0, 60.0, 40.0]),)]
 _pair = partial(near_all, tol=0.06)
 _dilates = partial(agrees_any, _DILATE_CASES)
 
@@ -100,6 +100,11 @@ CONTEXT = (
                 "A box far from the corner of the image moves away from it.",
                 "All four coordinates are multiplied: that grows the box about (0, 0), and not about its centre.",
                 _dilates(lambda box, p=16, size=227: box * size / (size - 2 * p)),
+            ),
+            Mistake(
+                "A box at the border of the image stays inside it.",
+                "The result was clipped. What lies outside is filled later, in the warp.",
+                _dilates(lambda box, p=16, size=227: dilate(box, p, size).clamp(min=0)),
             ),
             Mistake(
                 "It is right for p = 16 and size = 227 alone.",

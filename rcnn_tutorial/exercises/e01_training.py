@@ -108,6 +108,7 @@ def _in_pixels(function: Callable) -> bool:
 _CORNERS = "The shift leads from centre to centre, and not from corner to corner."
 _UNIT = "The unit is the proposal's side: the truth's is not known when the offsets are applied."
 _SWAPPED = "P and G are exchanged. The offsets move the proposal P onto the truth G."
+_RATIO = "The ratio is that of the truth to the proposal, and not the other way round."
 _NO_LOG = "tw and th are the natural logarithms of the ratios of the sides."
 _PIXELS = "A difference is not divided: tx and ty count sides of the proposal, tw and th compare sides by their ratio."
 
@@ -118,7 +119,8 @@ OFFSETS = (
         (
             Mistake("ty is 0, but the middle of G lies below that of P.", _CORNERS, _four((0.25, 0, 0, 0.693))),
             Mistake("ty is too small.", _UNIT, _four((0.25, 0.25, 0, 0.693))),
-            Mistake("tx points to the left.", _SWAPPED, _four((-0.25, -0.25, 0, -0.693))),
+            Mistake("tx points to the left.", _SWAPPED, _four((-0.25, -0.25, 0, -0.693), (-0.25, -0.5, 0, -0.693))),
+            Mistake("th is negative, but G is higher than P.", _RATIO, _four((0.25, 0.5, 0, -0.693))),
             Mistake(
                 "tx and ty are right, tw or th is not.",
                 _NO_LOG,
@@ -143,6 +145,9 @@ OFFSETS = (
             ),
             Mistake("The same shift counts less where the truth is larger.", _UNIT, _encodes(_offsets(by_truth=True))),
             Mistake("The offsets lead back from the truth to the proposal.", _SWAPPED, _encodes(encode)),
+            Mistake(
+                "A truth that is larger gets negative tw and th.", _RATIO, _encodes(_offsets(side=lambda r: -r.log()))
+            ),
             Mistake(
                 "tx and ty are right, tw and th are not.",
                 _NO_LOG,

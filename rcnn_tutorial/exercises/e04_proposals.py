@@ -82,7 +82,7 @@ DECODE = (
             Mistake("The box is 108 px wide.", _ABOUT_ONE, _is_wide(64 * (1 + math.log(2)))),
             Mistake("The centre moves by 32 px along x.", _OLD_SIDE, _box((100, 92, 228, 156))),
             Mistake("The centre moves by less than a pixel.", _SIDES, _box((68.25, 99.875, 196.25, 163.875))),
-            Mistake("As x1, y1, x2, y2 the box has x2 < x1.", _FORM, _box((148, 124, 128, 64))),
+            Mistake("As x1, y1, x2, y2 it is no box.", _FORM, _box((148, 124, 128, 64), (84, 92, 128, 64))),
         ),
         "Centre of the anchor (132, 132), sides 64: move the centre, then multiply the sides, then go to corners.",
     ),
