@@ -94,7 +94,7 @@ class Preprocess(nn.Module):
             _put([[[v]] for v in values], images[0].dtype, images[0].device) for values in (self.mean, self.std)
         )
         for i, (image, size) in enumerate(zip(images, sizes, strict=True)):
-            image = (image - mean) / std
+            image = (image - mean).div_(std)
             if size != originals[i]:
                 image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
             tensor[i, :, : size[0], : size[1]] = image
@@ -119,12 +119,13 @@ def _check(images: Sequence[Tensor]) -> None:
                 f"images[{i}]: expected {images[0].dtype} on {images[0].device} as the first, "
                 f"got {image.dtype} on {image.device}"
             )
-        if image.device.type == "cpu" and not torch.isfinite(image).all():
-            raise ValueError(
-                f"images[{i}]: expected finite pixels, got {(~torch.isfinite(image)).sum()} NaN or infinite"
-            )
-        if image.device.type == "cpu" and image.max() > 16:  # far from any normalisation, and from rounding
-            raise ValueError(f"images[{i}]: expected RGB in [0, 1], got up to {image.max():.0f}: divide by 255")
+        if image.device.type == "cpu":  # a GPU is not waited for
+            least, most = torch.aminmax(image.detach())
+            if not (least.isfinite() and most.isfinite()):
+                wrong = (~torch.isfinite(image)).sum()
+                raise ValueError(f"images[{i}]: expected finite pixels, got {wrong} NaN or infinite")
+            if most > 16:  # far from any normalisation, and from rounding
+                raise ValueError(f"images[{i}]: expected RGB in [0, 1], got up to {most:.0f}: divide by 255")
 
 
 def _scale(boxes: Tensor | Sequence[Tensor], sources: list[Size], results: list[Size]) -> Tensor | list[Tensor]:

@@ -73,11 +73,12 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     area1, area2 = box_area(boxes1), box_area(boxes2)
     left, top, right, bottom = boxes1[..., :, None, :].unbind(-1)  # (..., N, 1) each
     other_left, other_top, other_right, other_bottom = boxes2[..., None, :, :].unbind(-1)  # (..., 1, M) each
-    width = torch.minimum(right, other_right) - torch.maximum(left, other_left)  # (..., N, M)
-    height = torch.minimum(bottom, other_bottom) - torch.maximum(top, other_top)
-    inter = width.clamp(min=0) * height.clamp(min=0)  # disjoint: two negative sides must not make an area
-    union = area1[..., :, None] + area2[..., None, :] - inter
-    return torch.where(union > 0, inter / union, 0.0)
+    # in place: of many pairs, new memory costs more than the numbers
+    width = torch.minimum(right, other_right).sub_(torch.maximum(left, other_left))  # (..., N, M)
+    height = torch.minimum(bottom, other_bottom).sub_(torch.maximum(top, other_top))
+    inter = width.clamp_(min=0).mul_(height.clamp_(min=0))  # disjoint: two negative sides must not make an area
+    union = (area1[..., :, None] + area2[..., None, :]).sub_(inter)
+    return (inter / union).masked_fill_(union <= 0, 0)
 
 
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
