@@ -191,7 +191,7 @@ def tested(name: str, model: nn.Module, test: Dataset) -> dict:
 
 def lines(name: str) -> int:
     """How many lines that are not empty hold a detector."""
-    files = ((PACKAGE / f"{file}.py").read_text() for file in MODULES[name])
+    files = ((PACKAGE / f"{file}.py").read_text(encoding="utf-8") for file in MODULES[name])
     return sum(bool(line.strip()) for text in files for line in text.splitlines())
 
 

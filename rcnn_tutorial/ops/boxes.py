@@ -78,7 +78,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     height = torch.minimum(bottom, other_bottom).sub_(torch.maximum(top, other_top))
     inter = width.clamp_(min=0).mul_(height.clamp_(min=0))  # disjoint: two negative sides must not make an area
     union = (area1[..., :, None] + area2[..., None, :]).sub_(inter)
-    return (inter / union).masked_fill_(union <= 0, 0)
+    return (inter / union).masked_fill_(~(union > 0), 0)
 
 
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,7 +7,7 @@ from rcnn_tutorial.records import by_variant, difference, load
 
 DETECTORS = ("R-CNN", "SPPnet", "Fast R-CNN", "Faster R-CNN", "FPN")
 PROPOSERS = ("selective search", "selective search", "selective search", "a network", "a network")
-SHIPPED = {  # the detectors of the package, trained for longer, on all scenes: record, part
+SHIPPED = {  # the detectors of the package, trained on all scenes: record, part
     "R-CNN": ("rcnn", "CNN + SVM + regression"),
     "SPPnet": ("sppnet", "CNN + SVM + regression"),
     "Fast R-CNN": ("fast_rcnn", "Fast R-CNN"),

@@ -61,6 +61,11 @@ def test_iou_other_types_equal_torchvision(dtype, device):
     assert torch.equal(box_area(a), torchvision.ops.box_area(theirs))
 
 
+def test_a_box_whose_area_overflows_overlaps_nothing(device):
+    boxes = tensor([0, 0, 10, 10], [0, 0, 1e20, 1e20], device=device)
+    assert box_iou(boxes, boxes).tolist() == [[1, 0], [0, 0]]
+
+
 def test_half_precision_areas_do_not_overflow(device):
     big = tensor([0, 0, 1000, 1000], device=device).half()
     assert box_area(big).item() == 1e6 and box_iou(big, big).item() == 1
