@@ -2,9 +2,12 @@
 
     python -m benchmarks.pairs --data shapes --steps 500 --seeds 0 1 2 3 4
     python -m benchmarks.pairs --data bccd --steps 1168 --batch 4 --seeds 0 1 2 3 4
+    python -m benchmarks.pairs --data cells --steps 600 --batch 4 --seeds 0 1 2 3 4
 
 Faster R-CNN, or with --detector fpn that on a feature pyramid. Both detectors of a pair have the same network, anchors,
-samplers, losses and augmentation: only the code differs, and the random numbers that draw the samples. Writes
+samplers, losses and augmentation: only the code differs, and the random numbers that draw the samples. "cells" are the
+white cells of BCCD, one to a picture (benchmarks/cells.py): there a mini-batch asks for more proposals than there are.
+Writes
 benchmarks/records/pairs_<name>-cpu.json after each training; those in the record already, under the same settings, are
 not run again. Seconds are the process's own, in one thread.
 """
@@ -17,13 +20,12 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from benchmarks.measure import resume, write
 from benchmarks.peer import tiny_faster_rcnn, tiny_fpn
-from benchmarks.train_peer import SIZES, SPLITS, schedule
+from benchmarks.train_peer import SIZES, SPLITS, pictures, schedule
 from rcnn_tutorial.compat import faster_rcnn_from_torchvision
-from rcnn_tutorial.data import load_dataset
-from rcnn_tutorial.data.targets import DetectionDataset
 from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.detectors.fpn import from_torchvision
 from rcnn_tutorial.evaluation import coco_ap, predict
@@ -37,9 +39,9 @@ TITLES = {"faster_rcnn": "Faster R-CNN", "fpn": "FPN"}
 
 
 def build(
-    side: str, detector: str, data: str, training: DetectionDataset, size: tuple[int, int], settings: TrainSettings
-) -> tuple[nn.Module, DetectionDataset]:
-    """One side's detector, and its pictures: shapes mirrored and with the shipped backbone, BCCD from scratch."""
+    side: str, detector: str, data: str, training: Dataset, size: tuple[int, int], settings: TrainSettings
+) -> tuple[nn.Module, Dataset]:
+    """One side's detector, and its pictures: shapes mirrored and with the shipped backbone, the others from scratch."""
     make, convert = DETECTORS[detector]
     model = make(len(training.classes), size, seed=settings.seed, pretrained=data == "shapes")
     if side == "ours":
@@ -51,7 +53,7 @@ def one(
     side: str, detector: str, data: str, splits: Sequence[str], size: tuple[int, int], settings: TrainSettings
 ) -> dict:
     """Train one side on the first split and test it on the second."""
-    training, tested = (load_dataset(data, split) for split in splits)
+    training, tested = (pictures(data, split) for split in splits)
     model, images = build(side, detector, data, training, size, settings)
     start = time.process_time()
     train(model, images, settings, progress=False)

@@ -57,8 +57,7 @@ class OneStage(FasterRCNN):
             offsets[chosen][:, None].expand(-1, len(self.classes) - 1, -1),
             labels[image, which],
             encode(truths, reference, self.settings.weights),
-            len(images) * settings.samples,
-            settings.beta,
+            beta=settings.beta,
         )
 
     @torch.no_grad()

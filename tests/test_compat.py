@@ -1,16 +1,20 @@
 """Our detector beside torchvision's, stage by stage in double precision and end to end in single precision."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.rpn import AnchorGenerator
 
-from benchmarks.peer import tiny_faster_rcnn
+from benchmarks.peer import tiny_faster_rcnn, tiny_fpn
 from rcnn_tutorial.compat import faster_rcnn_from_torchvision, from_state, settings_of
+from rcnn_tutorial.detectors.fpn import from_torchvision
 from tests.peers import (
     CLASSES,
     FEW,
+    FEWER,
     SIZES,
     UNUSUAL,
     assert_copied,
@@ -19,6 +23,7 @@ from tests.peers import (
     assert_stages_equal,
     assert_states_go_there_and_back,
     condition,
+    few_of,
     images_of,
     seeded,
     targets_of,
@@ -77,6 +82,27 @@ def test_losses_and_gradients_equal_torchvisions_on_its_samples(doubles, monkeyp
     theirs, ours = (model.train() for model in doubles)
     images = [image.double() for image in images_of(SIZES, first=4)]
     assert_losses_equal(theirs, ours, images, targets_of(SIZES, first=4, empty=empty), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("make", "convert"),
+    [
+        (
+            lambda: tiny_faster_rcnn(7, (120, 160), (7, 20, 50), head=64, **FEWER),
+            partial(faster_rcnn_from_torchvision, stride=8),
+        ),
+        (lambda: tiny_fpn(7, (120, 160), head=64, **FEWER), from_torchvision),
+    ],
+    ids=["one map", "pyramid"],
+)
+def test_losses_and_gradients_equal_torchvisions_where_few_can_be_drawn(make, convert, monkeypatch):
+    """Pictures of three sizes: one without objects, one with an object larger than any anchor, and a usual one."""
+    images = [image.double() for image in images_of(SIZES, first=4)]
+    theirs = seeded(lambda: condition(make(), images_of(SIZES)))
+    ours = convert(theirs, CLASSES)
+    for model in (theirs, ours):
+        model.double().train()
+    assert_losses_equal(theirs, ours, images, few_of(SIZES, first=4), monkeypatch, full=False)
 
 
 @pytest.mark.parametrize("sizes", [[(192, 256)], [(192, 256)] * 4, SIZES, [(40, 64), (25, 200)]])

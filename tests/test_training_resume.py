@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from rcnn_tutorial.training import History, TrainSettings
-from tests.training_job import QUICK, Rectangles, Toy, detector, killed_training, run, shared_training
+from tests.training_job import (
+    QUICK,
+    Rectangles,
+    Toy,
+    detector,
+    killed_training,
+    losses_and_gradients,
+    run,
+    shared_losses,
+    shared_training,
+)
 
 needs_processes = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL, no fork server")
 
@@ -115,26 +125,27 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 # Several processes
 
 
-@needs_processes
-def test_two_processes_equal_one(tmp_path):
+def together(job, *arguments):
+    """Run a job in two processes that know of each other."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["tests.training_job"])
+    both = [processes.Process(target=job, args=(rank, *arguments)) for rank in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+        assert process.exitcode == 0
+
+
+@needs_processes
+def test_two_processes_equal_one(tmp_path):
     settings = TrainSettings(
         steps=8, batch_size=2, lr=0.05, weight_decay=0.1, clip_norm=4, seed=2, log_every=5, checkpoint_every=2
     )
 
     def start(folder, noisy):
         folder.mkdir(exist_ok=True)
-        meeting = tmp_path / f"meeting of {folder.name} {noisy}"
-        both = [
-            processes.Process(target=shared_training, args=(rank, 2, meeting, folder, settings, noisy))
-            for rank in range(2)
-        ]
-        for process in both:
-            process.start()
-        for process in both:
-            process.join(60)
-            assert process.exitcode == 0
+        together(shared_training, 2, tmp_path / f"meeting of {folder.name} {noisy}", folder, settings, noisy)
         return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
     model = Toy()
@@ -152,6 +163,22 @@ def test_two_processes_equal_one(tmp_path):
     resumed = start(tmp_path / "noisy" / "earlier", noisy=True)
     assert [part["losses"] for part in resumed] == [part["losses"] for part in noisy]
     assert [len(part["seen"]) for part in resumed] == [2, 2]  # the last checkpoint but one is of step 6
+
+
+@needs_processes
+def test_two_processes_divide_by_what_both_drew(tmp_path):
+    """One draws from one image, the other from three."""
+    images = ([0], [1, 2, 3])
+    together(shared_losses, tmp_path / "meeting", tmp_path, images)
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    whole = losses_and_gradients([*images[0], *images[1]])
+    assert parts[0]["alone"] == 7
+    for name, loss in whole["losses"].items():
+        values = [part["losses"][name] for part in parts]
+        torch.testing.assert_close(sum(values) / 2, loss, rtol=1e-5, atol=1e-6)
+        assert values[0] < 0.5 * values[1]
+    for name, gradient in whole["gradients"].items():
+        torch.testing.assert_close(parts[0]["gradients"][name], gradient, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.gpu

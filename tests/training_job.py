@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from benchmarks.peer import tiny_faster_rcnn
+from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
+from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.ops.losses import count_drawn
 from rcnn_tutorial.training import TrainSettings, train
 
 torch.set_num_threads(1)
@@ -154,4 +158,27 @@ def shared_training(rank, processes, meeting, folder, settings, noisy):
 
     history = train(model, Rectangles(6), settings, folder, on_log=keep_the_last_checkpoint, progress=False)
     torch.save({"losses": history.losses, "model": model.state_dict(), "seen": model.seen}, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def losses_and_gradients(images: list[int], wrap=lambda model: model) -> dict:
+    """Of a detector that asks for more samples than there are, so that it takes all: no draw tells two runs apart."""
+    settings = FasterRCNNSettings.tiny(rois=900, share=1.0)
+    settings = replace(settings, rpn=replace(settings.rpn, samples=9000, share=1.0, after_nms=(40, 40)))
+    model = FasterRCNN(tiny_net(pretrained=True), Rectangles.classes, settings)
+    data = Rectangles(9, mirror=False)
+    losses = wrap(model)(*map(list, zip(*(data[index] for index in images), strict=True)))
+    sum(losses.values()).backward()
+    values = {name: loss.detach() for name, loss in losses.items()}
+    return {"losses": values, "gradients": {name: weights.grad for name, weights in model.named_parameters()}}
+
+
+def shared_losses(rank, meeting, folder, images):
+    """One of the processes that share a mini-batch, with its images."""
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=len(images))
+    found = losses_and_gradients(images[rank], nn.parallel.DistributedDataParallel)
+    if rank == 0:  # alone, as in an evaluation: the others are not waited for
+        with torch.no_grad():
+            found["alone"] = count_drawn(torch.ones(7, dtype=torch.bool))
+    torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()

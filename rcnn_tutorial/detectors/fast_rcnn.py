@@ -184,11 +184,10 @@ class FastRCNN(nn.Module):
         return self.score(hidden), self.offsets(hidden).unflatten(1, (-1, 4))
 
     def losses(self, scores: Tensor, offsets: Tensor, samples: Samples) -> dict[str, Tensor]:
-        """The multi-task loss; its normaliser is the number of windows that the settings ask for (FAST-07)."""
+        """The multi-task loss, divided by the number of windows that were drawn (FAST-07)."""
         boxes, labels, truths = (each.flatten(0, 1) for each in samples)
         targets = (encode(truths, boxes) - self.target_mean) / self.target_std
-        normalizer = len(samples.boxes) * (self.settings.rois // self.settings.training.batch_size)
-        losses = multi_task_loss(scores, offsets, labels, targets, normalizer, self.settings.beta)
+        losses = multi_task_loss(scores, offsets, labels, targets, beta=self.settings.beta)
         return {"class": losses["class"], "box": self.settings.box_weight * losses["box"]}
 
     def decode(self, offsets: Tensor, boxes: Tensor) -> Tensor:

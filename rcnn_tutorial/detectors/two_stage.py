@@ -162,12 +162,11 @@ class TwoStage(nn.Module):
         return batch.to_original(self.rpn.propose(self.rpn(maps), sizes_of(batch, maps[0])).unpad())
 
     def head_losses(self, scores: Tensor, offsets: Tensor, samples: Samples) -> dict[str, Tensor]:
-        """The head's two losses; their divisor is the number of proposals that the settings ask for (FAST-07)."""
+        """The head's two losses, divided by the number of proposals that were drawn (FAST-07)."""
         settings = self.settings
         boxes, labels, truths = (each.flatten(0, 1) for each in samples)
         wanted = encode(truths, boxes.detach(), settings.weights)
-        divisor = len(samples.boxes) * settings.rois
-        losses = multi_task_loss(scores, offsets, labels, wanted, divisor, settings.beta)
+        losses = multi_task_loss(scores, offsets, labels, wanted, beta=settings.beta)
         return {"class": losses["class"], "box": settings.box_weight * losses["box"]}
 
     def forward(

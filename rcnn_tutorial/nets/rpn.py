@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from rcnn_tutorial.ops.anchors import ANCHORS, anchor_grid, inside
 from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, match, sample
 from rcnn_tutorial.ops.boxes import box_iou, decode, encode
-from rcnn_tutorial.ops.losses import smooth_l1
+from rcnn_tutorial.ops.losses import count_drawn, smooth_l1
 from rcnn_tutorial.ops.nms import batched_nms
 
 
@@ -40,7 +40,8 @@ class RPNSettings:
             torchvision does; otherwise an image's proposals do not depend on the others in the batch.
         samples: anchors in a mini-batch, per image (FRCNN-22).
         share: largest share of positives among them.
-        by_locations: divide the box loss by the number of places on the maps, as published, or by `samples` (FRCNN-19).
+        by_locations: divide the box loss by the number of places on the maps, as published, or by the number of anchors
+            drawn (FRCNN-19).
         box_weight: lambda (FRCNN-19).
         beta: of the smooth L1 loss.
         before_nms: best proposals per map that NMS looks at, in training and in detection (FRCNN-26).
@@ -228,8 +229,8 @@ class RPN(nn.Module):
         """Log loss over the samples, and smooth L1 over the positive ones (FRCNN-18).
 
         Returns:
-            "objectness" and "rpn_box", scalars, weights included. Their divisors are constants of the settings, but for
-            the box loss with `by_locations`: the number of places.
+            "objectness" and "rpn_box", scalars, weights included. Both are divided by the number of anchors drawn, but
+            the box loss with `by_locations` by the number of places.
         """
         settings = self.settings
         images, anchors = predictions.logits.shape
@@ -239,11 +240,13 @@ class RPN(nn.Module):
             logit, samples.labels.clamp(min=0).to(logit), reduction="none"
         ) * (samples.labels != UNUSED)
         off = torch.where((samples.labels == FOREGROUND)[..., None], offset - samples.offsets, 0)
-        places = anchors / len(self.cells[0])
-        divisor = images * (places if settings.by_locations else settings.samples)
+        drawn = count_drawn(samples.labels != UNUSED)
+        places = images * anchors / len(self.cells[0])
         return {
-            "objectness": log_loss.sum() / (images * settings.samples),
-            "rpn_box": settings.box_weight * smooth_l1(off, settings.beta).sum() / divisor,
+            "objectness": log_loss.sum() / drawn,
+            "rpn_box": settings.box_weight
+            * smooth_l1(off, settings.beta).sum()
+            / (places if settings.by_locations else drawn),
         }
 
     def propose(self, predictions: Predictions, sizes: Tensor) -> Proposals:

@@ -1,6 +1,7 @@
 """The loss of Fast R-CNN and of all that follow it: one mini-batch, one sum for the class and for the box."""
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 PADDING = -1  # label of a row that is no RoI
@@ -24,6 +25,28 @@ def smooth_l1(x: Tensor, beta: float = 1.0) -> Tensor:
     return torch.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)
 
 
+def count_drawn(drawn: Tensor) -> Tensor:
+    """How many samples a mini-batch holds: what its losses are divided by.
+
+    Fewer may be drawn than were asked for, where an image has few proposals. Divided by the number asked for, the
+    losses of such a mini-batch would be several times too small.
+
+    Where several processes train together, a mini-batch is all that they draw in one step. They average their
+    gradients, so each divides by the mean number of a process: then P processes together take the step that one would
+    take with all the images. Without gradients the other processes are not asked, since they may not take part.
+
+    Args:
+        drawn: (...) bool, False for rows of padding.
+    Returns:
+        () float32, at least 1 over all processes together; a GPU is not waited for.
+    """
+    count = drawn.sum().float()
+    if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
+        return count.clamp(min=1)
+    dist.all_reduce(count)
+    return count.clamp(min=1) / dist.get_world_size()
+
+
 def multi_task_loss(
     class_scores: Tensor,
     offsets: Tensor,
@@ -39,7 +62,7 @@ def multi_task_loss(
         offsets: (R, K, 4) predicted for each class but the background.
         labels: (R,) int64: 0 is background, 1..K the classes, -1 padding, which counts in neither sum.
         targets: (R, 4) offsets to be predicted, normalised (FAST-09); read where the label is a class.
-        normalizer: what both sums are divided by; the number of RoIs without padding by default.
+        normalizer: what both sums are divided by; by default the number of RoIs drawn, see `count_drawn`.
         beta: that of `smooth_l1`.
     Returns:
         "class" and "box", scalars, to be added (lambda = 1). Without RoIs both are 0, and still have a gradient.
@@ -57,7 +80,7 @@ def multi_task_loss(
     chosen = offsets[row, (labels - 1).clamp(min=0)]  # (R, K, 4) -> (R, 4)
     difference = torch.where(foreground[:, None], chosen - targets, 0)
 
-    count = valid.sum().clamp(min=1) if normalizer is None else normalizer
+    count = count_drawn(valid) if normalizer is None else normalizer
     return {"class": log_loss.sum() / count, "box": smooth_l1(difference, beta).sum() / count}
 
 

@@ -111,13 +111,13 @@ def test_stages_agree_with_torchvision_and_with_forward():
     pooled = torchvision.ops.roi_pool(features, rois, 4, 1 / 8)
     assert torch.allclose(model.pool(images, samples.boxes), pooled, atol=1e-6)
     scores, offsets = model.head(pooled)
-    labels, count = samples.labels.flatten(), 128
+    labels = samples.labels.flatten()
     real, own = labels >= 0, labels > 0
     wanted = (encode(samples.truths, samples.boxes).flatten(0, 1) - model.target_mean) / model.target_std
     chosen = offsets[own, labels[own] - 1]
-    assert torch.allclose(whole["class"], F.cross_entropy(scores[real], labels[real], reduction="sum") / count)
-    expected = F.smooth_l1_loss(chosen, wanted[own], reduction="sum") / count
-    assert torch.allclose(whole["box"], expected, atol=1e-6) and expected > 0
+    assert torch.allclose(whole["class"], F.cross_entropy(scores[real], labels[real]))
+    expected = F.smooth_l1_loss(chosen, wanted[own], reduction="sum") / real.sum()
+    assert 0 < real.sum() < 128 and torch.allclose(whole["box"], expected, atol=1e-6) and expected > 0
 
 
 def test_gradients_reach_every_layer_unless_it_is_frozen():
@@ -291,18 +291,21 @@ def test_a_loss_that_is_not_finite_stops_the_training():
         train(model, Squares(4), TrainSettings(2, batch_size=2), progress=False)
 
 
-def test_two_processes_equal_one_with_the_doubled_batch():
-    """The normaliser is a constant: the mean of two images' losses is the loss of both."""
+def test_the_loss_is_a_mean_over_the_windows_drawn_from_all_images():
     model = untrained().train()
-    images, targets = (list(each) for each in batch(model))
-    samples = model.sample(images, targets, [t["proposals"] for t in targets])
+    images, targets = (list(part) for part in batch(model))
+    targets[0] = targets[0] | {"proposals": targets[0]["proposals"][:5]}
+    samples = model.sample(images, targets, [target["proposals"] for target in targets])
     both = model.losses(*model.head(model.pool(images, samples.boxes)), samples)
-    each = []
+    drawn, losses = [], []
     for i in range(2):
-        own = Samples(*(part[i : i + 1] for part in samples))
-        each.append(model.losses(*model.head(model.pool(images[i : i + 1], own.boxes)), own))
+        one = Samples(*(part[i : i + 1] for part in samples))
+        drawn.append((one.labels >= 0).sum().item())
+        losses.append(model.losses(*model.head(model.pool(images[i : i + 1], one.boxes)), one))
+    assert drawn[0] < drawn[1] / 2
     for name in both:
-        assert torch.allclose(both[name], (each[0][name] + each[1][name]) / 2, atol=1e-6)
+        mean = sum(count * loss[name] for count, loss in zip(drawn, losses, strict=True)) / sum(drawn)
+        assert torch.allclose(both[name], mean, atol=1e-6)
 
 
 def test_frozen_layers_do_not_change_in_training():
