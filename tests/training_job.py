@@ -165,9 +165,11 @@ def losses_and_gradients(images: list[int], wrap=lambda model: model) -> dict:
     """Of a detector that asks for more samples than there are, so that it takes all: no draw tells two runs apart."""
     settings = FasterRCNNSettings.tiny(rois=900, share=1.0)
     settings = replace(settings, rpn=replace(settings.rpn, samples=9000, share=1.0, after_nms=(40, 40)))
-    model = FasterRCNN(tiny_net(pretrained=True), Rectangles.classes, settings)
+    model = FasterRCNN(tiny_net(pretrained=True), Rectangles.classes, settings).double()
     data = Rectangles(9, mirror=False)
-    losses = wrap(model)(*map(list, zip(*(data[index] for index in images), strict=True)))
+    pictures, targets = zip(*(data[index] for index in images), strict=True)
+    shared = wrap(model)  # has to live until the gradients are there
+    losses = shared([picture.double() for picture in pictures], list(targets))
     sum(losses.values()).backward()
     values = {name: loss.detach() for name, loss in losses.items()}
     return {"losses": values, "gradients": {name: weights.grad for name, weights in model.named_parameters()}}
