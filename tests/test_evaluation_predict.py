@@ -73,7 +73,8 @@ def test_predict_hands_proposals_on_and_turns_masks_into_areas():
     model = Detector()
     masks = torch.zeros(2, 4, 20, dtype=torch.bool)
     masks[0, :2, :5] = True
-    dataset = data([20, 20], proposals=torch.ones(7, 4), masks=masks)
+    objects = {"boxes": torch.tensor([[0, 0, 5, 2], [3, 1, 3, 1.0]]), "labels": torch.tensor([1, 1]), "masks": masks}
+    dataset = data([20, 20], proposals=torch.ones(7, 4), **objects)
     _, targets = predict(model, dataset, batch_size=2, progress=False)
     ((_, proposals),) = model.calls
     assert [tuple(p.shape) for p in proposals] == [(7, 4), (7, 4)]

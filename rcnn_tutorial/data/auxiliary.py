@@ -65,7 +65,7 @@ class AuxiliaryBatches(Dataset):
         drawn = torch.randint(len(self.images), (self.batch,), generator=generator)
         crops, mirrored = prepare(self.images[drawn], self.size), torch.rand(self.batch, generator=generator) < 0.5
         crops[mirrored] = crops[mirrored].flip(-1)
-        return crops, {"boxes": torch.zeros(self.batch, 4), "labels": self.labels[drawn]}
+        return crops, self.labels[drawn]
 
 
 def prepare(images: Tensor, size: int = 64) -> Tensor:

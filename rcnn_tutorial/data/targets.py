@@ -1,4 +1,4 @@
-"""What the loaders of VOC and COCO share: cleaning boxes, keeping annotations, reporting bad files."""
+"""Targets, the annotations of one image each: the one check of them, and what the loaders share to make them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,121 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from rcnn_tutorial.data.images import FileError, read_image
+from rcnn_tutorial.ops.boxes import validate
 
 LISTED = 10  # bad files that an error message names
+PER_OBJECT = ("boxes", "labels", "masks", "difficult", "iscrowd", "area")  # one row for each object
+FLAGS = ("difficult", "iscrowd")
+PER_IMAGE = ("image_id", "proposals", "size", "orig_size")  # and every number, word or tensor without a dimension
+
+
+def check_target(
+    target: dict[str, Tensor], name: str, classes: Sequence[str] | None = None, area: bool = True
+) -> dict[str, Tensor]:
+    """The target itself, once it is known to be one; called wherever a target enters.
+
+    Shapes and types are always checked, values only on the CPU, since looking at them would make a GPU wait.
+
+    Args:
+        target: `boxes` (N, 4) and `labels` (N,), also where N is 0; `difficult`, `iscrowd`, `area`, `masks` and tensors
+            of other names have N rows too. `image_id`, `proposals` (M, 4), `size` and `orig_size` are about the image.
+        name: what the error message calls it, such as "dataset[3]".
+        classes: names of the labels, background first; without them labels have no upper bound.
+        area: ask for boxes of positive width and height, as training does.
+    Returns:
+        A dict of the same fields: labels as int64, flags as booleans, boxes as floating-point numbers.
+    Raises:
+        ValueError: a field that is missing, of another type or of another length than the boxes, a box or a label that
+            is none, a flag other than 0 and 1. The message names the target, and the `image_id` where it has one.
+    """
+    try:
+        return _checked(target, classes, area)
+    except ValueError as error:
+        id = target.get("image_id") if isinstance(target, dict) else None
+        about = "" if id is None else f" (image_id {id.tolist() if isinstance(id, Tensor) else id})"
+        raise ValueError(f"{name}{error}{about}") from None
+
+
+def select_objects(target: dict[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
+    """A checked target with some of its objects: (N,) bool says which, in every field that has a row for each."""
+    return {key: value[keep] if is_per_object(key, value) else value for key, value in target.items()}
+
+
+def is_per_object(key: str, value: object) -> bool:
+    """Whether a field of a target has a row for each object."""
+    return isinstance(value, Tensor) and value.ndim > 0 and key not in PER_IMAGE
+
+
+def trained_on(target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A checked target without its difficult and crowd objects, which training leaves out."""
+    flags = [target[flag] for flag in FLAGS if flag in target]
+    return select_objects(target, ~torch.stack(flags).any(dim=0)) if flags else target
+
+
+def _checked(target, classes, area):
+    if not isinstance(target, dict):
+        raise ValueError(f": expected a dict, got {type(target).__name__}")
+    missing = [key for key in ("boxes", "labels") if key not in target]
+    if missing:
+        raise ValueError(
+            f": expected the keys {missing}, got {sorted(map(str, target))}; "
+            "an image without objects has boxes (0, 4) and labels (0,)"
+        )
+    checked = dict(target)
+    boxes = target["boxes"]
+    if isinstance(boxes, BoundingBoxes) and boxes.format != BoundingBoxFormat.XYXY:
+        raise ValueError(f"['boxes']: expected x1, y1, x2, y2, got {boxes.format.value}")
+    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"['boxes']: expected (N, 4), got {_shape(boxes)}")
+    checked["boxes"] = boxes = boxes.as_subclass(Tensor) if boxes.is_floating_point() else boxes.float()
+    validate(boxes, "['boxes']", area=area)
+    for key, value in target.items():
+        if key in PER_OBJECT or is_per_object(key, value):
+            if not isinstance(value, Tensor) or value.shape[:1] != boxes.shape[:1]:
+                raise ValueError(f"['{key}']: expected a tensor of {len(boxes)} rows, as boxes, got {_shape(value)}")
+        elif isinstance(value, list | tuple | dict | np.ndarray) and key not in PER_IMAGE:
+            raise ValueError(f"['{key}']: expected a tensor, a number or a word, got {type(value).__name__}")
+    for key in ("labels", *FLAGS, "area"):
+        if key in target and target[key].ndim != 1:
+            raise ValueError(f"['{key}']: expected ({len(boxes)},), got {_shape(target[key])}")
+    if "masks" in target and target["masks"].ndim != 3:
+        raise ValueError(f"['masks']: expected ({len(boxes)}, H, W), got {_shape(target['masks'])}")
+    checked["labels"] = _labels(target["labels"], classes)
+    for flag in FLAGS:
+        if flag in target:
+            checked[flag] = _flags(flag, target[flag])
+    if "proposals" in target:
+        validate(target["proposals"], "['proposals']")
+    return checked
+
+
+def _labels(labels, classes):
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"['labels']: expected integers, got {labels.dtype}")
+    if labels.device.type == "cpu" and len(labels):
+        first, last = labels.min().item(), labels.max().item()
+        most = last if classes is None else len(classes) - 1
+        if first < 1 or last > most:
+            bound = "on" if classes is None else f"to {most} (classes)"
+            raise ValueError(
+                f"['labels']: expected labels from 1 {bound}, 0 is background, got {first if first < 1 else last}"
+            )
+    return labels.long()
+
+
+def _flags(key, flags):
+    if flags.is_floating_point() or flags.is_complex():
+        raise ValueError(f"['{key}']: expected booleans, got {flags.dtype}")
+    if flags.dtype != torch.bool and flags.device.type == "cpu" and ((flags != 0) & (flags != 1)).any():
+        raise ValueError(f"['{key}']: expected booleans, or 0 and 1, got {flags.tolist()}")
+    return flags.bool()
+
+
+def _shape(value):
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
 
 
 def clean_boxes(boxes: Sequence, size: tuple[int, int], file: str | PathLike) -> tuple[np.ndarray, ...]:

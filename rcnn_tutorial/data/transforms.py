@@ -13,8 +13,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from rcnn_tutorial.data.targets import PER_OBJECT, check_target, select_objects
+
 Target = dict[str, Tensor]
-PER_OBJECT = ("boxes", "labels", "masks", "difficult", "iscrowd")
 
 
 def flip(image: Tensor, target: Target) -> tuple[Tensor, Target]:
@@ -43,7 +44,7 @@ def zoom(
 
     Args:
         image: (3, H, W) in [0, 1].
-        target: boxes and proposals in pixels, masks (N, H, W).
+        target: boxes and proposals in pixels, masks (N, H, W), areas.
         window: left, top, right, bottom in whole pixels of the picture; may reach beyond it.
         min_visible: share of its area that an object or a proposal must keep; others leave, with all their fields.
     Returns:
@@ -61,13 +62,15 @@ def zoom(
     surround = image.mean(dim=(1, 2), keepdim=True)
     zoomed = F.resized_crop(image - surround, *frame, antialias=True) + surround  # outside is 0 before the sum
 
-    moved = dict(target)
-    for key in ("boxes", "proposals"):
-        if key in target:
-            boxes, visible = _through(target[key], window, (width, height))
-            keep = (visible >= min_visible) & (visible > 0)
-            moved |= {k: target[k][keep] for k in PER_OBJECT if key == "boxes" and k in target}
-            moved[key] = boxes[keep]
+    boxes, visible = _through(target["boxes"], window, (width, height))
+    keep = (visible >= min_visible) & (visible > 0)
+    moved = select_objects(target | {"boxes": boxes}, keep)
+    if "proposals" in target:
+        proposals, shown = _through(target["proposals"], window, (width, height))
+        moved["proposals"] = proposals[(shown >= min_visible) & (shown > 0)]
+    if "area" in target:  # of an object that is cut, in proportion to its box
+        scale = width / (right - left) * height / (bottom - top)
+        moved["area"] = moved["area"] * (scale * visible[keep])
     if "masks" in target:
         masks = F.resized_crop(moved["masks"].to(torch.uint8), *frame, interpolation=InterpolationMode.NEAREST_EXACT)
         moved["masks"] = masks.bool()
@@ -150,6 +153,7 @@ class Augment(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         index = range(len(self))[index]
         image, target = self.dataset[index]
+        target = check_target(target, f"dataset[{index}]", area=False)
         unmoved = [k for k, v in target.items() if k not in (*PER_OBJECT, "proposals", "image_id")]
         if unmoved:
             raise ValueError(f"targets of image {index} have fields that augmentation would leave behind: {unmoved}")

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from rcnn_tutorial.data.targets import check_target, trained_on
+from rcnn_tutorial.data.wrappers import check_classes, target_of
 from rcnn_tutorial.detectors.samples import Samples, draw_samples, usable
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.detectors.sppnet import closest_scale
@@ -125,9 +127,9 @@ class FastRCNN(nn.Module):
         Args:
             dataset: of (image, target) with `target["proposals"]` (M, 4).
         """
-        found = []
+        found, classes = [], check_classes(self, dataset)
         for index in range(len(dataset)):
-            target = dataset.target(index) if hasattr(dataset, "target") else dataset[index][1]
+            target = trained_on(target_of(dataset, index, classes))
             windows = len(target["boxes"]) + len(target["proposals"])
             bounds = torch.tensor([[1e6, 1e6]])
             drawn = draw_samples(
@@ -214,6 +216,8 @@ class FastRCNN(nn.Module):
         """
         if self.training and targets is None:
             raise ValueError("targets: expected one dict per image in training mode, got none")
+        if self.training:
+            targets = [check_target(target, f"targets[{i}]", self.classes) for i, target in enumerate(targets)]
         if proposals is None and targets is not None and all("proposals" in target for target in targets):
             proposals = [target["proposals"] for target in targets]
         if proposals is None or len(proposals) != len(images):

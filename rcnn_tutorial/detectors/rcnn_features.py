@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rcnn_tutorial.cache import FeatureCache, fingerprint
+from rcnn_tutorial.data.targets import check_target, trained_on
+from rcnn_tutorial.data.wrappers import check_classes
 from rcnn_tutorial.detectors.rcnn import RCNN
 
 
@@ -32,12 +34,8 @@ def windows(target: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         boxes (M, 4), truths first, then proposals; the truths (N, 4) and their labels (N,); difficult ones left out.
     """
-    use = torch.ones(len(target["boxes"]), dtype=torch.bool)
-    for flag in ("difficult", "iscrowd"):
-        if flag in target:
-            use &= ~target[flag]
-    truths, labels = target["boxes"][use], target["labels"][use]
-    return torch.cat((truths, target["proposals"])), truths, labels
+    target = trained_on(target)
+    return torch.cat((target["boxes"], target["proposals"])), target["boxes"], target["labels"]
 
 
 class WindowFeatures(Dataset):
@@ -52,6 +50,7 @@ class WindowFeatures(Dataset):
 
     def __init__(self, model: RCNN, dataset: Dataset, cache: FeatureCache | None = None):
         self.model, self.dataset, self.cache = model, dataset, cache
+        check_classes(model, dataset)
         self._convs, self._head = model.pooled_key(), fingerprint((model.net.fc6, model.net.fc7))
 
     def __len__(self) -> int:
@@ -70,6 +69,7 @@ class WindowFeatures(Dataset):
 
     def _windows(self, index: int) -> tuple[Tensor, ...]:
         image, target = self.dataset[index]
+        target = check_target(target, f"dataset[{index}]", self.model.classes, area=False)
         return tuple(part.to(self.model.mean.device) for part in (image, *windows(target)))
 
     def _pooled(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, str | None]:

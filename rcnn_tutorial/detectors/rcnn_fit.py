@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from rcnn_tutorial.cache import FeatureCache
+from rcnn_tutorial.data.wrappers import check_classes, target_of
 from rcnn_tutorial.detectors.rcnn import RCNN
 from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, Windows, scored, windows
 from rcnn_tutorial.evaluation import voc_ap
@@ -80,9 +81,9 @@ class WindowBatches(Dataset):
         self.classes = model.classes
         settings = model.settings
         background = (settings.background_from, settings.background)
-        parts = []
+        parts, classes = [], check_classes(model, dataset)
         for index in range(len(dataset)):
-            boxes, truths, labels = windows(_target(dataset, index))
+            boxes, truths, labels = windows(target_of(dataset, index, classes))
             matches = match(box_iou(boxes, truths), settings.foreground, background)
             label = matches.state.long()
             positive = matches.state == FOREGROUND
@@ -109,7 +110,8 @@ class WindowBatches(Dataset):
         )
         return drawn[self.image[drawn].argsort(stable=True)], torch.rand(len(drawn), generator=generator) < 0.5
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """The crops of a mini-batch and their labels, 0 for the background."""
         drawn, mirrored = self.draw(index)
         device = self.model.mean.device
         crops = [
@@ -118,20 +120,19 @@ class WindowBatches(Dataset):
         ]
         crops = torch.cat(crops)
         crops = torch.where(mirrored.to(device)[:, None, None, None], crops.flip(-1), crops)
-        return crops, {"boxes": self.box[drawn], "labels": self.label[drawn]}
+        return crops, self.label[drawn]
 
 
 class FineTuning(nn.Module):
-    """The network as `train` wants it: mini-batches of crops and labels to a dict of one loss."""
+    """The network as `train` wants it: mini-batches of crops and their labels to a dict of one loss."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, batches: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def forward(self, batches: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
         """Log loss of the mini-batches."""
-        labels = torch.cat([target["labels"] for target in targets])
-        return {"log loss": F.cross_entropy(self.net(torch.cat(batches)), labels)}
+        return {"log loss": F.cross_entropy(self.net(torch.cat(batches)), torch.cat(labels))}
 
 
 def fine_tune(model: RCNN, dataset: Dataset, **options) -> History:
@@ -257,14 +258,11 @@ def choose_nms_threshold(features: WindowFeatures) -> dict[float, float]:
         The mean average precision at each threshold; the best is set.
     """
     model, found = features.model, {}
-    targets = [_target(features.dataset, index) for index in range(len(features))]
+    classes = check_classes(model, features.dataset)
+    targets = [target_of(features.dataset, index, classes, area=False) for index in range(len(features))]
     images = scored(features)
     for threshold in model.settings.nms_thresholds:
         detections = [model.select(*image, nms_threshold=threshold) for image in images]
         found[threshold] = voc_ap(detections, targets, model.classes).map
     model.nms_threshold.fill_(max(found, key=found.get))
     return found
-
-
-def _target(dataset: Dataset, index: int) -> dict[str, Tensor]:
-    return dataset.target(index) if hasattr(dataset, "target") else dataset[index][1]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from rcnn_tutorial.data.targets import check_target
 from rcnn_tutorial.nets.rpn import Proposals
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, match, sample
 from rcnn_tutorial.ops.boxes import box_iou, validate
@@ -62,16 +63,14 @@ def draw_samples(
     Returns:
         Windows in no particular order, padding last.
     Raises:
-        ValueError: lists of different lengths, boxes of another shape or with numbers that are not finite, or, where
-            they are on the CPU, labels below 1.
+        ValueError: lists of different lengths, proposals of another shape or with numbers that are not finite, or
+            targets that are none.
     """
     images = len(proposals.boxes if isinstance(proposals, Proposals) else proposals)
     if not images == len(targets) == len(sizes):
         raise ValueError(f"proposals: expected one tensor for each of {len(targets)} images, got {images}")
+    targets = [check_target(target, f"targets[{i}]") for i, target in enumerate(targets)]
     truths, labels = ([target[name] for target in targets] for name in ("boxes", "labels"))
-    for i, each in enumerate(labels):
-        if each.device.type == "cpu" and len(each) and each.min() <= BACKGROUND:  # a GPU is not waited for
-            raise ValueError(f"targets[{i}]: expected labels from 1 on, {BACKGROUND} is background, got {each.min()}")
     if isinstance(proposals, Proposals):
         boxes = torch.cat((proposals.boxes, pad_sequence(truths, batch_first=True).to(proposals.boxes)), dim=1)
         there = torch.cat((proposals.valid, _mask(truths)), dim=1)

@@ -179,10 +179,10 @@ class PooledBatches(WindowBatches):
         features = WindowFeatures(model, dataset, cache)
         self.pooled = torch.cat([features.pooled(index).half() for index in range(len(dataset))])
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         drawn, _ = self.draw(index)
         pooled = self.pooled[drawn.to(self.pooled.device)].float()
-        return pooled, {"boxes": self.box[drawn], "labels": self.label[drawn]}
+        return pooled, self.label[drawn]
 
 
 def fine_tune(model: SPPnet, dataset: Dataset, cache: FeatureCache | None = None, **options) -> History:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from rcnn_tutorial.data.targets import check_target
 from rcnn_tutorial.detectors.samples import Samples, draw_samples, usable
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.nets.heads import BoxHead
@@ -191,6 +192,8 @@ class TwoStage(nn.Module):
         if self.training and (targets is None or len(targets) != len(images)):
             found = "none" if targets is None else len(targets)
             raise ValueError(f"targets: expected one dict for each of {len(images)} images, got {found}")
+        if self.training:
+            targets = [check_target(target, f"targets[{i}]", self.classes) for i, target in enumerate(targets)]
         if proposals is None and targets is not None and all("proposals" in target for target in targets):
             proposals = [target["proposals"] for target in targets]
         if proposals is not None and len(proposals) != len(images):
@@ -239,10 +242,6 @@ class TwoStage(nn.Module):
 
 def to_input(batch: Batch, targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     """The boxes and labels of targets, the boxes in pixels of the input."""
-    for i, target in enumerate(targets):
-        if len(target["boxes"]) != len(target["labels"]):
-            found = len(target["boxes"]), len(target["labels"])
-            raise ValueError(f"targets[{i}]: expected as many labels as boxes, got {found[1]} for {found[0]}")
     boxes = batch.to_input([target["boxes"] for target in targets])
     return [{"boxes": own, "labels": target["labels"]} for own, target in zip(boxes, targets, strict=True)]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rcnn_tutorial.data.targets import check_target
 from rcnn_tutorial.ops.boxes import box_iou, validate
 
 
@@ -53,8 +54,9 @@ def gather_targets(targets: Sequence[dict[str, Tensor]]) -> Boxes:
         targets: per image a dict of `boxes` (N, 4), `labels` (N,) and, where there are any, `difficult` (N,) and
             `iscrowd` (N,).
     Raises:
-        ValueError: a key missing, another shape, a box that is none.
+        ValueError: what `check_target` refuses.
     """
+    targets = [check_target(target, f"targets[{i}]", area=False) for i, target in enumerate(targets)]
     table = _gather(targets, "targets", ())
     return Boxes(*table, ignored=_flags(targets, "difficult") | _flags(targets, "iscrowd"))
 
@@ -120,8 +122,8 @@ def _gather(items: Sequence[dict], name: str, more: tuple[str, ...]) -> tuple[Te
         if item["boxes"].ndim != 2 or item["boxes"].shape[1] != 4:
             raise ValueError(f"{name}[{index}]['boxes']: expected (N, 4), got {tuple(item['boxes'].shape)}")
         rows = item["boxes"].shape[:1]
-        for key in ("labels", "scores", "difficult", "iscrowd"):
-            if key in item and item[key].shape != rows:
+        for key in ("labels", *more):
+            if item[key].shape != rows:
                 raise ValueError(f"{name}[{index}]['{key}']: expected {tuple(rows)}, got {tuple(item[key].shape)}")
     boxes = torch.cat([torch.empty(0, 4), *(item["boxes"].detach().cpu() for item in items)]).double()
     rows = torch.tensor([len(item["boxes"]) for item in items], dtype=torch.int64)
@@ -134,5 +136,5 @@ def _column(items: Sequence[dict], key: str) -> Tensor:
 
 
 def _flags(items: Sequence[dict], key: str) -> Tensor:
-    columns = [item[key].cpu().bool() if key in item else torch.zeros(len(item["boxes"])).bool() for item in items]
+    columns = [item[key].cpu() if key in item else torch.zeros(len(item["boxes"])).bool() for item in items]
     return torch.cat([torch.empty(0, dtype=torch.bool), *columns])

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
+from rcnn_tutorial.data.targets import check_target
+from rcnn_tutorial.data.wrappers import check_classes
+
 
 @torch.no_grad()
 def predict(
@@ -25,7 +28,7 @@ def predict(
 
     Args:
         model: called as `model(images)`, or as `model(images, proposals=...)` where targets carry `proposals`.
-        dataset: of pairs (image, target).
+        dataset: of pairs (image, target), of the model's classes.
         batch_size: images at a time.
         limit: only the first so many images; None for all.
         progress: show a bar.
@@ -34,12 +37,13 @@ def predict(
         detections and targets, one dict per image each, on the CPU. Of masks, which are large, a target keeps the
         `area` (N,) in square pixels, which is all that `coco_ap` reads.
     Raises:
-        ValueError: a batch size or limit under 1.
+        ValueError: a batch size or limit under 1, other classes than the model's, a target that is none.
     """
     for name, value in (("batch_size", batch_size), ("limit", 1 if limit is None else limit)):
         if value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
     count = len(dataset) if limit is None else min(limit, len(dataset))
+    classes = check_classes(model, dataset)
     part = Subset(dataset, range(count))
     loader = DataLoader(part, batch_size, num_workers=workers, collate_fn=list, generator=torch.Generator())
     parameter = next(model.parameters(), torch.empty(0))
@@ -52,7 +56,9 @@ def predict(
                 more["proposals"] = [target["proposals"].to(parameter.device) for _, target in batch]
             for answer in model(images, **more):
                 detections.append({key: value.cpu() for key, value in answer.items()})
-            targets.extend(_without_masks(target) for _, target in batch)
+            for _, target in batch:
+                target = check_target(target, f"dataset[{len(targets)}]", classes, area=False)
+                targets.append(_without_masks(target))
             bar.update(len(batch))
     return detections, targets
 

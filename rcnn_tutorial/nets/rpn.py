@@ -241,13 +241,9 @@ class RPN(nn.Module):
         ) * (samples.labels != UNUSED)
         off = torch.where((samples.labels == FOREGROUND)[..., None], offset - samples.offsets, 0)
         drawn = count_drawn(samples.labels != UNUSED)
-        places = images * anchors / len(self.cells[0])
-        return {
-            "objectness": log_loss.sum() / drawn,
-            "rpn_box": settings.box_weight
-            * smooth_l1(off, settings.beta).sum()
-            / (places if settings.by_locations else drawn),
-        }
+        divisor = images * anchors / len(self.cells[0]) if settings.by_locations else drawn
+        box_loss = settings.box_weight * smooth_l1(off, settings.beta).sum() / divisor
+        return {"objectness": log_loss.sum() / drawn, "rpn_box": box_loss}
 
     def propose(self, predictions: Predictions, sizes: Tensor) -> Proposals:
         """From what is said of the anchors to proposals.

@@ -39,7 +39,11 @@ def count_drawn(drawn: Tensor) -> Tensor:
         drawn: (...) bool, False for rows of padding.
     Returns:
         () float32, at least 1 over all processes together; a GPU is not waited for.
+    Raises:
+        ValueError: not booleans.
     """
+    if drawn.dtype != torch.bool:
+        raise ValueError(f"drawn: expected booleans, got {drawn.dtype}")
     count = drawn.sum().float()
     if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
         return count.clamp(min=1)

@@ -1,11 +1,12 @@
 """A data set with the proposals that Fast R-CNN and its elders train on and detect with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from rcnn_tutorial.cache import FeatureCache
+from rcnn_tutorial.data.wrappers import classes_of, layers, target_of
 from rcnn_tutorial.proposals.selective_search import selective_search
 
 
@@ -22,6 +23,8 @@ class WithProposals(Dataset):
 
     Attributes:
         classes: of the data set.
+    Raises:
+        ValueError: a data set that changes with the epoch: the proposals of one epoch are wrong in the next.
     """
 
     def __init__(
@@ -31,8 +34,13 @@ class WithProposals(Dataset):
         cache: FeatureCache | None = None,
         **options,
     ):
+        changing = [type(layer).__name__ for layer in layers(dataset) if hasattr(layer, "set_epoch")]
+        if changing:
+            raise ValueError(
+                f"dataset: expected one without random changes, got {changing[0]}; put that around this one"
+            )
         self.dataset, self.propose, self.cache, self.options = dataset, propose, cache, options
-        self.classes = getattr(dataset, "classes", None)
+        self.classes = classes_of(dataset)
         self._known: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
@@ -46,9 +54,15 @@ class WithProposals(Dataset):
 
     def target(self, index: int) -> dict[str, Tensor]:
         """The target alone; the image is read only where its proposals are not known yet."""
-        if index not in self._known or not hasattr(self.dataset, "target"):
+        if index not in self._known:
             return self[index][1]
-        return {**self.dataset.target(index), "proposals": self._known[index]}
+        return {**target_of(self.dataset, index, area=False), "proposals": self._known[index]}
+
+    def prepare(self, indices: Sequence[int]) -> None:
+        """Compute the proposals of these images, unless a cache on disk shares them between processes."""
+        if self.cache is None:
+            for index in indices:
+                self.target(index)
 
     def _proposals(self, image: Tensor) -> Tensor:
         if self.cache is None:

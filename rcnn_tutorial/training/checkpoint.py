@@ -115,7 +115,7 @@ class Run:
         settings = asdict(self.settings)
         return {
             "settings": {key: value for key, value in settings.items() if key not in WITHOUT_INFLUENCE},
-            "classes": list(getattr(self.dataset, "classes", ())),
+            "classes": list(self.dataset.classes or ()),
             "images": len(self.dataset),
             "processes": process_rank()[1],
             "generator": self._generator is not None,

@@ -11,7 +11,8 @@ checkpoints, several processes.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from time import perf_counter
@@ -24,11 +25,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from rcnn_tutorial.data.collate import collate
+from rcnn_tutorial.data.targets import check_target, trained_on
+from rcnn_tutorial.data.wrappers import check_classes, prepare, set_epoch
 from rcnn_tutorial.training.checkpoint import Run, process_rank
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings, learning_rate
-
-PER_OBJECT = ("boxes", "labels", "masks", "difficult", "iscrowd")
 
 
 def train(
@@ -52,7 +54,8 @@ def train(
 
     Args:
         model: called as `model(images, targets)`; left in eval mode, ready to detect.
-        dataset: of (image, target) pairs. Its `set_epoch(epoch)` is called before each epoch if it has one.
+        dataset: of (image, target) pairs, of the model's classes. `set_epoch(epoch)` is called before each epoch, on
+            every data set that has one, inside torch's wrappers too.
         settings: of the training.
         folder: for `checkpoint.pt`; None keeps no checkpoint.
         resume: go on from the checkpoint in `folder` if there is one; a finished training is loaded.
@@ -62,13 +65,14 @@ def train(
     Returns:
         The record of all steps.
     Raises:
-        ValueError: too few images for a batch, nothing to train, a model that returns no dict of scalars, or a
-            checkpoint that is damaged or of another training.
+        ValueError: too few images for a batch, a target that is none, other classes than the model's, nothing to train,
+            a model that returns no dict of scalars, or a checkpoint that is damaged or of another training.
         RuntimeError: a loss or gradient that is not finite, before it touches the weights.
     """
     rank, processes = process_rank()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     _check(dataset, settings, parameters, processes)
+    classes = check_classes(model, dataset)
     device = parameters[0].device
     precision = _autocast_dtype(settings, device)
     run = Run(
@@ -78,8 +82,10 @@ def train(
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         precision=precision,
         settings=settings,
-        dataset=dataset,
+        dataset=_Checked(dataset, classes),
     )
+    if settings.workers:
+        prepare(dataset, range(len(dataset)))
     path = None if folder is None else Path(folder) / "checkpoint.pt"
     with _own_random_state(device):
         torch.manual_seed(settings.seed + rank)
@@ -158,14 +164,16 @@ def _values(losses: dict[str, Tensor]) -> dict[str, float]:
 
 def _require_finite(values: dict[str, float], step: int, indices: list, targets: list) -> None:
     if not all(map(math.isfinite, values.values())):
-        ids = [int(target["image_id"]) for target in targets if "image_id" in target]
+        ids = [int(target["image_id"]) for target in targets if isinstance(target, dict) and "image_id" in target]
         raise RuntimeError(
             f"step {step}: {values}, expected finite numbers; images {indices} of the dataset, image_id {ids}. "
             "The weights are those before this step; a lower lr or a longer warm-up may help"
         )
 
 
-def _to(device: torch.device, target: dict) -> dict:
+def _to(device: torch.device, target: dict | Tensor) -> dict | Tensor:
+    if isinstance(target, Tensor):
+        return target.to(device)
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in target.items()}
 
 
@@ -179,8 +187,7 @@ def _batches(dataset: Dataset, settings: TrainSettings, start: int) -> Iterator[
     share = settings.batch_size // processes
     per_epoch = len(dataset) // settings.batch_size
     for epoch in count(start // per_epoch):
-        if hasattr(dataset, "set_epoch"):
-            dataset.set_epoch(epoch)
+        set_epoch(dataset, epoch)
         random = np.random.default_rng((settings.seed, epoch))
         order = random.permutation(len(dataset))[: per_epoch * settings.batch_size]
         mine = order.reshape(per_epoch, processes, share)[:, rank].tolist()  # (steps, images of this process)
@@ -188,7 +195,7 @@ def _batches(dataset: Dataset, settings: TrainSettings, start: int) -> Iterator[
         loader = DataLoader(
             dataset,
             batch_sampler=mine,
-            collate_fn=_collate,
+            collate_fn=collate,
             num_workers=settings.workers,
             generator=torch.Generator().manual_seed(int(random.integers(2**62))),  # not the global one
         )
@@ -196,18 +203,20 @@ def _batches(dataset: Dataset, settings: TrainSettings, start: int) -> Iterator[
             yield indices, images, targets
 
 
-def _collate(samples: list) -> tuple[list, list]:
-    images, targets = zip(*samples, strict=True)
-    return list(images), [_without_ignored(target) for target in targets]
+class _Checked(Dataset):
+    """A data set whose targets are checked, and without their difficult and crowd objects."""
 
+    def __init__(self, dataset: Dataset, classes: Sequence[str] | None):
+        self.dataset, self.classes = dataset, classes
 
-def _without_ignored(target: dict) -> dict:
-    """A target without its difficult and crowd objects."""
-    keep = torch.ones(len(target["boxes"]), dtype=torch.bool)
-    for flag in ("difficult", "iscrowd"):
-        if flag in target:
-            keep &= ~target[flag].bool()
-    return target | {name: target[name][keep] for name in PER_OBJECT if name in target}
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict]:
+        image, target = self.dataset[index]
+        if isinstance(target, Tensor):  # labels of crops: a classifier's, not a detector's
+            return image, target
+        return image, trained_on(check_target(target, f"dataset[{index}]", self.classes))
 
 
 def _optimizer(parameters: list[nn.Parameter], settings: TrainSettings) -> torch.optim.SGD:
@@ -238,13 +247,30 @@ def _due(step: int, every: int | None, settings: TrainSettings) -> bool:
 
 
 def _evaluate(model: nn.Module, evaluate: Callable) -> dict:
-    model.eval()
-    with _own_random_state(next(model.parameters()).device), torch.no_grad():
-        results = evaluate(model)
-    model.train()
+    device = next(model.parameters()).device
+    with _unchanged(model), _own_random_state(device), torch.no_grad():
+        results = evaluate(model.eval())
     if not isinstance(results, dict):
         raise ValueError(f"evaluate: returned {type(results).__name__}, expected a dict of numbers")
     return _plain(results)
+
+
+@contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Inside it a model may run in any mode; afterwards its modes, its statistics and its generator are as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    generator = getattr(model, "generator", None)
+    state = None if generator is None else generator.get_state()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for buffer, value in buffers:
+            buffer.copy_(value)
+        if generator is not None:
+            generator.set_state(state)
 
 
 def _plain(results: dict) -> dict:

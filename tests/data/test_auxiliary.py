@@ -15,7 +15,7 @@ def test_a_mini_batch_depends_on_its_epoch_and_index_alone(batches):
     batches.set_epoch(0)
     first, again, other = batches[0], batches[0], batches[1]
     assert torch.equal(first[0], again[0]) and not torch.equal(first[0], other[0])
-    assert first[0].shape == (8, 3, 64, 64) and first[1]["labels"].shape == (8,) and len(batches) == 3
+    assert first[0].shape == (8, 3, 64, 64) and first[1].shape == (8,) and len(batches) == 3
     batches.set_epoch(2)
     assert batches[0][0].shape == first[0].shape and not torch.equal(batches[0][0], first[0])
     batches.set_epoch(0)

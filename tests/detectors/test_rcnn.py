@@ -162,7 +162,7 @@ def test_a_mini_batch_has_a_quarter_of_positives():
     model.settings = replace(model.settings, positives=32, negatives=96)
     batches = rcnn_fit.WindowBatches(model, Squares(8))
     share = (batches.label > 0).float().mean().item()
-    drawn = [batches[i][1]["labels"] for i in range(3)]
+    drawn = [batches[i][1] for i in range(3)]
     counts = {(int((d > 0).sum()), int((d == 0).sum())) for d in drawn}
     claim("RCNN-09", condition=counts == {(32, 96)}, note="32 positives and 96 background windows in every mini-batch")
     assert not torch.equal(batches.draw(0)[0], batches.draw(1)[0])
@@ -174,14 +174,14 @@ def test_crops_of_a_mini_batch_belong_to_their_labels():
     model = untrained()
     data = Squares(6)
     batches = rcnn_fit.WindowBatches(model, data)
-    crops, target = batches[0]
+    crops, labels = batches[0]
     drawn, mirrored = batches.draw(0)
     again = [model.crops(data[int(batches.image[i])][0], batches.box[[i]])[0] for i in drawn.tolist()]
     assert 0 < mirrored.sum() < len(mirrored)
     for crop, straight, flipped in zip(crops, again, mirrored.tolist(), strict=True):
         assert torch.allclose(crop, straight.flip(-1) if flipped else straight, atol=1e-6)
-    assert torch.equal(target["labels"], batches.label[drawn])
-    assert target["labels"].shape == (32,)
+    assert torch.equal(labels, batches.label[drawn])
+    assert labels.shape == (32,)
 
 
 def test_svm_positives_are_the_true_boxes_and_negatives_lie_below_the_bound(trained, monkeypatch):

@@ -99,7 +99,9 @@ def test_wrong_input():
     with pytest.raises(ValueError, match="proposals: expected finite numbers"):
         drawn([proposals * float("nan")], [target])
     for least in (0, -1):
-        with pytest.raises(ValueError, match=rf"targets\[1\]: expected labels from 1 on, 0 is background, got {least}"):
+        with pytest.raises(
+            ValueError, match=rf"targets\[1\]\['labels'\]: expected labels from 1 on, 0 is background, got {least}"
+        ):
             drawn([proposals, proposals], [target, target | {"labels": target["labels"] * 0 + least}])
 
 

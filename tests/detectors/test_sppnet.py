@@ -148,7 +148,7 @@ def test_a_window_and_its_cells_agree_within_a_stride():
 def test_a_quarter_of_each_mini_batch_is_positive():
     model = untrained()
     batches = PooledBatches(model, Squares(8))
-    labels = [batches[i][1]["labels"] for i in range(3)]
+    labels = [batches[i][1] for i in range(3)]
     claim(
         "SPP-16",
         condition={(int((x > 0).sum()), len(x)) for x in labels} == {(32, 128)},
@@ -169,12 +169,12 @@ def test_a_quarter_of_each_mini_batch_is_positive():
 def test_rows_of_a_mini_batch_belong_to_their_labels(tmp_path):
     model, data = untrained(), Squares(6)
     batches = PooledBatches(model, data, FeatureCache(tmp_path))
-    pooled, target = batches[1]
+    pooled, labels = batches[1]
     drawn, _ = batches.draw(1)
     for i, row in zip(drawn[:20].tolist(), pooled, strict=False):
         one = model.pooled(data[int(batches.image[i])][0], batches.box[[i]])[0]
         assert torch.allclose(row, one, rtol=2e-3, atol=2e-3)
-    assert torch.equal(target["labels"], batches.label[drawn])
+    assert torch.equal(labels, batches.label[drawn])
 
 
 def test_no_two_negatives_of_a_class_overlap_by_more_than_70_percent():

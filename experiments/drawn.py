@@ -1,0 +1,100 @@
+"""How often a training draws fewer samples than its settings ask for.
+
+    python -m experiments.drawn frcnn_30 faster_rcnn
+
+Runs one seed of an experiment, or the training of a shipped detector, counts the mini-batches of anchors and of
+proposals that were not full, and compares what the training reaches with its record. Writes
+rcnn_tutorial/records/drawn.json.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from experiments import one_stage
+from experiments.run import EXPERIMENTS, RECORDS
+from rcnn_tutorial.detectors import samples
+from rcnn_tutorial.nets import rpn
+
+PLACES = {"anchors": (rpn, one_stage), "proposals": (samples,)}  # where mini-batches are drawn
+SHIPPED = ("fast_rcnn", "faster_rcnn", "fpn")
+
+
+@contextmanager
+def counting() -> Iterator[dict[str, dict]]:
+    """Inside it every mini-batch that is drawn counts: how many there are, how many are short, and by how much."""
+    counts: dict[str, dict] = {}
+
+    def counted(kind, sample):
+        def draw(state: Tensor, size: int, foreground: float, generator: torch.Generator | None = None) -> Tensor:
+            chosen = sample(state, size, foreground, generator)
+            if generator is not None:  # without one, all windows of a data set are taken, to normalise the offsets
+                share = chosen.sum().item() / (size * len(chosen))
+                now = counts.setdefault(kind, {"steps": 0, "short": 0, "least share": 1.0})
+                now["steps"] += 1
+                now["short"] += share < 1
+                now["least share"] = min(now["least share"], round(share, 4))
+            return chosen
+
+        return draw
+
+    patches = [
+        patch.object(place, "sample", counted(kind, place.sample)) for kind, all in PLACES.items() for place in all
+    ]
+    for each in patches:
+        each.start()
+    try:
+        yield counts
+    finally:
+        for each in patches:
+            each.stop()
+
+
+def measured(variants: dict[str, dict]) -> dict[str, dict]:
+    """What does not depend on the machine's speed or on the length of files."""
+    timed = ("seconds", "milliseconds", "lines", "megabytes")
+    return {
+        name: {key: value for key, value in found.items() if not key.startswith(timed)}
+        for name, found in json.loads(json.dumps(variants)).items()
+    }
+
+
+def one(name: str, seed: int) -> dict:
+    """The counts of one training or experiment, and whether it reaches what its record says."""
+    recorded = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+    with counting() as counts:
+        if name in SHIPPED:
+            from data_scripts import train_detector  # only here: it is a script
+
+            with patch.object(sys, "argv", ["train_detector", name]):
+                train_detector.main()
+            again = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+            same = again["test"] == recorded["test"] and again["last_loss"] == recorded["last_loss"]
+        else:
+            found = EXPERIMENTS[name].run(seed)
+            same = measured(found) == measured(recorded["runs"][str(seed)]["variants"])
+    return {"seed": seed, **counts, "as recorded": same}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", choices=sorted([*EXPERIMENTS, *SHIPPED]))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    path = RECORDS / "drawn.json"
+    for name in options.names:
+        found = one(name, options.seed)
+        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        path.write_text(json.dumps(record | {name: found}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        print(name, found, flush=True)
+
+
+if __name__ == "__main__":
+    main()
