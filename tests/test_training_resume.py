@@ -2,6 +2,7 @@ import multiprocessing
 import random
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -84,8 +85,12 @@ def test_a_finished_training_is_loaded_and_not_repeated(tmp_path):
     ("change", "named"),
     [
         ({"settings": replace(QUICK, lr=0.1)}, r"settings.lr: 0.05 there, 0.1 here"),
-        ({"settings": replace(QUICK, steps=20, seed=2)}, r"settings.steps: 12 there, 20 here; settings.seed: 0"),
-        ({"dataset": Rectangles(8)}, r"images: 7 there, 8 here"),
+        (
+            {"settings": replace(QUICK, schedule="cosine", steps=20)},
+            r"settings.steps: 12 there, 20 here; settings.schedule: step there",
+        ),
+        ({"settings": replace(QUICK, steps=20, seed=2)}, r"\(settings.seed: 0 there, 2 here\)"),
+        ({"dataset": Rectangles(6)}, r"images: 7 there, 6 here"),
         ({"model": detector()}, r"shapes.features.weight: \[4, 3\] there, None here.* and \d+ more"),
         ({"model": Toy(torch.Generator())}, r"generator: False there, True here"),
     ],
@@ -105,6 +110,68 @@ def test_a_checkpoint_of_other_classes_or_frozen_layers_is_refused(tmp_path):
     model.odd.requires_grad_(False)
     with pytest.raises(ValueError, match=r"trained.odd.weight: True there, False here"):
         run(model, folder=tmp_path)
+
+
+def test_more_steps_go_on_as_if_they_had_been_asked_for_at_first(tmp_path):
+    longer = replace(QUICK, steps=20, milestones=(15,))
+    whole, first = Toy(), Toy()
+    expected = run(whole, longer)
+    run(first, replace(longer, steps=9), tmp_path)
+    again = Toy()
+    assert run(again, longer, tmp_path).losses == expected.losses and len(again.seen) == 11
+    assert all(value.equal(again.state_dict()[name]) for name, value in whole.state_dict().items())
+    with pytest.raises(ValueError, match=r"checkpoint.pt: a training of 20 steps, expected at most steps = 12"):
+        run(Toy(), replace(longer, steps=12), tmp_path)
+
+
+def test_with_the_cosine_schedule_more_steps_are_another_training(tmp_path):
+    run(Toy(), replace(QUICK, schedule="cosine"), tmp_path)
+    with pytest.raises(ValueError, match=r"settings.steps: 12 there, 20 here.*schedule='step'"):
+        run(Toy(), replace(QUICK, schedule="cosine", steps=20), tmp_path)
+
+
+def test_more_pictures_go_on(tmp_path):
+    interrupted(Toy(), QUICK, tmp_path, 6)
+    model = Toy()
+    assert run(model, QUICK, tmp_path, dataset=Rectangles(9)).steps == 12 and len(model.seen) == 7
+    assert {7, 8} & {number for batch in model.seen for number in batch}  # the new ones take part
+
+
+class PressedInStep(Toy):
+    """Ctrl-C in the middle of a forward pass, once or twice."""
+
+    def __init__(self, step, times=1):
+        super().__init__()
+        self.step, self.times = step, times
+
+    def forward(self, images, targets):
+        losses = super().forward(images, targets)
+        if len(self.seen) == self.step:
+            for _ in range(self.times):
+                signal.raise_signal(signal.SIGINT)
+        return losses
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_ends_the_step_and_saves(tmp_path, workers):
+    settings, handler = replace(QUICK, checkpoint_every=1000, workers=workers), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="after step 7 of 12"):
+        run(PressedInStep(7), settings, tmp_path)
+    assert signal.getsignal(signal.SIGINT) is handler
+    model = Toy()
+    assert run(model, settings, tmp_path).losses == run(Toy(), settings).losses and len(model.seen) == 5
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(PressedInStep(7, times=2), replace(QUICK, checkpoint_every=1000), tmp_path)
+    assert not list(tmp_path.iterdir()) and signal.getsignal(signal.SIGINT) is handler
+
+
+def test_in_a_thread_there_is_no_signal_to_wait_for(tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run, Toy()).result().steps == QUICK.steps
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):

@@ -90,25 +90,42 @@ class Run:
         os.replace(unfinished, path)
 
     def load(self, path: Path) -> None:
-        """Go on where a checkpoint was written.
+        """Go on where a checkpoint was written; also with more pictures, or with more steps of the "step" schedule.
 
         Raises:
             ValueError: a file that is no whole checkpoint, or one of another training; the message names what differs.
         """
         state = read(path)
-        different = differences(state["identity"], self._identity())
+        different = differences(state["identity"], self._continued(state["identity"], self._identity()))
         if different:
             more = f" and {len(different) - 5} more" if len(different) > 5 else ""
             raise ValueError(
                 f"{path}: the checkpoint of another training ({'; '.join(different[:5])}{more}). "
-                "Give the same settings, another folder, or resume=False to start again"
+                "Give the same settings (more pictures are no other training, nor more steps where schedule='step'), "
+                "another folder, or resume=False to start again"
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.history = History(**state["history"])
+        if self.history.steps > self.settings.steps:
+            raise ValueError(
+                f"{path}: a training of {self.history.steps} steps, expected at most steps = {self.settings.steps}"
+            )
         rank, _ = process_rank()
         self._set_random_state(state["random"][rank])
+
+    @staticmethod
+    def _continued(saved: dict, now: dict) -> dict:
+        """This training's identity, less what it may have more of than the checkpoint: pictures, and steps.
+
+        With the cosine schedule the number of steps decides the rate of every step, those already done too.
+        """
+        settings = dict(now["settings"])
+        if settings["schedule"] == "step":
+            settings["steps"] = saved["settings"].get("steps")
+        images = saved["images"] if now["images"] > saved["images"] else now["images"]
+        return now | {"settings": settings, "images": images}
 
     def _identity(self) -> dict:
         """What must be the same for a training to go on, in plain values."""

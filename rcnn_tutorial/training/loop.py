@@ -10,6 +10,8 @@ checkpoints, several processes.
 """
 
 import math
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,19 +54,24 @@ def train(
     touched. Where torch.distributed is initialised each process takes its part of every batch; the first evaluates,
     shows progress and writes.
 
+    Ctrl-C, or Jupyter's square, ends the training after the step that it is at, with a checkpoint if there is a
+    `folder`; a second one ends it at once.
+
     Args:
         model: called as `model(images, targets)`; left in eval mode, ready to detect.
         dataset: of (image, target) pairs, of the model's classes. `set_epoch(epoch)` is called before each epoch, on
             every data set that has one, inside torch's wrappers too.
         settings: of the training.
         folder: for `checkpoint.pt`; None keeps no checkpoint.
-        resume: go on from the checkpoint in `folder` if there is one; a finished training is loaded.
+        resume: go on from the checkpoint in `folder` if there is one; a finished training is loaded. With more steps
+            than the checkpoint was to have (where the schedule is "step") or with more pictures it goes on, too.
         evaluate: called with the model in eval mode, returns a dict of numbers, nested or not; at least at the end.
         on_log: called with the history so far every `log_every` steps and at the end, for live curves.
         progress: show a progress bar.
     Returns:
         The record of all steps.
     Raises:
+        KeyboardInterrupt: after Ctrl-C.
         ValueError: too few images for a batch, a target that is none, other classes than the model's, nothing to train,
             a model that returns no dict of scalars, or a checkpoint that is damaged or of another training.
         RuntimeError: a loss or gradient that is not finite, before it touches the weights.
@@ -104,7 +111,8 @@ def _loop(run: Run, path: Path | None, evaluate: Callable | None, on_log: Callab
     steps = range(history.steps, settings.steps)
     first = process_rank()[0] == 0
     model.train()
-    with tqdm(total=settings.steps, initial=steps.start, unit="step", disable=not (progress and first)) as bar:
+    bar = tqdm(total=settings.steps, initial=steps.start, unit="step", disable=not (progress and first))
+    with bar, _patient_interrupt() as interrupted:
         start = perf_counter()
         for step, batch in zip(steps, _batches(run.dataset, settings, steps.start), strict=False):
             lr = learning_rate(step, settings)
@@ -117,8 +125,10 @@ def _loop(run: Run, path: Path | None, evaluate: Callable | None, on_log: Callab
                 history.evaluations.append({"step": step + 1} | _evaluate(model, evaluate))
             if on_log and first and _due(step, settings.log_every, settings):
                 on_log(history)
-            if path and _due(step, settings.checkpoint_every, settings):
+            if path and (interrupted or _due(step, settings.checkpoint_every, settings)):
                 run.save(path)
+            if interrupted:
+                raise KeyboardInterrupt(f"after step {step + 1} of {settings.steps}")
             start = perf_counter()
 
 
@@ -234,6 +244,31 @@ def _autocast_dtype(settings: TrainSettings, device: torch.device) -> torch.dtyp
         warnings.warn(f"precision {settings.precision!r} is for GPUs: on the CPU it stays float32", stacklevel=3)
         return None
     return getattr(torch, settings.precision)
+
+
+@contextmanager
+def _patient_interrupt() -> Iterator[list]:
+    """Inside it the first Ctrl-C is noted in the list and the step goes on to its end; a second one is as usual.
+
+    Several processes do not end after the same step, and would wait for each other: there, and in a thread, to which no
+    signal comes, nothing is changed.
+    """
+    interrupted: list = []
+    usual = signal.getsignal(signal.SIGINT)
+
+    def note(number, frame):
+        interrupted.append(number)
+        signal.signal(signal.SIGINT, usual)
+
+    alone = process_rank()[1] == 1 and threading.current_thread() is threading.main_thread()
+    if not alone or usual is None:  # None: set by a program that is not Python
+        yield interrupted
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def _own_random_state(device: torch.device):
