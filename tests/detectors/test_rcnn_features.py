@@ -84,10 +84,11 @@ def test_a_change_is_computed_anew(change, tmp_path, monkeypatch):
     assert len(calls) == 2
 
 
-def test_another_head_reads_the_same_pooled_features(tmp_path, monkeypatch):
+@pytest.mark.parametrize("layer", ["fc6", "fc7"])
+def test_another_head_reads_the_same_pooled_features(layer, tmp_path, monkeypatch):
     cache, model, data = FeatureCache(tmp_path), untrained(), Squares(2)
     before = list(WindowFeatures(model, data, cache))
-    model.net.fc7[0].bias.data += 1
+    getattr(model.net, layer)[0].bias.data += 1
     calls = counted(model, monkeypatch)
     for old, new in zip(before, WindowFeatures(model, data, cache), strict=True):
         assert torch.equal(old.pool5, new.pool5)
