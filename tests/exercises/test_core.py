@@ -62,6 +62,13 @@ def test_a_result_of_another_shape_or_type_is_refused():
     assert same(lambda x: (1, 1)) and not same(lambda x: 1) and not same(lambda x: [[1, 1]])
 
 
+def test_each_mistake_begins_with_its_symptom_and_the_first_that_fits_is_told(capsys, monkeypatch):
+    mistakes = (Mistake("Four.", "Not four.", near(4)), Mistake("Large.", "Not large.", lambda answer: answer > 3))
+    monkeypatch.setattr(core, "_exercise", lambda id: (Part("a number", near(2), mistakes, "Try again."),))
+    told = [said(capsys, answer)[0].removeprefix("not yet. ") for answer in (4, 9, 4, 1, 9)]
+    assert told == ["Four.", "Large.", "Four. Not four.", "Try again.", "Large. Not large."]
+
+
 def test_errors_of_the_learner_are_told(capsys):
     assert said(capsys, "two", lambda x: None) == [
         "a number: not yet. It raises ValueError: could not convert string to float: 'two'",
