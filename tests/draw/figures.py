@@ -87,6 +87,12 @@ def pixels(ax, image=0):
     return shown.get_array().tolist(), list(shown.get_extent())
 
 
+def is_darker_where_higher(ax, image=0):
+    """Does its picture of a map become darker as the numbers grow?"""
+    shades = [sum(ax.images[image].get_cmap()(share)[:3]) for share in (0.0, 0.5, 1.0)]
+    return shades == sorted(shades, reverse=True)
+
+
 def thin(collection):
     """Corners of the boxes that `outlines` has drawn."""
     return [path.get_extents().extents.tolist() for path in collection.get_paths()]
