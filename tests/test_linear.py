@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.svm import LinearSVC
 
 from rcnn_tutorial.claims import claim
 from rcnn_tutorial.linear import SVMSettings, feature_scale, fit_ridge, fit_svm, svm_objective
@@ -82,12 +83,11 @@ def test_equals_coordinate_descent(settings):
 
 @pytest.mark.parametrize(("n", "d"), [(400, 30), (150, 300)])
 def test_equals_liblinear(n, d):
-    svm = pytest.importorskip("sklearn.svm")
     features, positive = crowd(n, d)
     weight, bias = fit_svm(features.double(), positive)
     found = svm_objective(features, positive, weight, bias)
     for k in range(positive.shape[1]):
-        peer = svm.LinearSVC(
+        peer = LinearSVC(
             C=1e-3, loss="hinge", class_weight={True: 2.0, False: 1.0}, intercept_scaling=10, tol=1e-8,
             max_iter=1_000_000, random_state=0,
         )  # fmt: skip

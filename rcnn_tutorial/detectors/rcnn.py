@@ -115,7 +115,7 @@ class RCNN(nn.Module):
 
     def pooled_key(self) -> str:
         """A hash of all that `pooled` depends on besides the image and the boxes."""
-        return fingerprint((self.net.convs, self.mean, self.settings.context))
+        return fingerprint((self.net.convs, self.net.layers, self.net.size, self.mean, self.settings.context))
 
     @torch.no_grad()
     def features(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -153,9 +153,8 @@ class SPPnet(RCNN):
 
     def pooled_key(self) -> str:
         """A hash of all that `pooled` depends on besides the image and the boxes."""
-        return fingerprint(
-            (self.net.convs, self.net.levels, self.mean, self.settings.scales, float(self.settings.side))
-        )
+        net, settings = self.net, self.settings
+        return fingerprint((net.convs, net.layers, net.levels, self.mean, settings.scales, float(settings.side)))
 
     def _resized(self, image: Tensor) -> Iterator[Batch]:
         """The image at each scale, one at a time."""

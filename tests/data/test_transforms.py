@@ -236,6 +236,25 @@ def test_the_strengths_are_those_asked_for():
     assert brightness.min() > 0.69 and brightness.max() < 1.31 and np.ptp(brightness) > 0.5
 
 
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_the_window_lies_anywhere_along_both_sides(scale):
+    """Left and top edges of the window cover all that is possible, and neither follows the other."""
+    augment = Augment(Scenes(((0, 0, 32, 24),) * 400), seed=0, flip=0, jitter=0, scale=(scale, scale))
+    windows = np.array([augment._window(WIDTH, HEIGHT, *augment._draws(i)[4:]) for i in range(400)])
+    size = np.array([WIDTH, HEIGHT]) / scale
+    assert (windows[:, 2:] - windows[:, :2] == size).all()
+    corner = windows[:, :2] / (np.array([WIDTH, HEIGHT]) - size)  # in [0, 1] across what is possible
+    assert corner.min() >= 0 and corner.max() <= 1 and (np.ptp(corner, axis=0) > 0.95).all()
+    assert (np.abs(corner.mean(axis=0) - 0.5) < 0.05).all() and abs(np.corrcoef(corner.T)[0, 1]) < 0.15
+
+
+def test_a_sample_is_seen_through_the_window_that_was_drawn():
+    augment = Augment(Scenes(((4, 6, 20, 18),) * 20), seed=0, flip=0, jitter=0, scale=(0.5, 2), min_visible=1)
+    for i in range(20):
+        window = augment._window(WIDTH, HEIGHT, *augment._draws(i)[4:])
+        assert same(augment[i], zoom(*augment.dataset[i], window, min_visible=1))
+
+
 def test_attributes_pass_through_and_pickling_works():
     augment = pickle.loads(pickle.dumps(Augment(Scenes(), seed=0)))
     assert augment.classes == ("background", "bright") and len(augment) == 4 and not hasattr(augment, "nothing")

@@ -223,8 +223,24 @@ def test_the_pyramid_reads_each_window_at_its_scale():
             assert torch.allclose(pooled[20 * i + j], expected, atol=1e-5)
     found = model(list(images), proposals=list(boxes))
     claim("FAST-17", condition=len(found) == 2, note="brute force and pyramid, one detector")
-    losses = [model.train()(list(images), list(targets))["class"] for _ in range(2)]
+
+
+def test_training_draws_one_scale_for_each_batch():
+    """Over 20 batches both scales are drawn about equally often, and each batch is convolved at one of them."""
+    model, drawn = untrained(scales=(96, 192), longest=None).train(), []
+    model.convs.register_forward_pre_hook(lambda _, inputs: drawn.append(inputs[0].shape[-2]))
+    images, targets = batch(model)
+    losses = [model(list(images), list(targets))["class"] for _ in range(20)]
     assert all(loss.isfinite() for loss in losses)
+    assert len(drawn) == 20 and set(drawn) == {96, 192} and 5 <= drawn.count(96) <= 15
+
+
+def test_the_new_layers_begin_with_the_spreads_of_the_paper():
+    """Section 3.1 of the paper: deviations of 0.01 for the class scores and of 0.001 for the offsets, biases of 0."""
+    model = untrained()
+    assert model.score.weight.std().item() == pytest.approx(0.01, rel=0.1)
+    assert model.offsets.weight.std().item() == pytest.approx(0.001, rel=0.1)
+    assert not model.score.bias.any() and not model.offsets.bias.any()
 
 
 def test_an_image_without_proposals_gives_no_detection_and_breaks_nothing():

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.claims import claim
 from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, detect, scored, windows
+from rcnn_tutorial.nets.backbones import TINY, ConvNet
 from rcnn_tutorial.ops.boxes import box_iou
 from tests.detectors.test_rcnn import CLASSES, Squares, untrained
 
@@ -57,12 +60,17 @@ def test_the_cache_computes_once_and_its_size_is_two_bytes_per_number(model, tmp
         assert torch.allclose(a.fc7, exact.fc7, rtol=1e-3, atol=1e-3) and a.fc7.dtype == torch.float32
 
 
-@pytest.mark.parametrize("change", ["weights", "mean", "context", "proposals", "image"])
+@pytest.mark.parametrize("change", ["weights", "layers", "size", "mean", "context", "proposals", "image"])
 def test_a_change_is_computed_anew(change, tmp_path, monkeypatch):
     cache, model, data = FeatureCache(tmp_path), untrained(), Squares(2)
     list(WindowFeatures(model, data, cache))
     if change == "weights":
         model.net.convs[0][0].bias.data[0] += 1
+    elif change in ("layers", "size"):  # a larger pooling or larger crops, weights of the same shapes
+        first = replace(TINY[0], pool=3, ceil=True) if change == "layers" else TINY[0]
+        net = ConvNet((first, *TINY[1:]), 72 if change == "size" else 64, 256, len(CLASSES), dropout=0.0)
+        net.load_state_dict(model.net.state_dict())
+        model.net = net
     elif change == "mean":
         model.mean[0] += 0.1
     elif change == "context":
@@ -76,10 +84,11 @@ def test_a_change_is_computed_anew(change, tmp_path, monkeypatch):
     assert len(calls) == 2
 
 
-def test_another_head_reads_the_same_pooled_features(tmp_path, monkeypatch):
+@pytest.mark.parametrize("layer", ["fc6", "fc7"])
+def test_another_head_reads_the_same_pooled_features(layer, tmp_path, monkeypatch):
     cache, model, data = FeatureCache(tmp_path), untrained(), Squares(2)
     before = list(WindowFeatures(model, data, cache))
-    model.net.fc7[0].bias.data += 1
+    getattr(model.net, layer)[0].bias.data += 1
     calls = counted(model, monkeypatch)
     for old, new in zip(before, WindowFeatures(model, data, cache), strict=True):
         assert torch.equal(old.pool5, new.pool5)

@@ -12,7 +12,7 @@ from rcnn_tutorial.detectors.rcnn_fit import svm_negatives
 from rcnn_tutorial.detectors.sppnet import PooledBatches, SPPnet, SPPnetSettings, closest_scale, project
 from rcnn_tutorial.evaluation import predict, voc_ap
 from rcnn_tutorial.linear import SVMSettings
-from rcnn_tutorial.nets.backbones import TINY, ZF5, Field, receptive_field, tiny_net
+from rcnn_tutorial.nets.backbones import TINY, ZF5, ConvNet, Field, receptive_field, tiny_net
 from rcnn_tutorial.ops.boxes import box_iou
 from tests.detectors.test_rcnn import CLASSES, Squares
 
@@ -241,12 +241,38 @@ def test_windows_without_area_and_images_without_windows():
     assert model.pooled(image, outside).isfinite().all()
 
 
-def test_another_scale_or_side_is_computed_anew():
+def changed(what):
+    """The detector with one of the things changed that decide its pooled features."""
+    if what in ("scales", "side"):
+        return _with(untrained(), **{"scales": {"scales": (96,)}, "side": {"side": 48}}[what])
     model = untrained()
-    keys = {model.pooled_key()}
-    for change in ({"scales": (96,)}, {"side": 48}):
-        keys.add(_with(untrained(), **change).pooled_key())
-    assert len(keys) == 3
+    if what == "weights":
+        model.net.convs[0][0].bias.data[0] += 1
+    elif what == "mean":
+        model.mean[0] += 0.1
+    elif what == "levels":
+        model.net.levels = (1, 2, 4)
+    elif what == "layers":  # a larger pooling, weights of the same shapes
+        first, *others = model.net.layers
+        layers = replace(first, pool=3, ceil=True), *others
+        net = ConvNet(layers, 64, 256, len(CLASSES), dropout=0.0, levels=LEVELS)
+        net.load_state_dict(model.net.state_dict())
+        model = SPPnet(net, CLASSES, model.settings, mean=(0.5, 0.5, 0.5)).eval()
+    return model
+
+
+@pytest.mark.parametrize("what", ["weights", "layers", "levels", "mean", "scales", "side"])
+def test_what_decides_the_features_is_in_their_key(what, tmp_path):
+    """With anything that changes the features changed, the cache gives the new ones, and not those it kept before."""
+    data, cache = Squares(2), FeatureCache(tmp_path)
+    image, target = next(item for item in data.items if len(item[1]["boxes"]))
+    before, after = untrained(), changed(what)
+    boxes = target["proposals"]
+    assert not torch.allclose(before.pooled(image, boxes), after.pooled(image, boxes), atol=1e-2)
+    assert before.pooled_key() == untrained().pooled_key() != after.pooled_key()
+    list(WindowFeatures(before, data, cache))
+    for kept, fresh in zip(WindowFeatures(after, data, cache), WindowFeatures(after, data), strict=True):
+        assert torch.allclose(kept.pool5, fresh.pool5, rtol=2e-3, atol=2e-3)
 
 
 def _with(model, **changes):

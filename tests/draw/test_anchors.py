@@ -1,11 +1,29 @@
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 
 from rcnn_tutorial import draw
 from rcnn_tutorial.draw.anchors import DARK, HEAT, some
-from tests.draw.figures import IMAGE, TARGET, edges, extents, fills, legend, panels, rectangles, render, texts, titles
+from tests.draw.figures import (
+    IMAGE,
+    TARGET,
+    edges,
+    extents,
+    fills,
+    key,
+    labels,
+    legend,
+    looks,
+    panels,
+    rectangles,
+    render,
+    texts,
+    thin,
+    titles,
+    written,
+)
 
 BORDER = [0, 0, 80, 60]
 CENTRES = torch.cartesian_prod(torch.arange(8.0, 80, 16), torch.arange(8.0, 60, 16))  # (20, 2)
@@ -13,11 +31,11 @@ ANCHORS = torch.tensor([[-16, -8, 16, 8], [-32, -16, 32, 16], [-8, -16, 8, 16], 
 
 
 def outlined(ax):
-    """Colour, line style and corners of the thin boxes on it."""
+    """Of the thin boxes on it, by kind: their colour, whether they are dashed, their corners."""
     return [
-        (to_hex(c.get_edgecolor()).upper(), c.get_linestyle()[0][1] is not None, len(c.get_paths()))
+        (to_hex(c.get_edgecolor()).upper(), c.get_linestyle()[0][1] is not None, thin(c))
         for c in ax.collections
-        if hasattr(c, "get_verts") or c.get_paths()
+        if isinstance(c, PolyCollection)
     ]
 
 
@@ -46,7 +64,10 @@ def test_anchors_have_a_colour_by_scale_and_dashes_by_shape():
     assert ax.lines[0].get_xydata().tolist() == [[8, 24]]
     assert ax.get_title() == "20 places, 4 anchors at each: 80"
     named = plt.gcf().legends[0]
-    assert legend(named) == ["scale 23", "scale 45", "height / width 1/2", "height / width 2"]
+    assert key(named) == {
+        "scale 23": (small, "-"), "scale 45": (large, "-"),
+        "height / width 1/2": ("#000000", "-"), "height / width 2": ("#000000", "--"),
+    }  # fmt: skip
     assert named.get_window_extent().x1 <= plt.gcf().bbox.x1
 
 
@@ -68,6 +89,9 @@ def test_only_the_chosen_anchors_are_strong():
     assert extents(ax) == [BORDER, (ANCHORS[2] + 30).tolist()]
     faint = ax.collections[1:]
     assert len(faint) == 3 and all(c.get_alpha() < 0.5 for c in faint)
+    small, large = draw.COLORS[:2]
+    others = [(large, False, [(ANCHORS[i] + 30).tolist()]) for i in (1, 3)]
+    assert outlined(ax) == [*others, (small, False, [(ANCHORS[0] + 30).tolist()])] and edges(ax)[1] == small
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.anchors_at(IMAGE, ANCHORS, CENTRES[:0], (30, 30))
 
@@ -97,6 +121,8 @@ def test_best_iou_has_a_curve_per_set_and_strokes_for_the_objects():
     render()
     ax = plt.gca()
     first, second, line = ax.lines[:3]
+    assert first.get_xdata().tolist() == second.get_xdata().tolist() == sizes.tolist()
+    assert labels(ax) == ("side of the object, pixels (log scale)", "best IoU of an anchor")
     assert first.get_ydata().tolist() == curves["one scale"].tolist()
     assert second.get_ydata().tolist() == curves["two scales"].tolist() and second.get_lw() < first.get_lw()
     assert line.get_ydata() == [0.7, 0.7] and ax.get_xscale() == "log"
@@ -104,8 +130,10 @@ def test_best_iou_has_a_curve_per_set_and_strokes_for_the_objects():
     assert [s[0, 0] for s in strokes] == [12, 40] and max(s[:, 1].max() for s in strokes) < 0
     assert [t.get_text() for t in ax.get_xticklabels()] == ["8", "16", "32", "64"]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["0", "0.25", "0.5", "0.7", "1"]
-    words = ["one scale", "two scales", "IoU 0.7: positive from here on", "objects of the data"]
-    assert legend(plt.gcf().legends[0]) == words
+    assert key(plt.gcf().legends[0]) == {
+        "one scale": (draw.COLORS[0], "-"), "two scales": (draw.COLORS[1], "-"),
+        "IoU 0.7: positive from here on": ("#000000", "--"), "objects of the data": ("#000000", "None"),
+    } == dict(zip(legend(plt.gcf().legends[0]), map(looks, ax.lines), strict=True))  # fmt: skip
     plt.close("all")
     draw.best_iou(sizes, curves, line=0.5)
     assert not plt.gca().collections and plt.gca().lines[2].get_ydata() == [0.5, 0.5]
@@ -114,16 +142,19 @@ def test_best_iou_has_a_curve_per_set_and_strokes_for_the_objects():
 
 
 def test_labelled_anchors_draw_every_positive_and_some_of_the_others():
-    anchors = torch.tensor([[-6, 2, 20, 20], [30, 10, 70, 64.0]] + [[10, 10, 20, 20.0]] * 2000 + [[5, 5, 9, 9.0]] * 3)
+    negative, ignored = [10, 12, 20, 25.0], [5, 6, 9, 12.0]
+    anchors = torch.tensor([[-6, 2, 20, 20], [30, 10, 70, 64.0]] + [negative] * 2000 + [ignored] * 3)
     state = torch.tensor([1] * 2 + [0] * 2000 + [-1] * 3)
     ax = draw.labelled_anchors(IMAGE, anchors, state, TARGET["boxes"], shown=5)
     render()
     assert extents(ax) == [BORDER, *anchors[:2].tolist(), *TARGET["boxes"].tolist()]
     assert edges(ax) == ["#000000", draw.GOOD, draw.GOOD, "#000000", "#000000"]
     assert [r.get_linestyle() for r in rectangles(ax)[1:]] == ["-", "-", ":", ":"]
-    assert outlined(ax) == [(draw.BAD, False, 5), (DARK, True, 3)]
-    words = ["positive: 2", "negative: 2,000\n(5 drawn)", "ignored: 3", "objects: 2"]
-    assert legend(plt.gcf().legends[0]) == words
+    assert outlined(ax) == [(draw.BAD, False, [negative] * 5), (DARK, True, [ignored] * 3)]
+    assert key(plt.gcf().legends[0]) == {
+        "positive: 2": (draw.GOOD, "-"), "negative: 2,000\n(5 drawn)": (draw.BAD, "-"), "ignored: 3": (DARK, "--"),
+        "objects: 2": ("#000000", ":"),
+    }  # fmt: skip
     assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64  # room for what leaves the picture
 
 
@@ -147,9 +178,17 @@ def test_sample_bar_enlarges_the_part_that_is_drawn():
     assert fills(ax) == [draw.PALE, draw.GOOD, draw.BAD, draw.GOOD, draw.BAD]
     ends = [line.get_xdata() for line in ax.lines]
     assert ends == [pytest.approx([772 / 4000, 0]), pytest.approx([1028 / 4000, 1])]
-    assert texts(ax) == ["28", "228 negative", "the image's 4,000 anchors", "the mini-batch of 256 is 6.4 % of them"]
+    assert written(ax)[:2] == [
+        ("28", (pytest.approx(14 / 256, abs=1e-6), 2.1)),
+        ("228 negative", (pytest.approx(142 / 256, abs=1e-6), 2.1)),
+    ]
+    of_image, of_sample = ax.texts[2:]
+    assert (of_image.get_text(), of_image.get_ha()) == ("the image's 4,000 anchors", "left")
+    assert (of_sample.get_text(), of_sample.get_ha()) == ("the mini-batch of 256 is 6.4 % of them", "right")
+    for text in (of_image, of_sample):  # above the bar of the image
+        assert text.get_window_extent().y0 > rectangles(ax)[0].get_window_extent().y1
     named = ["ignored: 770", "positive: 30, sampled 28", "negative: 3,200, sampled 228"]
-    assert legend(ax.get_legend()) == named
+    assert key(ax.get_legend()) == dict(zip(named, (draw.PALE, draw.GOOD, draw.BAD), strict=True))
     for text, bar in zip(ax.texts[:2], rectangles(ax)[3:], strict=True):
         inner, outer = text.get_window_extent(), bar.get_window_extent()
         assert outer.x0 < inner.x0 and inner.x1 < outer.x1 and outer.y0 < inner.y0 and inner.y1 < outer.y1

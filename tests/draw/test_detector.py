@@ -2,7 +2,22 @@ import matplotlib.pyplot as plt
 import pytest
 
 from rcnn_tutorial import draw
-from tests.draw.figures import CLASSES, IMAGE, TARGET, edges, extents, fills, legend, panels, render, texts, titles
+from tests.draw.figures import (
+    CLASSES,
+    IMAGE,
+    TARGET,
+    edges,
+    extents,
+    fills,
+    key,
+    panels,
+    pixels,
+    render,
+    texts,
+    thin,
+    titles,
+    written,
+)
 
 
 def test_pipeline_shows_windows_detections_and_time():
@@ -11,10 +26,11 @@ def test_pipeline_shows_windows_detections_and_time():
     render()
     picture, bar = panels()
     assert titles() == ["20 windows, 2 detections", "2.0 s"]
-    assert len(picture.collections[0].get_paths()) == 20
+    assert thin(picture.collections[0]) == windows.tolist()
+    assert pixels(picture) == (IMAGE.permute(1, 2, 0).tolist(), [0, 80, 60, 0])
     assert extents(picture) == TARGET["boxes"].tolist() and texts(picture) == ["disc", "ring"]
     assert edges(picture) == [draw.class_color(1), draw.class_color(2)]
-    assert texts(bar) == ["proposals\n25 %", "network\n75 %"]
+    assert written(bar) == [("proposals\n25 %", (0.125, 0)), ("network\n75 %", (0.625, 0))]
 
 
 def test_pipeline_without_detections():
@@ -29,7 +45,9 @@ def test_time_bar_names_narrow_stages_below():
     render()
     ax = plt.gca()
     assert texts(ax) == ["network\n90 %"]
-    assert legend(ax.get_legend()) == ["selective search 5 %", "warp <0.01 %", "SVM 5 %", "nothing 0 %"]
+    named = ["selective search 5 %", "warp <0.01 %", "SVM 5 %", "nothing 0 %"]
+    assert key(ax.get_legend()) == dict(zip(named, [fills(ax)[i] for i in (0, 1, 3, 4)], strict=True))
+    assert ax.get_title() == "10.0 s"
     lefts, widths = zip(*((p.get_x(), p.get_width()) for p in ax.patches), strict=True)
     assert lefts == pytest.approx([0, 0.05, 0.05, 0.95, 1], abs=1e-4)
     assert sum(widths) == pytest.approx(1)

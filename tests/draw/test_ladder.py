@@ -1,12 +1,23 @@
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 
 from rcnn_tutorial import draw
 from rcnn_tutorial.draw.ladder import BLUES
 from rcnn_tutorial.nets.fpn import roi_levels
-from tests.draw.figures import extents, fills, legend, panels, rectangles, render, texts
+from tests.draw.figures import (
+    extents,
+    fills,
+    key,
+    labels,
+    looks,
+    panels,
+    rectangles,
+    render,
+    texts,
+    written,
+)
 
 NAMES = ("R-CNN", "SPPnet", "Fast R-CNN", "Faster R-CNN", "FPN")
 TABLE = {
@@ -33,7 +44,13 @@ def test_staircase_marks_a_side():
     assert ax.get_title() == "80 px: P2 with s0 = 224, P4 with s0 = 56"
     assert [t.get_text() for t in ax.get_yticklabels()] == ["P2", "P3", "P4", "P5"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["8", "16", "32", "64", "128", "256", "512"]
-    assert legend(ax.get_legend()) == list(levels) and ax.get_xscale() == "log"
+    assert key(ax.get_legend()) == {name: (color, "-") for name, color in zip(levels, draw.COLORS, strict=False)}
+    assert [looks(line)[0] for line in (first, one, second, other)] == [draw.COLORS[i] for i in (0, 0, 1, 1)]
+    assert labels(ax) == ("side of the region, pixels (log scale)", "level read") and ax.get_xscale() == "log"
+    assert (
+        torch.equal(torch.as_tensor(first.get_xdata()), sides)
+        and list(second.get_ydata()) == levels["s0 = 56"].tolist()
+    )
 
 
 @pytest.mark.parametrize("side, level", [(8, 2), (223.9, 3), (224, 4), (900, 5), (1, 2)])
@@ -57,9 +74,12 @@ def test_level_shares_stack():
     assert [r.get_x() for r in rectangles(ax)] == pytest.approx([0, 0.88, 0, 0.28, 0.96])
     assert [r.get_width() for r in rectangles(ax)] == pytest.approx([0.88, 0.12, 0.28, 0.68, 0.04])
     assert fills(ax) == [BLUES[k] for k in (0, 1, 0, 1, 2)]
-    assert texts(ax) == ["88 %", "12 %", "28 %", "68 %"]  # no room for 4 %
+    assert written(ax) == [  # no room for 4 %
+        ("88 %", (0.44, 0)), ("12 %", (0.94, 0)), ("28 %", (0.14, 1)), ("68 %", (0.62, 1)),
+    ]  # fmt: skip
+    assert ax.get_ylim() == (1.5, -0.5)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["s0 = 224", "s0 = 56"]
-    assert legend(plt.gcf().legends[0]) == ["P2", "P3", "P4"]
+    assert key(plt.gcf().legends[0]) == {"P2": BLUES[0], "P3": BLUES[1], "P4": BLUES[2]}
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.level_shares({})
 
@@ -80,13 +100,15 @@ def test_by_size_has_means_spreads_and_seeds():
                for x in pair)  # fmt: skip
     assert all(a[1] < b[0] for a, b in zip(columns[:3], columns[3:], strict=True))
     assert [t.get_text() for t in ax.get_xticklabels()] == ["small", "medium", "large"]
-    assert legend(plt.gcf().legends[0]) == ["single", "pyramid"]
+    assert key(plt.gcf().legends[0]) == {"single": draw.COLORS[0], "pyramid": draw.COLORS[1]}
+    assert labels(ax) == ("", "AP") and ax.get_ylim()[0] == 0
+    assert list(dots[1].get_ydata()) == [0.4, 0.6, 0.5, 0.5, 0.6, 0.6]
 
 
 def test_by_size_of_one_seed_has_no_spread():
     draw.by_size({"single": [[0.1], [0.4]]}, ("below 32 px", "above"), "AP50")
     ax = plt.gca()
-    assert not ax.collections and ax.get_ylabel() == "AP50" and len(rectangles(ax)) == 2
+    assert not ax.collections and labels(ax) == ("", "AP50") and len(rectangles(ax)) == 2
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.by_size({})
 
@@ -108,7 +130,12 @@ def test_trade_off_has_points_with_their_spread():
     assert across[0][:, 0] == pytest.approx([2400 - 120, 2400 + 120]) and up[0][:, 1] == pytest.approx([0.44, 0.48])
     arrows = [(t.xyann, t.xy) for t in ax.texts if not t.get_text()]
     assert arrows == [(pytest.approx(a), pytest.approx(b)) for a, b in zip(values, values[1:], strict=False)]
-    assert [t for t in texts(ax) if t] == list(NAMES)
+    names = [t for t in ax.texts if t.get_text()]
+    assert [(t.get_text(), t.xy) for t in names] == [(n, pytest.approx(v)) for n, v in zip(NAMES, values, strict=True)]
+    darker = [tuple(0.8 * part for part in to_rgb(color)) for color in draw.COLORS]
+    assert [t.get_color() for t in names] == [pytest.approx(color) for color in darker[:5]]
+    heads = {t.get_text(): t.get_color() for t in below.texts if t.get_text() in NAMES}
+    assert heads == {t.get_text(): t.get_color() for t in names}
 
 
 def test_trade_off_has_a_table_below():
@@ -165,7 +192,11 @@ def test_gains_stand_on_each_other():
     spans = [sorted((y0, y1)) for _, y0, _, y1 in extents(ax)]
     assert spans == [pytest.approx(s) for s in ([0.3, 0.4], [0.3, 0.55], [0.55, 0.56])]
     assert fills(ax) == [draw.BAD, draw.GOOD, draw.PALE]
-    assert texts(ax) == ["0.400", "-0.100", "+0.250", "+0.010", "0.560"]
+    assert [(text, (x, pytest.approx(y))) for text, (x, y) in written(ax)] == [
+        ("0.400", (0, 0.4)), ("-0.100", (1, 0.4)), ("+0.250", (2, 0.57)), ("+0.010", (3, 0.57)),
+        ("0.560", (3.45, 0.56)),
+    ]  # fmt: skip
+    assert labels(ax) == ("", "AP")
     assert [t.get_text() for t in ax.get_xticklabels()] == ["R-CNN", "one pass", "one network", "pyramid"]
     spreads = [c.get_segments()[0][:, 1].tolist() for c in ax.collections]
     assert spreads == [pytest.approx(s) for s in ([0.29, 0.31], [0.53, 0.57], [0.55, 0.57])]
@@ -173,6 +204,9 @@ def test_gains_stand_on_each_other():
     assert [each[0] for each in levels] == pytest.approx([0.4, 0.3, 0.55, 0.56])
     top = ax.texts[2].get_window_extent().y0
     assert top >= ax.transData.transform((2, 0.57))[1]  # above its error bar
-    assert legend(plt.gcf().legends[0]) == ["more", "less", "not beyond one standard deviation"]
+    named = {"more": draw.GOOD, "less": draw.BAD, "not beyond one standard deviation": draw.PALE}
+    assert key(plt.gcf().legends[0]) == named
+    draw.gains(("R-CNN", 0.4), {"unclear": (0.03, 0.04)}, ylabel="AP50")
+    assert fills(plt.gca()) == [draw.PALE] and labels(plt.gca()) == ("", "AP50")
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.gains(("R-CNN", 0.4), {})

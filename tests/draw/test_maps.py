@@ -7,13 +7,41 @@ from rcnn_tutorial import draw
 from rcnn_tutorial.draw.maps import LIT, bin_maxima, cell_map, cut, winners
 from rcnn_tutorial.nets.backbones import Field
 from rcnn_tutorial.ops.pooling import spatial_pyramid_pool
-from tests.draw.figures import IMAGE, edges, extents, fills, legend, panels, rectangles, render, texts, titles
+from tests.draw.figures import (
+    IMAGE,
+    edges,
+    extents,
+    fills,
+    is_darker_where_higher,
+    key,
+    legend,
+    panels,
+    pixels,
+    rectangles,
+    render,
+    titles,
+    written,
+)
 
 MAP = torch.rand(8, 10, generator=torch.Generator().manual_seed(1))
 
 
+def test_a_map_is_dark_where_it_is_high_and_its_cells_are_units():
+    ax = cell_map(MAP, plt.gca())
+    assert pixels(ax) == (MAP.tolist(), [0, 10, 8, 0])
+    low, high = ax.images[0].get_clim()
+    assert low == MAP.min() and high == pytest.approx(low + 1.7 * (MAP.max() - MAP.min()).item())
+    assert is_darker_where_higher(ax)
+    across, down = (c.get_segments() for c in ax.collections)
+    assert [s.tolist() for s in across] == [[[0, y], [10, y]] for y in range(9)]
+    assert [s.tolist() for s in down] == [[[x, 0], [x, 8]] for x in range(11)]
+    cell_map(MAP, ax, (0.0, 2.0))
+    assert ax.images[1].get_clim() == (0, pytest.approx(3.4))
+
+
 def test_receptive_shows_the_same_cell_twice():
-    draw.receptive(IMAGE, torch.rand(6, 8), (2, 5), Field(size=20, stride=10, first=4.0))
+    feature_map = torch.rand(6, 8, generator=torch.Generator().manual_seed(2))
+    draw.receptive(IMAGE, feature_map, (2, 5), Field(size=20, stride=10, first=4.0))
     render()
     left, right = panels()
     assert titles() == ["sees 20 x 20 pixels around (54, 24)", "row 2, column 5"]
@@ -21,6 +49,7 @@ def test_receptive_shows_the_same_cell_twice():
     assert edges(left) == edges(right) == fills(right) == [LIT]
     assert left.lines[0].get_xydata().tolist() == [[54, 24]]
     dots = left.collections[0].get_offsets()
+    assert pixels(left)[0] == IMAGE.permute(1, 2, 0).tolist() and pixels(right)[0] == feature_map.tolist()
     assert dots.shape == (48, 2) and dots.min(axis=0).tolist() == [4, 4] and dots.max(axis=0).tolist() == [74, 54]
 
 
@@ -34,8 +63,11 @@ def test_receptive_shows_what_lies_in_the_padding():
 def test_shift_strip_marks_the_peaks():
     first, second = torch.zeros(6, 8), torch.zeros(6, 8)
     first[2, 3], second[2, 5] = 4, 2
-    draw.shift_strip([IMAGE, IMAGE], [first, second], ["here", "moved"])
+    draw.shift_strip([IMAGE, IMAGE.flip(2)], [first, second], ["here", "moved"])
     render()
+    shown = [IMAGE.permute(1, 2, 0), IMAGE.flip(2).permute(1, 2, 0), first, second]
+    assert [pixels(ax)[0] for ax in panels()] == [each.tolist() for each in shown]
+    assert edges(panels()[3]) == ["#000000", LIT] and fills(panels()[3])[1] == LIT
     assert titles() == ["here", "moved", "row 2, column 3: 4.00", "row 2, column 5: 2.00"]
     assert [extents(ax) for ax in panels()] == [[], [], [[3, 2, 4, 3]] * 2, [[3, 2, 4, 3], [5, 2, 6, 3]]]
     assert [r.get_linestyle() for r in rectangles(panels()[3])] == ["--", "-"]
@@ -77,7 +109,8 @@ def test_winners_count_their_bins():
     winners(torch.tensor([[[1, 2], [1, 2]], [[4, 5], [-1, -1]]]), ax)
     render()
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[2.5, 1.5]], [[5.5, 4.5]]]
-    assert texts(ax) == ["2"] and ax.texts[0].get_position() == (2.5, 1.5)
+    assert written(ax) == [("2", (2.5, 1.5))]
+    assert ax.lines[0].get_markersize() > ax.lines[1].get_markersize()  # room for the number
 
 
 def test_pyramid_bins_has_a_panel_per_window():
@@ -89,6 +122,11 @@ def test_pyramid_bins_has_a_panel_per_window():
     assert extents(whole) == [list(window) for window in windows]
     for ax, window, color in zip(parts, windows, edges(whole), strict=True):
         *bins, frame = rectangles(ax)
+        assert pixels(ax)[0] == pixels(whole)[0] == MAP.tolist()
+        assert ax.get_xlim() == (window[0] - 0.5, window[2] + 0.5) and ax.get_ylim() == (
+            window[3] + 0.5,
+            window[1] - 0.5,
+        )
         assert frame.get_bbox().extents.tolist() == list(window)
         assert to_hex(frame.get_edgecolor()).upper() == color and len(bins) == 4
         found = {tuple(line.get_xydata()[0] - 0.5) for line in ax.lines}
@@ -111,7 +149,9 @@ def test_by_scale_colours_and_counts():
     assert extents(plt.gca()) == windows[[1, 0, 2]].tolist()
     assert edges(plt.gca()) == [draw.COLORS[0], draw.COLORS[2], draw.COLORS[2]]
     found = plt.gcf().legends[0]
-    assert legend(found) == ["480: 1 window", "576: 0 windows", "688: 2 windows"]
+    named = ["480: 1 window", "576: 0 windows", "688: 2 windows"]
+    assert key(found) == {name: (color, "-") for name, color in zip(named, draw.COLORS, strict=False)}
+    assert found.get_title().get_text() == "scale read"
     assert found.get_window_extent().x1 <= plt.gcf().bbox.x1
 
 
@@ -121,5 +161,7 @@ def test_map_strip_has_a_panel_for_each_map():
     assert titles() == ["lateral", "sum"]
     shown = [ax.images[0].get_array() for ax in panels()]
     assert (shown[0] == MAP.numpy()).all() and (shown[1] == 3 * MAP.numpy()).all()
+    clims = [ax.images[0].get_clim() for ax in panels()]
+    assert [low for low, _ in clims] == [MAP.min(), 3 * MAP.min()] and clims[1][1] == pytest.approx(3 * clims[0][1])
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.map_strip({})

@@ -8,6 +8,8 @@ from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
 from rcnn_tutorial import draw
+from rcnn_tutorial.draw import network
+from rcnn_tutorial.draw.anchors import DARK
 from rcnn_tutorial.draw.network import BAND
 from tests.draw.figures import (
     CLASSES,
@@ -16,12 +18,16 @@ from tests.draw.figures import (
     edges,
     extents,
     fills,
-    legend,
+    key,
+    labels,
     panels,
     rectangles,
     render,
     texts,
+    thin,
+    ticks,
     titles,
+    written,
 )
 
 TRUTHS = TARGET["boxes"]
@@ -30,8 +36,8 @@ NEAR = TRUTHS + 1
 
 
 def outlined(ax):
-    """Colour and number of the thin boxes on it."""
-    return [(to_hex(c.get_edgecolor()).upper(), len(c.get_paths())) for c in ax.collections if c.get_paths()]
+    """Colour and corners of the thin boxes on it, by kind."""
+    return [(to_hex(c.get_edgecolor()).upper(), thin(c)) for c in ax.collections if c.get_paths()]
 
 
 def test_side_by_side_has_bars_of_one_scale():
@@ -47,29 +53,37 @@ def test_side_by_side_has_bars_of_one_scale():
     render()
     left, right, long, short = panels()
     assert titles()[:2] == ["Fast R-CNN: 20 proposals", "Faster R-CNN: 1 proposal"]
-    assert outlined(left) == [("#FFFFFF", 20)] and outlined(right) == [("#FFFFFF", 1)]
+    assert outlined(left) == [("#FFFFFF", TRUTHS.tolist() * 10)] and outlined(right) == [("#FFFFFF", FAR.tolist())]
     assert extents(left) == TRUTHS.tolist() and texts(left) == ["disc", "ring"] and extents(right) == []
+    assert edges(left) == [draw.class_color(1), draw.class_color(2)]
     assert [(r.get_x(), r.get_width()) for r in rectangles(long)] == [(0, 1.5), (1.5, 0.5)]
     assert [(r.get_x(), r.get_width()) for r in rectangles(short)] == [(0, 0.5), (0.5, 0.125)]
     assert long.get_xlim() == short.get_xlim() and long.get_xlim()[1] > 2
-    assert texts(long) == [" 2 s"] and texts(short) == [" 625 ms"]
-    assert fills(long)[1] == fills(short)[0] and len({*fills(long), *fills(short)}) == 3
-    assert legend(plt.gcf().legends[0]) == ["selective search", "trunk", "RPN"]
+    assert written(long) == [(" 2 s", (2, 0))] and written(short) == [(" 625 ms", (0.625, 0))]
+    searched, trunk, rpn = draw.COLORS[:3]
+    assert fills(long) == [searched, trunk] and fills(short) == [trunk, rpn]
+    assert key(plt.gcf().legends[0]) == {"selective search": searched, "trunk": trunk, "RPN": rpn}
     assert long.texts[0].get_window_extent().x1 <= long.get_window_extent().x1
 
 
 def test_filter_strip_shows_which_objects_are_still_found():
-    many = FAR.repeat(5000, 1)
-    steps = [("decoded", torch.cat((many, NEAR)), 1.0), ("NMS", torch.cat((FAR, NEAR[:1])), 0.5)]
+    many = FAR + torch.arange(5000.0)[:, None] / 5000  # each a little further
+    steps = [("decoded", torch.cat((many, NEAR)), 1.0), ("NMS", torch.cat((FAR, NEAR[:1])), 0.4)]
     draw.filter_strip(IMAGE, steps, TRUTHS)
     render()
     before, after = panels()
-    assert titles() == ["decoded\n5,002 boxes, recall 1.00", "NMS\n2 boxes, recall 0.50"]
-    assert outlined(before) == [(draw.COLORS[0], 300)] and outlined(after) == [(draw.COLORS[0], 2)]
+    assert titles() == ["decoded\n5,002 boxes, recall 1.00", "NMS\n2 boxes, recall 0.40"]
+    ((color, some),) = outlined(before)
+    assert color == draw.COLORS[0] and len(some) == 300  # from the first to the last
+    assert some[0] == many[0].tolist() and some[-1] == NEAR[-1].tolist()
+    assert outlined(after) == [(draw.COLORS[0], [*FAR.tolist(), NEAR[0].tolist()])]
     assert edges(before)[1:] == [draw.GOOD, draw.GOOD] and edges(after)[1:] == [draw.GOOD, draw.BAD]
     assert extents(after)[1:] == TRUTHS.tolist() and rectangles(after)[2].get_linestyle() == "--"
     assert before.get_xlim() == after.get_xlim() == pytest.approx((-9.6, 89.6))
-    assert legend(plt.gcf().legends[0]) == ["box, at most 300", "object found", "object not found"]
+    assert key(plt.gcf().legends[0]) == {
+        "box, at most 300": (draw.COLORS[0], "-"), "object found": (draw.GOOD, "-"),
+        "object not found": (draw.BAD, "--"),
+    }  # fmt: skip
     plt.close("all")
     draw.filter_strip(IMAGE, steps, TRUTHS, threshold=0.99)
     assert edges(panels()[0])[1:] == [draw.BAD, draw.BAD]
@@ -91,11 +105,11 @@ def test_proposals_strip_colours_those_near_an_object():
     render()
     first, second = panels()
     assert titles() == ["step 0: 0 of 1", "step 100: 2 of 4"]
-    assert [number for _, number in outlined(first)] == [1]
-    (far, two), (near, other) = outlined(second)
-    assert (two, other) == (2, 2) and near == draw.GOOD and far != near
+    assert outlined(first) == [(DARK, FAR.tolist())]
+    assert outlined(second) == [(DARK, FAR.tolist() * 2), (draw.GOOD, NEAR.tolist())]
     assert extents(second) == TRUTHS.tolist() and {r.get_linestyle() for r in rectangles(second)} == {":"}
-    assert legend(plt.gcf().legends[0]) == ["IoU of at least 0.5 with an object", "less", "object"]
+    named = {"IoU of at least 0.5 with an object": (draw.GOOD, "-"), "less": (DARK, "-"), "object": ("#000000", ":")}
+    assert key(plt.gcf().legends[0]) == named
 
 
 def frames_of(data):
@@ -111,6 +125,16 @@ def found(frame, box, color):
     inside = frame[y1:y2, x1:x2]
     edge = np.concatenate((inside[0], inside[-1], inside[:, 0], inside[:, -1]))
     return (edge == [round(255 * c) for c in to_rgb(color)]).all()
+
+
+def test_gif_writes_the_moment_and_counts_those_near_an_object(monkeypatch):
+    told = []
+    monkeypatch.setattr(network, "_write", lambda frame, text: told.append(text))
+    moments = [("step 0", FAR), ("step 1", torch.cat((FAR, FAR, NEAR)))]
+    frames = [frame for frame, _ in frames_of(draw.proposals_gif(IMAGE, moments, TRUTHS, width=160, at_most=3))]
+    assert told == ["the objects", "step 0: 0 of 1 near an object", "step 1: 2 of 4 near an object"]
+    assert [found(frames[2], 2 * box, draw.GOOD) for box in NEAR] == [True, False]  # the fourth is not drawn
+    assert found(frames[2], 2 * FAR[0], draw.COLORS[0])
 
 
 def test_gif_has_a_frame_for_the_objects_and_one_for_each_moment():
@@ -164,17 +188,17 @@ def test_gradient_table_is_filled_where_a_gradient_arrives():
     filled = {place: color == draw.GOOD for place, color in zip(places, fills(ax), strict=True)}
     assert filled == {(column, row): bool(reached[row, column]) for row in range(2) for column in range(3)}
     assert set(fills(ax)) == {draw.GOOD, "#FFFFFF"} and texts(ax) == []
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["trunk", "score layer", "head of the\ndetector"]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["objectness", "class"]
-    assert legend(ax.get_legend()) == ["a gradient arrives", "none"]
+    assert ticks(ax.xaxis) == {0: "trunk", 1: "score layer", 2: "head of the\ndetector"}
+    assert ticks(ax.yaxis) == {0: "objectness", 1: "class"} and ax.get_ylim() == (1.5, -0.5)
+    assert key(ax.get_legend()) == {"a gradient arrives": draw.GOOD, "none": "#FFFFFF"}
 
 
 def test_gradient_table_writes_norms():
-    draw.gradient_table(torch.tensor([[0.0123, 0], [0, 4]]), ["a", "b"], ["trunk", "head"])
+    draw.gradient_table(torch.tensor([[0.0123, 5], [0, 4]]), ["a", "b"], ["trunk", "head"])
     render()
     ax = plt.gca()
-    assert [(t.get_text(), t.get_position()) for t in ax.texts] == [("0.012", (0, 0)), ("4", (1, 1))]
-    assert fills(ax) == [draw.GOOD, "#FFFFFF", "#FFFFFF", draw.GOOD]
+    assert written(ax) == [("0.012", (0, 0)), ("5", (1, 0)), ("4", (1, 1))]
+    assert fills(ax) == [draw.GOOD, draw.GOOD, "#FFFFFF", draw.GOOD]
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.gradient_table(torch.zeros(0, 0), [], [])
 
@@ -185,13 +209,15 @@ def test_missed_by_size_counts_every_object():
     draw.missed_by_size(sides, found, [16, 32, 64])
     render()
     ax = plt.gca()
-    ticks = ["below 16\n1 object", "16 to 32\n3 objects", "32 to 64\n0 objects", "64 and more\n1 object"]
-    assert [t.get_text() for t in ax.get_xticklabels()] == ticks
+    named = ["below 16\n1 object", "16 to 32\n3 objects", "32 to 64\n0 objects", "64 and more\n1 object"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == named
+    assert labels(ax) == ("side of the object, pixels", "share missed")
+    assert [t.get_text() for t in ax.get_yticklabels()][:2] == ["0 %", "20 %"]
     assert [round(r.get_x() + r.get_width() / 2, 6) for r in rectangles(ax)] == [-0.2, 0.8, 2.8, 0.2, 1.2, 3.2]
     assert [r.get_height() for r in rectangles(ax)] == pytest.approx([1, 2 / 3, 0, 0, 0, 1])
     assert texts(ax) == ["100 %", "67 %", "0 %", "0 %", "0 %", "100 %"]
     assert fills(ax) == [draw.COLORS[0]] * 3 + [draw.COLORS[1]] * 3
-    assert legend(ax.get_legend()) == ["one", "other"]
+    assert key(ax.get_legend()) == {"one": draw.COLORS[0], "other": draw.COLORS[1]}
     assert max(t.get_window_extent().y1 for t in ax.texts) <= plt.gcf().bbox.y1
 
 

@@ -1,17 +1,35 @@
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 from rcnn_tutorial import draw
-from tests.draw.figures import CLASSES, IMAGE, TARGET, extents, panels, rectangles, render, texts, titles
+from tests.draw.figures import (
+    CLASSES,
+    IMAGE,
+    TARGET,
+    edges,
+    extents,
+    panels,
+    pixels,
+    rectangles,
+    render,
+    texts,
+    titles,
+    written,
+)
 
 
 def test_scene_marks_difficult_objects():
     ax = draw.scene(IMAGE, TARGET, CLASSES)
     render()
-    assert texts(ax) == ["disc", "ring?"]
+    assert written(ax) == [("disc", (5, 5)), ("ring?", (30, 10))]
+    assert edges(ax) == [to_hex(t.get_bbox_patch().get_facecolor()).upper() for t in ax.texts]
+    assert edges(ax) == [draw.class_color(1), draw.class_color(2)]
+    assert pixels(ax) == (IMAGE.permute(1, 2, 0).tolist(), [0, 80, 60, 0]) and ax.images[0].get_alpha() == 1
+    assert ax.get_xlim() == (0, 80) and ax.get_ylim() == (60, 0)
     assert [r.get_linestyle() for r in rectangles(ax)] == ["-", "--"]
-    assert rectangles(ax)[0].get_bbox().extents.tolist() == [5, 5, 20, 20]
+    assert extents(ax) == TARGET["boxes"].tolist()
 
 
 def test_scene_without_objects():
@@ -26,6 +44,17 @@ def test_close_up_shows_the_box_and_its_size():
     right = plt.gcf().axes[1]
     assert right.get_title() == "20 - 5 = 15 wide, 20 - 5 = 15 high"
     assert right.images[0].get_array().shape[:2] == (21, 21)
+    draw.close_up(IMAGE, TARGET | {"boxes": torch.tensor([[5, 5, 20, 20], [30, 8, 70, 58.0]])}, CLASSES, box=1)
+    left, right = plt.gcf().axes
+    assert texts(left) == ["disc", "ring?"] and right.get_title() == "70 - 30 = 40 wide, 58 - 8 = 50 high"
+    assert pixels(right) == (IMAGE[:, 5:60, 27:73].permute(1, 2, 0).tolist(), [27, 73, 60, 5])
+    assert extents(right) == [[30, 8, 70, 58]] and edges(right) == [draw.class_color(2)]
+    assert list(right.get_xticks()) == [30, 70] and list(right.get_yticks()) == [8, 58]
+    assert list(right.get_xticks(minor=True)) == [x for x in range(27, 74) if x not in (30, 70)]
+
+
+def test_a_faint_picture_is_pale():
+    assert draw.picture(IMAGE, faint=True).images[0].get_alpha() < 0.5
 
 
 @pytest.mark.parametrize("x, y", [(0, 0), (30, 30), (75, 30), (75, 0), (-4, 58)])
@@ -52,9 +81,10 @@ def test_contact_sheet_names_rows_and_frames_boxes():
     draw.contact_sheet({"tight": crops[:3], "context": crops[3:], "no more": crops[:0]}, {"context": ["a", "b"]}, 4)
     render()
     assert [len(ax.images) for ax in panels()] == [1, 1, 1, 1, 1, 0, 0, 0, 0]
-    assert torch.equal(torch.from_numpy(panels()[3].images[0].get_array().data), crops[3].permute(1, 2, 0))
     assert [texts(ax) for ax in panels()[::3]] == [["tight"], ["context"], ["no more", "none"]]
     assert titles()[3:6] == ["a", "b", ""]
+    shown = [pixels(ax)[0] for ax in panels() if ax.images]
+    assert shown == [crop.permute(1, 2, 0).tolist() for crop in crops]
     assert all(extents(ax) == [[4, 4, 12, 12]] for ax in panels() if ax.images)
     draw.contact_sheet({"tight": crops[:1], "context": crops[1:2]}, frame={"context": 2})
     assert [extents(ax) for ax in panels()] == [[], [[2, 2, 14, 14]]]

@@ -7,7 +7,21 @@ from matplotlib.patches import ConnectionPatch, Polygon
 from rcnn_tutorial import draw
 from rcnn_tutorial.draw.maps import LIT
 from rcnn_tutorial.ops.pooling import roi_pool
-from tests.draw.figures import IMAGE, edges, extents, fills, legend, panels, rectangles, render, texts, titles
+from tests.draw.figures import (
+    IMAGE,
+    edges,
+    extents,
+    fills,
+    is_darker_where_higher,
+    key,
+    panels,
+    pixels,
+    rectangles,
+    render,
+    texts,
+    titles,
+    written,
+)
 
 MAP = torch.rand(15, 20, generator=torch.Generator().manual_seed(1))  # of stride 4 on IMAGE
 BOX = torch.tensor([40.0, 20, 60, 40])
@@ -41,6 +55,10 @@ def test_pooled_numbers_counts_what_is_pooled():
     assert titles()[1:] == [
         "4 px: 2 x 2 cells", "4 different numbers", "59 px: 17 x 14 cells", f"{counts[1]} different numbers",
     ]  # fmt: skip
+    assert pixels(image)[0] == IMAGE.permute(1, 2, 0).tolist()
+    assert all(pixels(ax) == (MAP.tolist(), [0, 20, 15, 0]) for ax in others[::2])
+    assert not any(is_darker_where_higher(ax) for ax in others)  # the lines are black
+    assert extents(others[2])[1] == [3, 1, 20, 15]
     for grid, ax in zip(pooled, others[1::2], strict=True):
         assert ax.images[0].get_array().tolist() == grid.tolist()
         assert ax.images[0].get_clim() == (grid.min(), grid.max())
@@ -54,6 +72,8 @@ def test_lines_part_the_different_numbers_alone():
     (count,) = draw.pooled_numbers(IMAGE, torch.tensor([[0.0, 0, 8, 4]]), torch.tensor([[1.0, 1, 3], [1, 1, 3]]), 4, 3)
     assert count == 2 and lines(panels()[2]) == {((2, i), (2, i + 1)) for i in range(3)}
     assert lines(panels()[1]) == {((2, 0), (2, 1)), ((2, 1), (2, 2))}
+    draw.pooled_numbers(IMAGE, torch.tensor([[0.0, 0, 4, 8]]), torch.tensor([[1.0, 1], [1, 1], [3, 3]]), 4, 3)
+    assert lines(panels()[1]) == {((0, 2), (1, 2)), ((1, 2), (2, 2))}
     draw.pooled_numbers(IMAGE, torch.tensor([[0.0, 0, 8, 4]]), torch.ones(3, 3), 4)
     assert titles()[-1] == "1 different number" and not lines(panels()[2])
     with pytest.raises(AssertionError, match="nothing was drawn"):
@@ -85,6 +105,8 @@ def test_designs_stack_their_maps_by_stride():
         all(top < bottom for top, bottom in zip(tops, bottoms[1:], strict=False)) and tops[-1] < pyramid.get_ylim()[1]
     )
     assert planes(single)[1][0] == pytest.approx(planes(pyramid)[2][0])  # one stride, one height
+    for (_, (_, y)), bottom, top in zip(written(left), bottoms[1:], tops[1:], strict=True):
+        assert bottom < y < top  # each stride is written beside its planes
     for outline, box, _ in planes(pyramid):  # the object's corner has its place among the map's corners
         a, b, _, d = outline
         assert box[0] == pytest.approx(a + 40 / 80 * (b - a) + 20 / 60 * (d - a))
@@ -104,6 +126,11 @@ def test_addition_by_hand():
     assert [texts(ax)[0] for ax in (plus, equals)] == ["+", "="] and arrow.texts[1].arrow_patch
     assert fills(above) == fills(sums) and fills(above)[::3][:2] == [fills(coarse)[0], fills(coarse)[1]]
     assert len(set(fills(above))) == 4 and set(fills(fine)) == {"#FFFFFF"}
+    for ax in (coarse, above, fine, sums):  # row by row, each number in its cell
+        side = round(len(ax.texts) ** 0.5)
+        places = [(column, row) for row in range(side) for column in range(side)]
+        assert [r.get_xy() for r in rectangles(ax)] == places
+        assert [place for _, place in written(ax)] == [(x + 0.5, y + 0.5) for x, y in places]
     cells = zip(rectangles(sums), sums.texts, strict=True)
     assert all(t.get_window_extent().width < r.get_window_extent().width for r, t in cells) and inside()
 
@@ -125,6 +152,7 @@ def test_merging_goes_down_level_by_level():
     assert texts(top[0]) == ["P5"] and texts(bottom[0]) == ["P4"]
     assert [ax.images[0].get_array().tolist() for ax in bottom[::2]] == [each.tolist() for each in levels["P4"]]
     assert [ax.images[0].get_clim() for ax in bottom[::2]] == [(-7, 6)] * 3 + [(-63, 45)]
+    assert all(is_darker_where_higher(ax) for ax in bottom[::2])
     assert not top[2].images and texts(top[1]) == [""] and texts(bottom[1]) == ["+"] and texts(bottom[3]) == ["="]
     (down,) = [a for a in plt.gcf().artists if isinstance(a, ConnectionPatch)]
     assert (down.axesA, down.axesB) == (top[4], bottom[2]) and inside()
@@ -142,10 +170,15 @@ def test_level_anchors_mark_the_best():
     assert [extents(ax)[1] for ax in shown] == anchors.tolist()
     assert [extents(ax)[2] for ax in shown] == [BOX.tolist()] * 5
     assert [edges(ax)[1] for ax in shown] == [draw.COLORS[0], draw.GOOD] + [draw.COLORS[0]] * 3
-    assert [len(drawn.get_segments()) for drawn in shown[1].collections] == [9, 7]  # between 10 x 8 cells
+    across, down = ([s.tolist() for s in drawn.get_segments()] for drawn in shown[1].collections)
+    assert across == [[[x, 0], [x, 60]] for x in range(8, 80, 8)]  # between 10 x 8 cells
+    assert down == [[[0, y], [80, y]] for y in range(8, 60, 8)]
     across, up = 80 / 3, 20
     assert shown[0].get_xlim() == pytest.approx((-across, 80 + across)) and shown[0].get_ylim() == (60 + up, -up)
-    assert legend(rest.get_legend()) == ["best anchor of the level", "best of all", "object"] and inside()
+    assert inside() and key(rest.get_legend()) == {
+        "best anchor of the level": (draw.COLORS[0], "-"), "best of all": (draw.GOOD, "-"), "object": ("#000000", ":"),
+    }  # fmt: skip
+    assert [r.get_linestyle() for r in rectangles(shown[0])[1:]] == ["-", ":"]
 
 
 def test_level_anchors_with_every_panel_used():
@@ -163,7 +196,8 @@ def test_level_maps_lie_on_the_image():
     assert right.images[0].get_array().tolist() == coarse.tolist()
     assert right.images[0].get_extent() == [0, 96, 64, 0]  # 3 x 2 cells of 32 px cover a little more than the image
     assert right.get_xlim() == (0, 80) and right.get_ylim() == (60, 0) and titles() == ["", "P5: 3 x 2 cells of 32 px"]
-    assert extents(left)[0] == extents(right)[1] == BOX.tolist() and inside()
+    assert extents(left)[0] == extents(right)[1] == BOX.tolist() and inside() and is_darker_where_higher(right)
+    assert pixels(left)[0] == IMAGE.permute(1, 2, 0).tolist()
     draw.level_maps(IMAGE, {"P2": fine, "P5": coarse}, "P2")
     assert titles()[1] == "P2: 20 x 15 cells of 4 px" and not rectangles(panels()[0])
 

@@ -4,6 +4,7 @@ import torch
 
 from rcnn_tutorial import draw
 from rcnn_tutorial.draw.style import _has_photo, ink, percent
+from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, UNUSED
 
 
 def test_ink_has_the_higher_contrast_by_wcag():
@@ -22,6 +23,18 @@ def test_ink_has_the_higher_contrast_by_wcag():
 )
 def test_percent(share, text):
     assert percent(share) == text
+
+
+def test_a_colour_has_its_meaning():
+    """Green is right and foreground, orange-red wrong and background, grey what plays no part."""
+    assert draw.STATES == {
+        FOREGROUND: ("foreground", draw.GOOD), BACKGROUND: ("background", draw.BAD), UNUSED: ("unused", draw.PALE),
+    }  # fmt: skip
+    assert {
+        "correct": draw.GOOD, "class": draw.COLORS[1], "place": draw.COLORS[5], "duplicate": draw.COLORS[3],
+        "background": draw.BAD,
+    } == draw.KIND_COLORS  # fmt: skip
+    assert (draw.GOOD, draw.BAD, draw.PALE, draw.PLAIN.color) == ("#009E73", "#D55E00", "#999999", draw.GOOD)
 
 
 def test_class_colours_start_over():

@@ -1,10 +1,26 @@
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 from rcnn_tutorial import draw
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, UNUSED
-from tests.draw.figures import IMAGE, TARGET, edges, extents, legend, panels, rectangles, render, texts, titles
+from tests.draw.figures import (
+    IMAGE,
+    TARGET,
+    edges,
+    extents,
+    is_darker_where_higher,
+    key,
+    labels,
+    looks,
+    panels,
+    pixels,
+    rectangles,
+    render,
+    texts,
+    titles,
+)
 
 TRUTHS = TARGET["boxes"]
 
@@ -16,7 +32,7 @@ def test_grouping_shows_the_mean_of_each_region():
     render()
     assert titles() == ["2 regions", "1 region"]
     parts, whole = (ax.images[0].get_array() for ax in panels())
-    assert parts[0, :, 0].tolist() == [0.5, 0.5, 0.75, 0.75]
+    assert parts[0, :, 0].tolist() == parts[1, :, 2].tolist() == [0.5, 0.5, 0.75, 0.75]
     assert whole[1, :, 2].tolist() == [0.625] * 4
 
 
@@ -32,8 +48,18 @@ def test_windows_by_iou_colours_by_both_rules():
     assert [by_window[0][w] for w in (first, second, third)] == [draw.GOOD, draw.GOOD, draw.BAD]
     assert [by_window[1][w] for w in (first, second, third)] == [draw.GOOD, draw.PALE, draw.BAD]
     assert [r.get_linestyle() for r in rectangles(panels()[0])[:2]] == [":", ":"]
-    assert all(texts(ax) == ["1.00", "0.75", "0.00"] for ax in panels())
-    assert legend(plt.gcf().legends[0]) == ["foreground", "background", "unused", "object"]
+    for ax in panels():
+        assert texts(ax) == ["1.00", "0.75", "0.00"]
+        colors = {tuple(box): color for box, color in zip(extents(ax), edges(ax), strict=True)}
+        for text, window in zip(ax.texts, windows.tolist(), strict=True):  # inside a corner, in its window's colour
+            (x, y), (x1, y1, x2, y2) = text.get_position(), window
+            assert (x, text.get_ha()) in ((x1, "left"), (x2, "right"))
+            assert (y, text.get_va()) in ((y1, "top"), (y2, "bottom"))
+            assert to_hex(text.get_bbox_patch().get_facecolor()).upper() == colors[tuple(window)]
+    assert key(plt.gcf().legends[0]) == {
+        "foreground": (draw.GOOD, "-"), "background": (draw.BAD, "-"), "unused": (draw.PALE, "-"),
+        "object": ("#000000", ":"),
+    }  # fmt: skip
 
 
 def test_windows_of_one_object_do_not_hide_each_others_iou():
@@ -47,11 +73,12 @@ def test_windows_of_one_object_do_not_hide_each_others_iou():
 
 def test_coverage_draws_the_count():
     count = torch.zeros(60, 80, dtype=torch.int64)
-    count[:30] = 8
+    count[:15] = 8
     draw.coverage(count, IMAGE)
     render()
     picture, heat, bar = panels()
-    assert heat.get_title() == "up to 8 windows, 4 on average"
+    assert heat.get_title() == "up to 8 windows, 2 on average" and heat.images[0].get_extent() == [0, 80, 60, 0]
+    assert pixels(picture)[0] == IMAGE.permute(1, 2, 0).tolist() and not is_darker_where_higher(heat)
     assert (heat.images[0].get_array() == count.numpy()).all() and heat.images[0].get_clim() == (0, 8)
     assert bar.get_ylabel() == "windows that cover the pixel" and len(picture.images) == 1
     with pytest.raises(AssertionError, match="nothing was drawn"):
@@ -69,7 +96,9 @@ def test_moves_point_from_proposals_to_refined_boxes():
         (b[i : i + 2], a[i : i + 2]) for b, a in zip(before.tolist(), after.tolist(), strict=True) for i in (0, 2)
     ]
     assert arrows == corners
-    assert legend(ax.get_legend()) == ["proposal", "refined", "object"]
+    assert edges(ax) == [draw.BAD] * 2 + [draw.GOOD] * 2 + ["#000000"] * 2
+    named = {"proposal": (draw.BAD, "--"), "refined": (draw.GOOD, "-"), "object": ("#000000", ":")}
+    assert key(ax.get_legend()) == named
 
 
 def test_iou_histogram_marks_the_means():
@@ -80,6 +109,10 @@ def test_iou_histogram_marks_the_means():
     first, second = (p.get_data() for p in ax.patches)
     assert first.values[10] == 2 and first.values.sum() == 4 and second.values[-1] == 1
     assert [line.get_xdata()[0] for line in ax.lines] == pytest.approx([0.59, 0.835])
-    assert legend(ax.get_legend())[0] == "before, mean 0.59"
+    assert second.values[14] == 2 and first.values[12] == first.values[13] == 1
+    assert key(ax.get_legend()) == {"before, mean 0.59": draw.PALE, "after, mean 0.84": (draw.GOOD, "-")}
+    assert [looks(line) for line in ax.lines] == [(draw.PALE, "--"), (draw.GOOD, "--")]
+    assert [looks(ax.patches[0]), to_hex(ax.patches[1].get_edgecolor()).upper()] == [draw.PALE, draw.GOOD]
+    assert labels(ax) == ("IoU with the object", "windows") and ax.get_xlim() == (0, 1)
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.iou_histogram(before[:0], after[:0])

@@ -1,6 +1,8 @@
 """What is asked of every notebook's exercises: right answers pass, each wrong one gets its own hint and no other."""
 
 import pytest
+import torch
+from torch import nn
 
 from rcnn_tutorial.exercises import check, core
 
@@ -13,7 +15,20 @@ def hints(part, answer):
     return [mistake.symptom for mistake in part.mistakes if mistake.made_by(answer)]
 
 
-def judging(exercises, right, wrong, other, twice):
+def nudged(function):
+    """The function with 0.005 added to all that it computes: in a learner's eyes nearly right, and wrong."""
+
+    def off(result):
+        if isinstance(result, nn.Module):
+            with torch.no_grad():
+                next(reversed(list(result.parameters()))).add_(0.005)
+            return result
+        return [off(part) for part in result] if isinstance(result, list) else result + 0.005
+
+    return lambda *case: off(function(*case))
+
+
+def judging(exercises, right, wrong, other, twice, causes, nearly):
     """The tests of one notebook's exercises, as a class.
 
     Args:
@@ -22,7 +37,11 @@ def judging(exercises, right, wrong, other, twice):
         wrong: parts, wrong answers, and words of the one hint that each gets.
         other: pairs of a part and a wrong answer without a hint.
         twice: pairs of an exercise and a tuple of answers, one per part, all wrong in a known way.
+        causes: for each hint the part, the words of its symptom as in `wrong`, and words of the cause that stand in no
+            other hint of the exercise.
+        nearly: pairs of a part and an answer that is a little off.
     """
+    words_of = {(part, symptom): words for part, symptom, words in causes}
 
     class TestJudging:
         @pytest.mark.parametrize(("part", "answer"), right)
@@ -35,6 +54,24 @@ def judging(exercises, right, wrong, other, twice):
             assert not part.right(answer)
             told = hints(part, answer)
             assert len(told) == 1 and symptom in told[0], told
+
+        @pytest.mark.parametrize(("part", "answer", "symptom"), wrong)
+        def test_the_second_time_the_cause_of_this_mistake_is_told(self, part, answer, symptom, monkeypatch):
+            monkeypatch.setattr(core, "_told", core.Counter())
+            words = words_of[part, symptom]
+            (exercise,) = (name for name, parts in exercises.items() if part in parts)
+            first, second = (core._judge(exercise, part, answer) for _ in range(2))
+            cause = second.removeprefix(f"{first} ")
+            assert cause != second and words in cause
+            mistakes = (mistake for each in exercises[exercise] for mistake in each.mistakes)
+            assert not [m for m in mistakes if m.cause != cause and words in f"{m.symptom} {m.cause}"]
+
+        def test_every_cause_is_asked_for(self):
+            assert set(words_of) == {(part, symptom) for part, _, symptom in wrong}
+
+        @pytest.mark.parametrize(("part", "answer"), nearly)
+        def test_a_nearly_right_answer_is_not_right(self, part, answer):
+            assert not part.right(answer)
 
         @pytest.mark.parametrize(("part", "answer"), other)
         def test_other_wrong_answers_get_a_way_to_go_on(self, part, answer):

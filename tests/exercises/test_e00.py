@@ -1,9 +1,9 @@
 """Right answers pass; each wrong answer gets its own hint and no other."""
 
-import pytest
 import torch
 
 from rcnn_tutorial.exercises.e00 import EXERCISES
+from tests.exercises.judging import judging, nudged, with_
 
 IOU, NMS, AP = EXERCISES["00-1"], EXERCISES["00-2"], EXERCISES["00-3"]
 
@@ -76,31 +76,52 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("part", "answer"), RIGHT)
-def test_right_answers(part, answer):
-    assert part.right(answer)
-    assert not any(mistake.made_by(answer) for mistake in part.mistakes)
+OTHER = [
+    (IOU[0], 0.9),
+    (IOU[1], lambda a, b: iou_loop(a, b) * 0),
+    (NMS[0], "ABCDEF"),
+    (AP[0], 0.1),
+    (AP[0], 0.478),
+]
 
+TWICE = [
+    ("00-1", (0.48, lambda a, b: iou_loop(b, a))),
+    ("00-2", ("ADF", "ACDF", with_(nms_loop, rule="unsorted"))),
+    ("00-3", (0.8, 6 / 11)),
+]
 
-@pytest.mark.parametrize(("part", "answer", "symptom"), WRONG)
-def test_each_wrong_answer_has_its_own_hint(part, answer, symptom):
-    assert not part.right(answer)
-    hints = [mistake.symptom for mistake in part.mistakes if mistake.made_by(answer)]
-    assert len(hints) == 1 and symptom in hints[0]
+CAUSES = [
+    (IOU[0], "too large", "width is x2 - x1"),
+    (IOU[0], "share of one box", "Divide by the area of the union"),
+    (IOU[0], "counted twice", "without the intersection"),
+    (IOU[1], "too large", "width is x2 - x1"),
+    (IOU[1], "share of one box", "Divide by the area of the union"),
+    (IOU[1], "counted twice", "without the intersection"),
+    (IOU[1], "apart in x and in y", "clamp each side"),
+    (IOU[1], "on its side", "new axis"),
+    (NMS[0], "C is gone", "a dropped box drops nobody"),
+    (NMS[0], "exactly the threshold", "> and not >="),
+    (NMS[0], "weaker one stays", "not sorted"),
+    (NMS[2], "C is gone", "a dropped box drops nobody"),
+    (NMS[2], "exactly the threshold", "> and not >="),
+    (NMS[2], "weaker one stays", "not sorted"),
+    (NMS[1], "another class", "within a class"),
+    (AP[0], "101 recalls", "width times height"),
+    (AP[0], "up and down", "Take the envelope first"),
+    (AP[1], "Ten recalls", "recall 0 counts too"),
+    (AP[0], "four hits", "found already"),
+    (AP[0], "only four places", "stays in the ranking"),
+    (AP[0], "missing from the count", "objects that exist"),
+    (AP[1], "four hits", "found already"),
+    (AP[1], "only four places", "stays in the ranking"),
+    (AP[1], "missing from the count", "objects that exist"),
+]
 
+NEARLY = [
+    (IOU[0], 48 / 152 + 0.008),
+    (IOU[1], nudged(iou_loop)),
+    (AP[0], 0.4848),
+    (AP[1], 0.4742),
+]
 
-def test_every_hint_is_reached():
-    reached = {m.symptom for part, answer, _ in WRONG for m in part.mistakes if m.made_by(answer)}
-    assert reached == {m.symptom for parts in EXERCISES.values() for part in parts for m in part.mistakes}
-
-
-def test_other_wrong_answers_get_a_way_to_go_on():
-    others = (
-        (IOU[0], 0.9),
-        (IOU[1], lambda a, b: iou_loop(a, b) * 0),
-        (NMS[0], "ABCDEF"),
-        (AP[0], 0.1),
-        (AP[0], 0.478),
-    )
-    for part, answer in others:
-        assert not part.right(answer) and not any(m.made_by(answer) for m in part.mistakes) and part.otherwise
+TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE, CAUSES, NEARLY)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rcnn_tutorial.exercises.e01 import EXERCISES
-from tests.exercises.judging import hints, judging, with_
+from tests.exercises.judging import hints, judging, nudged, with_
 
 SIZE, DILATE = EXERCISES["01-1"]
 TUNING, SVM = EXERCISES["01-2"]
@@ -177,7 +177,53 @@ TWICE = [
     ("01-4", ((0.25, 0, 0, 0.693), with_(offsets_loop, rule="corners"))),
 ]
 
-TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE)
+CAUSES = [
+    (SIZE, "same number of pixels", "lie in the warped window"),
+    (SIZE, "14 px", "227 - 32"),
+    (SIZE, "8 px", "on both sides"),
+    (SIZE, "higher than wide", "(width, height)"),
+    (DILATE, "as many pixels", "lie in the warped window"),
+    (DILATE, "199 px", "227 - 32"),
+    (DILATE, "211 px", "on both sides"),
+    (DILATE, "stays where it was", "Half of it belongs to each side"),
+    (DILATE, "moves away", "about (0, 0)"),
+    (DILATE, "stays inside", "was clipped"),
+    (DILATE, "227 alone", "where p or size should"),
+    (TUNING, "IoU 0.5", ">= and not >"),
+    (TUNING, "less than half", "bound of the SVMs"),
+    (TUNING, "IoU 0.8", "needs many examples"),
+    (SVM, "not the true box", "are the true boxes alone"),
+    (SVM, "IoU 0.8", "not a positive, but no negative either"),
+    (SVM, "a part of the object", "lie below 0.3"),
+    (SVM, "no positive", "the only positive"),
+    (MINE, "false alarms enter", "margin is forgotten"),
+    (MINE, "Positives enter", "mask of the positives"),
+    (MINE, "Take 100", "fixed number"),
+    (MINE, "exactly the margin", "> and not >="),
+    (MINE, "worst false alarms", "no upper bound"),
+    (MINE, "margin -1 alone", "where `margin` should"),
+    (FOUR, "ty is 0", "from centre to centre"),
+    (FOUR, "ty is too small", "not known when the offsets are applied"),
+    (FOUR, "to the left", "P and G are exchanged"),
+    (FOUR, "th is negative", "and not the other way round"),
+    (FOUR, "tw or th", "natural logarithms"),
+    (FOUR, "pixels", "is not divided"),
+    (OFFSETS, "same centre", "from centre to centre"),
+    (OFFSETS, "counts less", "not known when the offsets are applied"),
+    (OFFSETS, "lead back", "P and G are exchanged"),
+    (OFFSETS, "negative tw and th", "and not the other way round"),
+    (OFFSETS, "tw and th are not", "natural logarithms"),
+    (OFFSETS, "twice as large", "is not divided"),
+]
+
+NEARLY = [
+    (SIZE, (116.5, 58.21)),
+    (DILATE, nudged(dilate_loop)),
+    (FOUR, (0.25, 0.5, 0.008, 0.693)),
+    (OFFSETS, nudged(offsets_loop)),
+]
+
+TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE, CAUSES, NEARLY)
 
 
 @pytest.mark.parametrize(("part", "names"), [(TUNING, ("bg", "fg")), (SVM, ("pos", "neg", "-"))])

@@ -154,7 +154,37 @@ TWICE = [
     ("02-5", (with_(scale_loop, shorter=max),)),
 ]
 
-TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE)
+CAUSES = [
+    (EQUAL, "one row", "divide 512 * 320"),
+    (EQUAL, "far cheaper", "the other question"),
+    (FACTOR, "too high", "divide 2,000 * 64 * 64"),
+    (FACTOR, "saves more", "the other question"),
+    (LENGTH, "3 * 128", "n * n"),
+    (LENGTH, "finest", "joined end to end"),
+    (LENGTH, "one channel", "times 128"),
+    (BINS, "9 bins", "by luck"),
+    (BINS, "last four", "All bins are floor(a / n) wide"),
+    (BINS, "takes half", "what floor(a / n) leaves over"),
+    (BINS, "ends at 11", "not the end less one"),
+    (BINS, "ends at 9", "as in range(start, end)"),
+    (BINS, "share", "reaches to 1.67"),
+    (PLACES, "farther", "multiply by scale"),
+    (PLACES, "diagonal", "x and y are exchanged"),
+    (PLACES, "smaller", "rounded inwards on the way there"),
+    (PLACES, "no whole numbers", "Half a cell"),
+    (SCALE, "500 x 375", "s / 375"),
+    (SCALE, "same area", "A side is compared"),
+    (SCALE, "same scale", "as it lies in the picture given"),
+    (SCALE, "twice the area", "its square into the area"),
+]
+
+NEARLY = [
+    (EQUAL, 40.5),
+    (FACTOR, 51),
+    (LENGTH, 1793),
+]
+
+TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE, CAUSES, NEARLY)
 
 
 def test_numbers_of_the_questions():

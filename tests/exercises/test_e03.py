@@ -11,7 +11,7 @@ from torchvision.ops import roi_pool
 
 from rcnn_tutorial.exercises import check, e03, e03_head
 from rcnn_tutorial.exercises.e03 import EXERCISES
-from tests.exercises.judging import hints, judging, with_
+from tests.exercises.judging import hints, judging, nudged, with_
 
 (POOL,) = EXERCISES["03-1"]
 (BACKWARD,) = EXERCISES["03-2"]
@@ -216,7 +216,47 @@ TWICE = [
     ("03-6", ((e03.FAULTS[1], e03.FAULTS[0], e03.FAULTS[2]),)),
 ]
 
-TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE)
+CAUSES = [
+    (POOL, "goes to cell 1", "cut off"),
+    (POOL, "so does one at 2.5", "to the even number"),
+    (POOL, "4 cells wide", "cell of the far corner"),
+    (POOL, "diagonal", "x and y are exchanged"),
+    (POOL, "single high cell", "not its mean"),
+    (BACKWARD, "wins two bins", "add with +="),
+    (BACKWARD, "wins no bin", "of a mean or a sum"),
+    (BACKWARD, "flat map", "One wins: the first"),
+    (BACKWARD, "without cells", "skip it"),
+    (VALUES, "50 or more", "That is the square."),
+    (VALUES, "jumps", "meet the parabola"),
+    (SLOPES, "Left of 0", "sign of x"),
+    (SLOPES, "10 or more", "slope of the square"),
+    (NUMBER, "of background", "u = 0 has no box"),
+    (NUMBER, "right ones", "divided by all RoIs"),
+    (NUMBER, "not of 3", "row u - 1"),
+    (LOSS, "of background", "u = 0 has no box"),
+    (LOSS, "more background", "divided by all RoIs"),
+    (LOSS, "does not have", "row u - 1"),
+    (LARGEST, "more than a third", "as a share of 256"),
+    (LARGEST, "nothing is saved", "ask for a third"),
+    (FACTOR, "same amounts", "bias=False"),
+    (FACTOR, "opposite", "ReLU between"),
+    (FACTOR, "more weights", "two thin matrices apart"),
+    (FIND, "the other two", "leave their proposals"),
+    (FIND, "another one", "wide object"),
+]
+
+NEARLY = [
+    (POOL, nudged(pool_of_torchvision)),
+    (BACKWARD, nudged(backward_of_torch)),
+    (VALUES, (1.5, 0.135, 0.5, 9.5)),
+    (SLOPES, (-1, -0.49, 1, 1)),
+    (NUMBER, 1.1377),
+    (LOSS, nudged(loss_of_torch)),
+    (LARGEST, 77.5),
+    (FACTOR, nudged(two_layers)),
+]
+
+TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE, CAUSES, NEARLY)
 
 
 def test_of_all_permutations_one_is_right_and_the_others_have_one_hint():

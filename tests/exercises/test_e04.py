@@ -9,7 +9,7 @@ import torch
 from rcnn_tutorial.exercises import check, e04, e04_labels, e04_proposals
 from rcnn_tutorial.exercises.e04 import EXERCISES
 from rcnn_tutorial.ops import assign, boxes
-from tests.exercises.judging import hints, judging
+from tests.exercises.judging import hints, judging, nudged
 
 (ANCHORS,) = EXERCISES["04-1"]
 NUMBER, INSIDE = EXERCISES["04-2"]
@@ -313,7 +313,67 @@ TWICE = [
     ("04-6", (with_more(box="offsets"),)),
 ]
 
-TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE)
+CAUSES = [
+    (ANCHORS, "not (0, 0)", "x1 = -w / 2"),
+    (ANCHORS, "different areas", "changes one side alone"),
+    (ANCHORS, "square of the scale", "distance from the middle"),
+    (ANCHORS, "wider than high", "The ratio is height to width"),
+    (ANCHORS, "four times", "counts twice"),
+    (NUMBER, "places", "Each place has 9"),
+    (NUMBER, "every pixel", "A place is a cell of the map"),
+    (NUMBER, "wide or as high", "counts along both sides"),
+    (INSIDE, "middle", "question about the corners"),
+    (INSIDE, "wide image", "(height, width)"),
+    (INSIDE, "ends where", "x2 and y2 are exclusive"),
+    (INSIDE, "one side", "Four comparisons"),
+    (INSIDE, "only a part", "What clipping would leave"),
+    (LABELS, "none is positive", "whatever its IoU"),
+    (LABELS, "second object", "object by object"),
+    (LABELS, "one is not positive", "argmax gives one of a tie"),
+    (LABELS, "stays below 0.3", "written last"),
+    (LABELS, "IoU 0.45", "no loss sees it"),
+    (LABELS, "far from another", "its highest IoU decides"),
+    (LABELS, "Every anchor", "each object has a best anchor"),
+    (LABELS, "for each object", "a row is an anchor"),
+    (LABELS, "exactly 0.7", ">= and <"),
+    (LABELS, "no anchor touches", "ask for more than 0"),
+    (BOX, "right of", "grow about the new centre"),
+    (BOX, "narrower", "logarithm of the ratio"),
+    (BOX, "108 px", "near 0 alone"),
+    (BOX, "32 px", "and not of the new box"),
+    (BOX, "less than a pixel", "are no pixels"),
+    (BOX, "it is no box", "and not width and height"),
+    (DECODE, "keeps its corner", "grow about the new centre"),
+    (DECODE, "no area", "logarithm of the ratio"),
+    (DECODE, "1.69", "near 0 alone"),
+    (DECODE, "farther", "and not of the new box"),
+    (DECODE, "equally far", "are no pixels"),
+    (DECODE, "does not come back", "and not width and height"),
+    (DECODE, "square anchors", "Width and height are exchanged"),
+    (SAMPLE, "twice", "randperm repeats none"),
+    (SAMPLE, "label -1", "and index that"),
+    (SAMPLE, "fewer than 128", "Draw each kind by itself"),
+    (SAMPLE, "More than half", "Half is the most"),
+    (SAMPLE, "fewer than 256", "one negative for each positive"),
+    (SAMPLE, "too many negatives", "counts both kinds"),
+    (SAMPLE, "every call", "Nothing is drawn"),
+    (SAMPLE, "same seed", "The generator is not used"),
+    (REACHED, "changes a layer of the RPN", "corners are constants"),
+    (REACHED, "leaves the trunk", "not the features that are pooled"),
+    (REACHED, "changes the head", "comes after the RPN"),
+    (REACHED, "both of its last layers", "stand side by side"),
+    (REACHED, "is missing", "follow each loss back"),
+]
+
+NEARLY = [
+    (ANCHORS, nudged(anchors())),
+    (NUMBER, 10_801),
+    (INSIDE, nudged(inside())),
+    (BOX, (84, 92.1, 212, 156)),
+    (DECODE, nudged(boxes.decode)),
+]
+
+TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE, CAUSES, NEARLY)
 
 
 def test_numbers_of_the_questions():

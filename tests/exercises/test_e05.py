@@ -12,7 +12,7 @@ from torchvision.ops.poolers import LevelMapper
 from rcnn_tutorial.exercises import check, e05, e05_maps
 from rcnn_tutorial.exercises.e05 import EXERCISES
 from rcnn_tutorial.nets.fpn import roi_levels
-from tests.exercises.judging import hints, judging, with_
+from tests.exercises.judging import hints, judging, nudged, with_
 
 (LEVEL,) = EXERCISES["05-1"]
 (MERGE,) = EXERCISES["05-2"]
@@ -221,7 +221,37 @@ TWICE = [
     ("05-6", (("no lateral", "wrong level rule", "no top-down"),)),
 ]
 
-TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE)
+CAUSES = [
+    (LEVEL, "160 x 160", "floor, and not round"),
+    (LEVEL, "448 x 448", "base 2"),
+    (LEVEL, "112 x 112 is read from level 4", "small pictures of the notebook"),
+    (LEVEL, "Nearly all", "divided by 224 pixels"),
+    (LEVEL, "two levels lower", "quarter of the area"),
+    (LEVEL, "below 2 or above 5", "smaller ones go to P2"),
+    (MERGE, "soft", "mode nearest"),
+    (MERGE, "smoother than", "the sum as it is"),
+    (MERGE, "no finer one", "top-down path is missing"),
+    (MERGE, "none after it", "the map that was given"),
+    (MERGE, "75 rows", "Twice 38"),
+    (NUMBER, "15 anchors", "five scales lie on five levels"),
+    (NUMBER, "finest level", "the coarse ones too"),
+    (NUMBER, "missing", "P6"),
+    (NUMBER, "number of places", "Each place has 3"),
+    (POOL, "where they belong", "in the order of the levels"),
+    (POOL, "no RoI", "levels that occur"),
+    *((ORDER, f": {pairs} of 10", "two designs at a time") for pairs in range(10)),
+    (FIND, "the other two", "sharp without meaning"),
+    (FIND, "another one", "large objects suffer"),
+]
+
+NEARLY = [
+    (LEVEL, nudged(level)),
+    (MERGE, nudged(merge)),
+    (NUMBER, 12_277),
+    (POOL, nudged(by_mask)),
+]
+
+TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE, CAUSES, NEARLY)
 
 
 def test_levels_of_the_question():

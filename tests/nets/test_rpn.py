@@ -136,10 +136,12 @@ def test_proposals_of_tied_scores_are_the_same_set(shapes):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_maps_move_no_anchor(dtype):
     rpn = set_head(RPN(8, (16,), replace(SETTINGS, scales=(64, 128, 256)), generator()))
-    maps, size = [random(1, 8, 38, 63, dtype=torch.float32)], torch.tensor([[600, 1000]])
+    half, size = [random(1, 8, 38, 63, dtype=torch.float32).to(dtype)], torch.tensor([[600, 1000]])
+    maps = [each.float() for each in half]  # the same numbers
     expected = rpn(maps)
     with torch.autocast("cpu", dtype=dtype):
-        found = rpn(maps)
+        found = rpn(half)
+        assert torch.equal(rpn(maps).logits, found.logits)
         proposals = rpn.propose(found, size)
         samples = rpn.sample(found.anchors, [objects(5, size=(600, 1000)).float()], size, generator())
         losses = rpn.losses(found, samples)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torchvision.models.detection._utils import Matcher
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
 
 from rcnn_tutorial.claims import claim
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, UNUSED, match, sample
@@ -132,6 +132,15 @@ def drawn(positives, negatives, size, share, seed=0):
 )
 def test_counts(positives, negatives, size, share, expected):
     assert drawn(positives, negatives, size, share)[:2] == expected
+
+
+@pytest.mark.parametrize(("size", "share"), [(256, 0.5), (7, 0.25), (10, 0.37), (90, 0.75), (30, 0.999)])
+@pytest.mark.parametrize(("positives", "negatives"), [(300, 900), (2, 900), (300, 3), (300, 0)])
+def test_counts_equal_torchvision(positives, negatives, size, share):
+    """Where the share is no whole number of boxes both round it down."""
+    labels = torch.tensor([1] * positives + [0] * negatives + [-1] * 10)
+    theirs = [int(mask[0].sum()) for mask in BalancedPositiveNegativeSampler(size, share)([labels])]
+    assert list(drawn(positives, negatives, size, share)[:2]) == theirs
 
 
 def test_draws_follow_the_generator():

@@ -33,6 +33,10 @@ def corners(image, n=2):
     return torch.tensor([[0, 0, 8.0 + k, image.shape[1]] for k in range(n)])
 
 
+def rows(image, n=2):
+    return torch.tensor([[0, 0, image.shape[2], float(n)]])
+
+
 def test_targets_carry_what_the_proposer_gives():
     data = WithProposals(Noise(), mode="single", top=7)
     image, target = data[1]
@@ -80,6 +84,7 @@ def test_the_cache_tells_options_proposers_and_images_apart(tmp_path):
     assert corners.calls == 6 and cache.size() > 0
     assert len(WithProposals(Noise(), selective_search, cache, mode="single")[0][1]["proposals"]) > 0
     assert len(list(tmp_path.glob("*.pt"))) == 7
+    assert len(WithProposals(Noise(), rows, cache, n=2)[0][1]["proposals"]) == 1  # the same options and image
 
 
 def test_augmentation_moves_the_proposals_with_the_boxes():

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import cv2
 import pytest
 import torch
 
@@ -187,9 +188,6 @@ def test_bad_arguments_are_named(arguments, name):
 
 
 def test_as_good_as_opencv(scenes):
-    cv2 = pytest.importorskip("cv2")
-    if not hasattr(cv2, "ximgproc"):
-        pytest.skip("OpenCV without its contributed modules")
     images, targets = zip(*(scene(seed, 192, 256, 12) for seed in range(12)), strict=True)
     theirs = []
     for image in images:
