@@ -82,6 +82,8 @@ def test_what_an_interval_says(low, high, expected, tol, agreement, why):
         lambda: claim(row(1), 1.01, 1.0, tol=0.005),
         lambda: claim(row(1), float("nan"), 1.0, tol=1.0),
         lambda: claim(row(1), float("nan"), 1.0, agrees="differs"),
+        lambda: claim(row(1), float("nan"), "> 0", agrees="differs"),
+        lambda: claim(row(1), float("nan"), "> 0", spread=0.1, runs=3, agrees="differs"),
         lambda: claim(row(1), condition=False),
         lambda: claim(row(1), condition=False, agrees="differs"),
         lambda: claim(row(1), 8151, 6000, agrees="differs", within=(8150, 8150)),

@@ -11,7 +11,7 @@ from experiments.measure import measure
 from experiments.scenes import Experiment
 from rcnn_tutorial import records
 from rcnn_tutorial.claims import claim
-from rcnn_tutorial.records.findings import FINDINGS
+from rcnn_tutorial.records.findings import FINDINGS, findings
 
 CLASSES = ("background", "a", "b")
 BOXES = torch.tensor([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10.0]])
@@ -126,3 +126,13 @@ def test_another_agreement_than_the_records_fails(finding):
     for other in {"agrees", "differs", "does not decide"} - {finding.agrees}:
         with pytest.raises(AssertionError, match=f"not as stated: {finding.row}"):
             claim(**finding.claim() | {"agrees": other})
+
+
+def test_findings_of_some_rows_alone():
+    asked = [call["id"] for call in findings("FPN-11", "FPN-07")]
+    assert asked == ["FPN-11"] + 3 * ["FPN-07"]
+
+
+def test_two_findings_of_a_row_have_two_names():
+    names = [(call["id"], call["note"]) for finding in FINDINGS for call in [finding.claim()]]
+    assert len(set(names)) == len(names)
