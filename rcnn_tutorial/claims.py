@@ -156,8 +156,8 @@ def judge(low: float, high: float, expected: Expected | None, tol: float = 0.0) 
     if low > last or high < first:
         if not effect:
             return "differs", f"the interval leaves out {figure}"
-        sign = "its sign is the source's" if (low > 0) == (first > 0) else "its sign is the other one"
-        return "differs", f"the interval leaves out {figure}; {sign if seen else 'it holds 0'}"
+        side = f"both lie {'above' if low > 0 else 'below'} 0" if (low > 0) == (first > 0) else "0 lies between them"
+        return "differs", f"the interval leaves out {figure}; {side if seen else 'it holds 0'}"
     if effect and seen:
         return "agrees", f"the interval holds {figure} and leaves out 0"
     return (
@@ -190,9 +190,13 @@ def _mean(mean: float, half: float) -> str:
 
 
 def _said(expected: Expected | None, source: str) -> Expected:
-    if expected is None or not source:
-        return source if expected is None else expected if isinstance(expected, int | float) else _number(expected)
-    return f"{source} ({_number(expected)})"
+    if expected is None:
+        return source
+    figure = _number(expected)
+    if not source:
+        return expected if isinstance(expected, int | float) else figure
+    told = {figure, f"{expected:,}"} if isinstance(expected, int | float) else {figure}
+    return source if told & set(source.split()) else f"{source} ({figure})"
 
 
 def _where() -> str:
@@ -202,7 +206,7 @@ def _where() -> str:
 
 
 def collect(log: Path) -> list[dict]:
-    """The entries of a log in the ledger's order; a repeated run counts once.
+    """The entries of a log in the ledger's order, those of one place as they came; a repeated run counts once.
 
     Raises:
         ValueError: two entries look at the same in the same place, and say different things.
@@ -218,33 +222,43 @@ def collect(log: Path) -> list[dict]:
                 "their notes must say what sets them apart"
             )
     rows = list(STATEMENTS)
-    return [unique[key] for key in sorted(unique, key=lambda key: (rows.index(key[0]), *key[1:]))]
+    return [unique[key] for key in sorted(unique, key=lambda key: (rows.index(key[0]), key[1]))]
 
 
 def render(entries: list[dict]) -> str:
-    """CLAIMS.md: the rule, the differences, what is measured and not decided, and all rows with their statements."""
-    differ = [e for e in entries if e["agrees"] == "differs"]
-    undecided = [e for e in entries if e["agrees"] == "does not decide" and e["verdict"] != "not decided here"]
-    rows, agree = len({e["id"] for e in entries}), sum(e["agrees"] == "agrees" for e in entries)
-    counts = f"{agree} agree with the source, {len(differ)} differ, {len(entries) - agree - len(differ)} do not decide"
-    lines = ["# Claims", "", RULE, ""]
-    lines += [f"{rows} of {len(STATEMENTS)} rows are checked, in {len(entries)} checks: {counts}."]
-    for title, listed in (("Where the findings differ", differ), ("Measured or computed, and not decided", undecided)):
+    """CLAIMS.md: the rule, the differences, what is not decided, and all rows with their statements."""
+    rows, total = len({e["id"] for e in entries}), len(entries)
+    differ, agree = (sum(e["agrees"] == word for e in entries) for word in ("differs", "agrees"))
+    counts = f"{agree} agree with the source, {differ} differ, {total - agree - differ} do not decide"
+    lines = ["# Claims", "", RULE, "", f"{rows} of {len(STATEMENTS)} rows are checked, in {total} checks: {counts}."]
+    findings = _findings(entries)
+    for title, agreement in (("Where the findings differ", "differs"), ("What is not decided", "does not decide")):
         lines += ["", f"## {title}", "", "| row | statement | what is looked at | here | source | why | where |"]
         lines += ["|---|---|---|---|---|---|---|"]
-        lines += [_line(e["id"], STATEMENTS[e["id"]], *_cells(e), e["why"], f"`{e['where']}`") for e in listed]
+        last = None
+        for e in (e for e in findings if e["agrees"] == agreement):
+            lines.append(_line(e["id"], "" if e["id"] == last else STATEMENTS[e["id"]], *_cells(e), e["why"], e["where"]))
+            last = e["id"]
     group = None
     for id, statement in STATEMENTS.items():
         if group != (group := id.split("-")[0]):
             lines += ["", f"## {GROUPS.get(group, group)}"]
         lines += ["", f"**{id}** {statement}", ""]
-        checks = [e for e in entries if e["id"] == id]
+        checks = [e for e in findings if e["id"] == id]
         if not checks:
             lines.append("Not checked yet.")
             continue
         lines += ["| what is looked at | here | source | verdict | agreement | where |", "|---|---|---|---|---|---|"]
-        lines += [_line(*_cells(e), e["verdict"], e["agrees"], f"`{e['where']}`") for e in checks]
+        lines += [_line(*_cells(e), e["verdict"], e["agrees"], e["where"]) for e in checks]
     return "\n".join(lines) + "\n"
+
+
+def _findings(entries: list[dict]) -> list[dict]:
+    """The entries, those that say the same in several places as one."""
+    places: dict[str, list[dict]] = {}
+    for entry in entries:
+        places.setdefault(json.dumps(entry | {"where": ""}), []).append(entry)
+    return [same[0] | {"where": ", ".join(f"`{e['where']}`" for e in same)} for same in places.values()]
 
 
 def _cells(entry: dict) -> tuple[str, str, str]:

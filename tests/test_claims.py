@@ -24,14 +24,14 @@ def entries(log):
 
 def test_one_line_for_the_reader(capsys, log):
     claim(row(1), 1 / 3, 1 / 3, note="half overlap")
-    claim(row(1), 8151, 6000, tol=300, within=(8151, 8151), agrees="differs", source="about", note="anchors")
+    claim(row(1), 8151, 6000, tol=300, within=(8151, 8151), agrees="differs", source="about 6,000", note="anchors")
     claim(row(2), condition=True, note="symmetric")
     claim(row(3), 0.52, 0.5, spread=0.01, runs=3, source="half")
     claim(row(3), 0.52, "< 0", spread=0.01, runs=3, agrees="differs", note="AP")
     claim(row(4), source="53.3 % mAP", note="VOC 2012")
     assert capsys.readouterr().out.splitlines() == [
         "T-1: half overlap: 0.333333, source: 0.333333 (computed, agrees)",
-        "T-1: anchors: 8151, source: about (6000) (computed, differs)",
+        "T-1: anchors: 8151, source: about 6,000 (computed, differs)",
         "T-2: symmetric: holds (shown, agrees)",
         "T-3: 0.520 ± 0.025, source: half (0.5) (measured, agrees: the interval holds 0.5 and leaves out 0)",
         "T-3: AP: 0.520 ± 0.025, source: < 0 (measured, differs: the interval lies above 0)",
@@ -57,9 +57,9 @@ def test_one_line_for_the_reader(capsys, log):
         (0.1, 0.3, 0.2, 0, "agrees", "holds 0.2 and leaves out 0"),
         (-0.1, 0.3, 0.2, 0, "does not decide", "holds 0.2 and 0"),
         (-0.1, 0.1, 0.2, 0, "differs", "leaves out 0.2; it holds 0"),
-        (0.3, 0.4, 0.2, 0, "differs", "leaves out 0.2; its sign is the source's"),
-        (-0.4, -0.3, 0.2, 0, "differs", "leaves out 0.2; its sign is the other one"),
-        (-0.4, -0.3, -0.2, 0, "differs", "leaves out -0.2; its sign is the source's"),
+        (0.3, 0.4, 0.2, 0, "differs", "leaves out 0.2; both lie above 0"),
+        (-0.4, -0.3, 0.2, 0, "differs", "leaves out 0.2; 0 lies between them"),
+        (-0.4, -0.3, -0.2, 0, "differs", "leaves out -0.2; both lie below 0"),
         (0.1, 0.3, (0.25, 0.5), 0, "agrees", "holds 0.25 to 0.5"),
         (0.26, 0.3, (0.25, 0.5), 0, "agrees", "in the range"),
         (-0.1, 0.24, (0.25, 0.5), 0, "differs", "leaves out 0.25 to 0.5"),
@@ -129,30 +129,49 @@ def test_the_log_becomes_json_and_a_page(log, tmp_path, monkeypatch):
         claim(row(10), 2, 2, note="twice logged, once listed")
     claim(row(9), condition=True, note="before ten")
     claim(row(2), -0.06, "> 0", spread=0.01, runs=3, agrees="differs", source="needed", note="AP, a | b")
+    claim(row(2), 3, 20, agrees="differs", note="another difference of the row")
     claim(row(3), 0.01, "> 0", spread=0.02, runs=3, agrees="does not decide", source="better", note="AP")
     claim(row(4), source="14 s", note="of an image")
     monkeypatch.chdir(tmp_path)
     claims.main(str(log))
     found = json.loads((tmp_path / "claims.json").read_text())
-    assert [e["id"] for e in found] == [row(n) for n in (2, 3, 4, 9, 10)]
+    assert [e["id"] for e in found] == [row(n) for n in (2, 2, 3, 4, 9, 10)]
     assert all(e["holds"] and e["where"].startswith("tests/test_claims.py::test_the_log") for e in found)
-    assert [e["agrees"] for e in found] == ["differs", "does not decide", "does not decide", "agrees", "agrees"]
+    assert [e["agrees"] for e in found] == 2 * ["differs"] + 2 * ["does not decide"] + 2 * ["agrees"]
     page = (tmp_path / "CLAIMS.md").read_text()
-    assert "5 of 6 rows are checked, in 5 checks: 2 agree with the source, 1 differ, 2 do not decide." in page
+    assert "5 of 6 rows are checked, in 6 checks: 2 agree with the source, 2 differ, 2 do not decide." in page
     where = "`tests/test_claims.py::test_the_log_becomes_json_and_a_page`"
     parts = re.split(r"^## .*\n", page, flags=re.MULTILINE)
     head, differ, undecided, rows = parts
     assert "Student's t" in head
     assert [line for line in differ.splitlines() if "T-" in line] == [
         r"| T-2 | Statement 2 \| of none. | AP, a \| b | -0.060 ± 0.025 | needed (> 0) | the interval lies below 0 | "
-        f"{where} |"
+        f"{where} |",
+        f"| T-2 |  | another difference of the row | 3 | 20 |  | {where} |",
     ]
-    assert [line[:7] for line in undecided.splitlines() if "T-" in line] == ["| T-3 |"]
+    assert [line[:7] for line in undecided.splitlines() if "T-" in line] == ["| T-3 |", "| T-4 |"]
     assert "**T-1** Statement 1 | of none.\n\nNot checked yet.\n" in rows
     assert "**T-10** Statement 10 | of none.\n\n| what is looked at |" in rows
     assert f"| twice logged, once listed | 2 | 2 | computed | agrees | {where} |" in rows
     assert f"| before ten | holds |  | shown | agrees | {where} |" in rows
     assert rows.count("twice logged") == 1
+
+
+def test_what_several_places_find_alike_is_one_line_of_the_page(log, monkeypatch):
+    for place, measured in (("notebooks/00.ipynb::a", 2), ("tests/b.py::c (call)", 2), ("tests/b.py::d (call)", 3)):
+        monkeypatch.setenv("PYTEST_CURRENT_TEST", place)
+        claim(row(1), measured, measured, note="boxes")
+    lines = [line for line in claims.render(claims.collect(log)).splitlines() if "boxes" in line]
+    assert lines == [
+        "| boxes | 2 | 2 | computed | agrees | `notebooks/00.ipynb`, `tests/b.py::c` |",
+        "| boxes | 3 | 3 | computed | agrees | `tests/b.py::d` |",
+    ]
+
+
+def test_the_order_of_a_place_is_that_of_its_calls(log):
+    for note in ("widths", "the same of heights", "areas"):
+        claim(row(1), condition=True, note=note)
+    assert [e["note"] for e in claims.collect(log)] == ["widths", "the same of heights", "areas"]
 
 
 def test_a_zero_stays_a_figure_of_the_source(log):
