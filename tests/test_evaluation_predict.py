@@ -1,10 +1,13 @@
-"""Running a detector over a data set, and the bootstrap over its images."""
+"""Running a detector over a data set, the bootstrap over its images, and the interval of few runs."""
+
+from statistics import mean, stdev
 
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 
-from rcnn_tutorial.evaluation import bootstrap, predict, voc_ap
+from rcnn_tutorial.evaluation import bootstrap, predict, student_interval, voc_ap
 
 
 class Detector(nn.Module):
@@ -155,3 +158,16 @@ def test_bootstrap_repeats_with_its_generator_and_takes_ap():
 def test_bootstrap_refuses(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.2, 0.15], [0.1, 0.2, 0.15, -0.4, 2.0], [3.0, 3.1]])
+def test_an_interval_of_few_runs_is_scipys(values):
+    for share in (0.9, 0.95):
+        expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(share)
+        found = student_interval(mean(values), stdev(values), len(values), share)
+        assert found == pytest.approx(tuple(expected), rel=1e-9)
+
+
+def test_one_run_has_no_interval():
+    with pytest.raises(ValueError, match="runs: expected at least 2, got 1"):
+        student_interval(0.5, 0.1, 1)

@@ -14,7 +14,7 @@ from benchmarks.measure import RECORDS
 from benchmarks.peer import tiny_faster_rcnn
 from rcnn_tutorial.data import BCCD_CLASSES, load_dataset
 from rcnn_tutorial.data.voc import write_annotation
-from rcnn_tutorial.evaluation import coco_ap, predict
+from rcnn_tutorial.evaluation import coco_ap, predict, student_interval
 from rcnn_tutorial.training import TrainSettings, train
 
 
@@ -85,5 +85,5 @@ def test_at_each_sides_best_settings_ours_is_ahead_for_the_same_seconds(name, le
     runs = record["runs"].values()
     gains = [run["ours"]["AP"] - run["torchvision"]["AP"] for run in runs]
     assert len(record["search"]) <= 6 and len(gains) >= 5
-    assert mean(gains) > least and mean(gains) - 2.776 * stdev(gains) / len(gains) ** 0.5 > 0  # Student's t, 4 degrees
+    assert mean(gains) > least and student_interval(mean(gains), stdev(gains), len(gains))[0] > 0
     assert mean(run["ours"]["seconds"] for run in runs) < 1.05 * mean(run["torchvision"]["seconds"] for run in runs)

@@ -26,6 +26,7 @@ def test_difference_by_seed_and_by_image():
     found = records.difference(RECORD, "a", "b")
     assert found.mean == pytest.approx(0.125) and found.spread == pytest.approx(0.05 / 2**0.5)
     assert found.error == pytest.approx(0.025) and found.seeds == 2
+    assert found.interval == pytest.approx((0.125 - 12.7062 * 0.025, 0.125 + 12.7062 * 0.025), abs=1e-5)
     assert (found.low, found.high) == (0.4, 0.4)  # one more in each of 4 images, of 10 objects
     other = records.difference(RECORD, "b", "a")
     assert other.mean == -found.mean and (other.low, other.high) == (-0.4, -0.4)

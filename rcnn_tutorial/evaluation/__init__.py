@@ -10,7 +10,7 @@ from rcnn_tutorial.evaluation.kinds import Failures, failures
 from rcnn_tutorial.evaluation.matching import Matches, match_detections
 from rcnn_tutorial.evaluation.prediction import predict
 from rcnn_tutorial.evaluation.proposals import average_best_overlap, best_overlaps, mean_average_best_overlap, recall
-from rcnn_tutorial.evaluation.resampling import Interval, bootstrap
+from rcnn_tutorial.evaluation.resampling import Interval, bootstrap, student_interval
 from rcnn_tutorial.evaluation.voc import VocAP, voc_ap
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "predict",
     "recall",
     "size_thirds",
+    "student_interval",
     "voc_ap",
 ]

@@ -1,9 +1,10 @@
-"""How far can a measured number be trusted? Draw the images again and see."""
+"""How far can a measured number be trusted? Draw the images again, or look at how far the runs scatter."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 Detections = Sequence[dict[str, Tensor]]
@@ -28,6 +29,22 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def student_interval(mean: float, spread: float, runs: int, share: float = 0.95) -> tuple[float, float]:
+    """Where the true mean lies, judged by few runs: Student's t interval.
+
+    Args:
+        mean, spread: of the runs; the spread is their standard deviation.
+        runs: how many.
+        share: of such intervals that hold the true mean, if the runs scatter like a normal distribution.
+    Raises:
+        ValueError: fewer than 2 runs.
+    """
+    if runs < 2:
+        raise ValueError(f"runs: expected at least 2, got {runs}")
+    half = float(stdtrit(runs - 1, (1 + share) / 2)) * spread / runs**0.5
+    return mean - half, mean + half
 
 
 def bootstrap(

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import torch
 
+from rcnn_tutorial.evaluation.resampling import student_interval
+
 
 class Difference(NamedTuple):
     """How two variants of an experiment differ.
@@ -29,6 +31,11 @@ class Difference(NamedTuple):
     def error(self) -> float:
         """Standard error of the mean."""
         return self.spread / self.seeds**0.5
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The mean's 95 % interval over the seeds, by Student's t."""
+        return student_interval(self.mean, self.spread, self.seeds)
 
 
 def load(name: str) -> dict:

@@ -145,6 +145,8 @@ def test_the_score_of_a_region_depends_on_pixels_outside_of_it():
     claim(
         "FRCNN-37",
         condition=0.02 < outside < 0.9 and bool(energy[70:120, 100:150].any()),
+        agrees="differs",
+        source="regions alone are looked at",
         note="a part of the gradient of a region's score by the pixels lies outside of the region",
     )
     far = energy.clone()

@@ -69,22 +69,25 @@ def test_gradients_of_proposals_reach_the_offsets_alone():
 
 
 def test_scores_that_rank():
-    g = generator()
-    background, thing = torch.randn(2, 200, generator=g) * 2
-    probability = torch.stack((background, thing)).softmax(dim=0)[1]
-    differ = not torch.equal(thing.argsort(), probability.argsort())
-    claim("FRCNN-27", condition=differ, note="of two outputs the foreground's raw one orders otherwise")
-    same = torch.equal((thing - background).argsort(), probability.argsort())
-    claim("FRCNN-27", condition=same, note="their difference orders as the probability does")
-    claim("FRCNN-27", condition=torch.equal(thing.argsort(), thing.sigmoid().argsort()), note="so does one output")
-
-    head = RPNHead(4, 1, True)
-    head.conv.weight.data.zero_()
-    head.conv.weight.data[range(4), range(4), 1, 1] = 1
-    head.score.weight.data = torch.eye(2, 4)[:, :, None, None]
-    features = torch.stack((background, thing, background, thing)).view(1, 4, 10, 20).abs()
-    ranked = head([features])[0][0].argsort()
-    assert torch.equal(ranked, (features[0, 1] - features[0, 0]).flatten().argsort())
+    features = 2 * torch.randn(2, 200, generator=generator()).abs().view(1, 2, 10, 20)
+    heads = RPNHead(2, 1, True), RPNHead(2, 1, False)
+    for head, outputs in zip(heads, (torch.eye(2), torch.tensor([[0.0, 1]])), strict=True):
+        head.conv.weight.data.zero_()
+        head.conv.weight.data[range(2), range(2), 1, 1] = 1
+        head.score.weight.data = outputs[:, :, None, None]
+    two, one = (head.score(head.conv(features).relu())[0].flatten(1) for head in heads)  # background first
+    ranked = [head([features])[0][0].argsort() for head in heads]
+    probability = two.softmax(dim=0)[1]
+    differ = not torch.equal(two[1].argsort(), probability.argsort())
+    claim("FRCNN-27", condition=differ, agrees="differs", source="ranked by raw scores",
+          note="of two outputs the foreground's raw one orders otherwise than its probability")  # fmt: skip
+    same = torch.equal(ranked[0], probability.argsort())
+    claim("FRCNN-27", condition=same, agrees="differs", source="ranked by raw scores",
+          note="the head ranks by their difference, which orders as the probability does")  # fmt: skip
+    single = torch.equal(ranked[1], one[0].sigmoid().argsort()) and torch.equal(ranked[1], one[0].argsort())
+    claim("FRCNN-27", condition=single, source="ranked by raw scores",
+          note="a raw score that is the only one orders as its probability does")  # fmt: skip
+    assert torch.equal(ranked[0], (features[0, 1] - features[0, 0]).flatten().argsort())
 
 
 @pytest.mark.parametrize("rois", [64, 128, 256])
@@ -96,7 +99,8 @@ def test_proposals_for_the_head_are_not_repeated(rois):
     few = draw_samples([near], [target], size, rois, 0.25, 0.5, (0.0, 0.5), generator())
     real = few.boxes[few.labels >= 0]
     once = len(real.unique(dim=0)) == len(real) < rois
-    claim("FRCNN-28", condition=once, note=f"{rois} wanted of 22 windows: {len(real)} drawn, none of them twice")
+    claim("FRCNN-28", condition=once, agrees="differs", source="repeated if there are too few",
+          note=f"{rois} wanted of 22 windows: {len(real)} drawn, none of them twice")  # fmt: skip
     many = torch.cat((near, objects(2000, 5, (600, 1000)).float()))
     drawn = draw_samples([many], [target], size, rois, 0.25, 0.5, (0.0, 0.5), generator())
     claim("FRCNN-28", int((drawn.labels >= 0).sum()), rois, note="drawn of 2,022 windows")

@@ -236,10 +236,12 @@ def test_three_ways_to_pool_one_region():
     results = [value_and_gradient(pool, x, box, 7, 1 / 16) for pool in (roi_pool, roi_warp, roi_align)]
     for what, three in zip(("outputs", "gradients to the map"), zip(*results, strict=True), strict=True):
         apart = not any(torch.isclose(a, b).all() for a, b in itertools.combinations(three, 2))
-        claim("FRCNN-29", condition=apart, note=f"RoI pooling, warping and RoIAlign of one RoI: three {what}")
+        claim("FRCNN-29", condition=apart, agrees="differs", source="the crop is called RoI pooling",
+              note=f"RoI pooling, warping and RoIAlign of one RoI: three {what}")  # fmt: skip
     pool, warp, align = (int(gradient.count_nonzero()) for _, gradient in results)
     spread = pool <= 49 < warp <= 4 * 49 < align
-    claim("FRCNN-29", condition=spread, note="cells with a gradient: at most 1 per bin, at most 4, more")
+    claim("FRCNN-29", condition=spread, agrees="differs", source="the crop is called RoI pooling",
+          note="cells with a gradient: at most 1 per bin, at most 4, more")  # fmt: skip
 
 
 MAP = torch.zeros(2, 3, 8, 9)
