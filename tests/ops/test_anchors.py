@@ -107,6 +107,7 @@ def test_places_and_anchors_of_the_published_input():
               note=f"places at 1000 x 600, {note}")  # fmt: skip
         agrees, exactly = "agrees" if note == "rounded down" else "differs", 9 * places
         claim("FRCNN-09", len(anchors), 20_000, tol=1000, within=(exactly, exactly), agrees=agrees, source="about 20,000",
+             
               note=f"anchors at 1000 x 600, {note}")  # fmt: skip
 
 
