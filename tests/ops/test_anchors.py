@@ -106,9 +106,8 @@ def test_places_and_anchors_of_the_published_input():
         claim("FRCNN-08", len(anchors) / len(cell), 2400, tol=120, within=(places, places), source="about 2,400",
               note=f"places at 1000 x 600, {note}")  # fmt: skip
         agrees, exactly = "agrees" if note == "rounded down" else "differs", 9 * places
-        claim("FRCNN-09", len(anchors), 20_000, tol=1000, within=(exactly, exactly), agrees=agrees, source="about 20,000",
-             
-              note=f"anchors at 1000 x 600, {note}")  # fmt: skip
+        claim("FRCNN-09", len(anchors), 20_000, tol=1000, within=(exactly, exactly), agrees=agrees,
+              source="about 20,000", note=f"anchors at 1000 x 600, {note}")  # fmt: skip
 
 
 @pytest.mark.parametrize("ceil", [False, True])
