@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcnn_tutorial.claims import claim
-from rcnn_tutorial.evaluation import coco_ap, match_detections, voc_ap
+from rcnn_tutorial.evaluation import coco_ap, failures, inputs, kinds, match_detections, matching, voc_ap
 
 CLASSES = ("background", "disc", "bar", "star")
 THRESHOLDS = [Fraction(1, 10), Fraction(1, 2), Fraction(7, 10), Fraction(1)]
@@ -261,3 +261,35 @@ def test_equals_the_definition(seed, images, threshold, crowd):
                 assert ap == pytest.approx(float(slow_ap(outcomes, objects, method)), abs=1e-12)
             else:
                 assert math.isnan(ap)
+
+
+def test_pairs_are_looked_at_in_portions_and_nothing_changes(monkeypatch):
+    """Never many more pairs at once than a portion holds: a data set of 129 million pairs would take 15 GB."""
+    generator = torch.Generator().manual_seed(0)
+
+    def some(count):
+        corner = torch.rand(count, 2, generator=generator) * 60
+        labels = torch.randint(1, 4, (count,), generator=generator)
+        boxes = torch.cat((corner, corner + 5 + 30 * torch.rand(count, 2, generator=generator)), dim=1)
+        return {"boxes": boxes, "labels": labels, "scores": torch.rand(count, generator=generator)}
+
+    detections, targets = [some(count) for count in (30, 0, 7, 50, 12)], [some(count) for count in (9, 4, 0, 11, 3)]
+    classes = ("background", "a", "b", "c")
+
+    def everything():
+        found = failures(detections, targets)
+        return voc_ap(detections, targets, classes).ap, found.counts, found.kinds
+
+    whole, held, original = everything(), [], inputs.pair_overlaps
+
+    def portions(*args, **kwargs):
+        for portion in original(*args, most=20, **kwargs):
+            held.append(len(portion[0]))
+            yield portion
+
+    for module in (matching, kinds):
+        monkeypatch.setattr(module, "pair_overlaps", portions)
+    assert everything() == whole
+    assert max(held) <= 20 and len(held) > 60 and math.isfinite(sum(whole[0].values()))
+    alone = [len(portion[0]) for portion in original(*inputs.gather(detections[3:4], targets[3:4]), most=5)]
+    assert alone == [11] * 50  # a detection with more pairs than a portion is one

@@ -6,6 +6,8 @@
 4. The threshold of NMS: by average precision on validation data.
 """
 
+import math
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -255,7 +257,8 @@ def choose_nms_threshold(features: WindowFeatures) -> dict[float, float]:
     Args:
         features: of the validation data; sets the threshold of `features.model`.
     Returns:
-        The mean average precision at each threshold; the best is set.
+        The mean average precision at each threshold; the best is set. Without objects to find it is NaN at all of them:
+        then a warning says so, and the threshold stays as it was.
     """
     model, found = features.model, {}
     classes = check_classes(model, features.dataset)
@@ -264,5 +267,12 @@ def choose_nms_threshold(features: WindowFeatures) -> dict[float, float]:
     for threshold in model.settings.nms_thresholds:
         detections = [model.select(*image, nms_threshold=threshold) for image in images]
         found[threshold] = voc_ap(detections, targets, model.classes).map
-    model.nms_threshold.fill_(max(found, key=found.get))
+    if math.isnan(next(iter(found.values()))):
+        warnings.warn(
+            f"validation: {len(targets)} images without an object to find; the threshold of NMS stays at "
+            f"{model.nms_threshold.item():g}",
+            stacklevel=2,
+        )
+    else:
+        model.nms_threshold.fill_(max(found, key=found.get))
     return found

@@ -46,8 +46,9 @@ def average_precision(recall: Tensor, precision: Tensor, method: str = "all") ->
     Args:
         recall: (D,) ascending.
         precision: (D,).
-        method: "all", the area under the envelope (VOC from 2010 on), or "11", the mean of the envelope at recall
-            0, 0.1, ... 1 (VOC until 2009).
+        method: "all", the area under the envelope (VOC from 2010 on), or "11", the mean of the envelope at the eleven
+            levels of recall k / 10, k from 0 to 10 (VOC until 2009). A recall of 3 of 10 objects reaches the level 0.3:
+            both are the same float64. Levels counted up in steps of 0.1 would lie a rounding error above it.
     Returns:
         In [0, 1]; NaN where recall is; 0 without detections.
     Raises:

@@ -1,6 +1,6 @@
 """The boxes of all images in one table: checked, on the CPU, ready for one vectorised pass."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,24 +94,32 @@ def check_iou_threshold(value: float) -> None:
         raise ValueError(f"iou_threshold: expected a number above 0 and up to 1, got {value}")
 
 
-def pair_overlaps(detections: Boxes, truths: Boxes, same_label: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """IoU of every detection with every truth of its image.
+def pair_overlaps(
+    detections: Boxes, truths: Boxes, same_label: bool = False, most: int = 500_000
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """IoU of every detection with every truth of its image, in portions: a pair takes some 120 bytes.
 
     Args:
         same_label: only pairs of one class.
-    Returns:
+        most: pairs of a portion, or those of one detection where it alone has more.
+    Yields:
         Three (P,) tensors: index of the detection, index of the truth, IoU. The first ascends, and within it the
-        second does.
+        second does. All pairs of a detection are in one portion.
     """
     first = torch.searchsorted(truths.image, detections.image)
     count = torch.searchsorted(truths.image, detections.image, right=True) - first  # truths in the same image
-    i = torch.arange(len(detections)).repeat_interleave(count)  # (P,)
-    j = torch.arange(len(i)) + (first - count.cumsum(0) + count)[i]  # counts up from first[i]
-    if same_label:
-        same = detections.labels[i] == truths.labels[j]
-        i, j = i[same], j[same]
-    iou = box_iou(detections.boxes[i][:, None], truths.boxes[j][:, None])  # P pairs of one and one: (P, 1, 1)
-    return i, j, iou[:, 0, 0]
+    ends, start = count.cumsum(0), 0  # pairs up to and with each detection
+    while start < len(detections):
+        before = int(ends[start] - count[start])
+        stop = max(int(torch.searchsorted(ends, before + most, right=True)), start + 1)
+        i = torch.arange(start, stop).repeat_interleave(count[start:stop])  # (P,)
+        j = torch.arange(before, before + len(i)) + (first - ends + count)[i]  # counts up from first[i]
+        if same_label:
+            same = detections.labels[i] == truths.labels[j]
+            i, j = i[same], j[same]
+        iou = box_iou(detections.boxes[i][:, None], truths.boxes[j][:, None])  # P pairs of one and one: (P, 1, 1)
+        yield i, j, iou[:, 0, 0]
+        start = stop
 
 
 def _gather(items: Sequence[dict], name: str, more: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor]:

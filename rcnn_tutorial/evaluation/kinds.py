@@ -88,10 +88,10 @@ def failures(
 
 def _nearest(found: Boxes, truths: Boxes) -> tuple[Tensor, Tensor]:
     """(D,) largest IoU with a truth that counts, of the detection's own class and of any other."""
-    i, j, iou = pair_overlaps(found, truths)
-    iou = iou.where(~truths.ignored[j], 0)
-    same = found.labels[i] == truths.labels[j]
-    nothing = torch.zeros(len(found), dtype=iou.dtype)
-    own = nothing.scatter_reduce(0, i[same], iou[same], "amax")
-    other = nothing.scatter_reduce(0, i[~same], iou[~same], "amax")
+    own, other = torch.zeros(2, len(found), dtype=torch.float64)
+    for i, j, iou in pair_overlaps(found, truths):
+        iou = iou.where(~truths.ignored[j], 0)
+        same = found.labels[i] == truths.labels[j]
+        own.scatter_reduce_(0, i[same], iou[same], "amax")
+        other.scatter_reduce_(0, i[~same], iou[~same], "amax")
     return own, other

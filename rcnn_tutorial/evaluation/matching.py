@@ -99,8 +99,10 @@ def match(detections: Boxes, truths: Boxes, iou_threshold: float) -> Matches:
 
 def _best_truth(detections: Boxes, truths: Boxes) -> tuple[Tensor, Tensor]:
     """(D,) largest IoU with a truth of the same image and class, and (D,) the first truth that has it."""
-    i, j, iou = pair_overlaps(detections, truths, same_label=True)
-    best = torch.zeros(len(detections), dtype=iou.dtype).scatter_reduce(0, i, iou, "amax")
-    top = iou == best[i]
-    truth = torch.full((len(detections),), len(truths)).scatter_reduce(0, i[top], j[top], "amin")
+    best = torch.zeros(len(detections), dtype=torch.float64)
+    truth = torch.full((len(detections),), len(truths))
+    for i, j, iou in pair_overlaps(detections, truths, same_label=True):
+        best.scatter_reduce_(0, i, iou, "amax")
+        top = iou == best[i]
+        truth.scatter_reduce_(0, i[top], j[top], "amin")
     return best, truth

@@ -31,7 +31,7 @@ def validate(boxes: Tensor, name: str = "boxes", *, area: bool = False) -> Tenso
         raise ValueError(f"{name}: expected numbers, got {boxes.dtype}")
     if boxes.device.type == "cpu" and boxes.numel():
         wrong = ~torch.isfinite(boxes).all(-1)
-        size = boxes[..., 2:] - boxes[..., :2]
+        size = _lifted(boxes)[..., 2:] - _lifted(boxes)[..., :2]
         wrong |= (size <= 0 if area else size < 0).any(-1)
         if wrong.any():
             first = boxes[wrong][0].tolist()
@@ -46,12 +46,13 @@ def box_area(boxes: Tensor) -> Tensor:
     Args:
         boxes: (..., 4), pixels.
     Returns:
-        (...), square pixels; at least float32, so that half-precision boxes do not overflow.
+        (...), square pixels; at least float32 or int32, so that boxes in half precision or small integers do not
+        overflow.
     Raises:
         ValueError: not (..., 4).
     """
     validate(boxes)
-    boxes = _at_least_float32(boxes)
+    boxes = _lifted(boxes)
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
@@ -69,7 +70,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """
     if boxes1.ndim < 2 or boxes2.ndim < 2:
         raise ValueError(f"boxes: expected (N, 4) and (M, 4), got {tuple(boxes1.shape)} and {tuple(boxes2.shape)}")
-    boxes1, boxes2 = _at_least_float32(boxes1), _at_least_float32(boxes2)
+    boxes1, boxes2 = _lifted(boxes1), _lifted(boxes2)
     area1, area2 = box_area(boxes1), box_area(boxes2)
     left, top, right, bottom = boxes1[..., :, None, :].unbind(-1)  # (..., N, 1) each
     other_left, other_top, other_right, other_bottom = boxes2[..., None, :, :].unbind(-1)  # (..., 1, M) each
@@ -113,6 +114,7 @@ def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes: expected (N, 4), got {tuple(boxes.shape)}")
+    boxes = _lifted(boxes)
     return ((boxes[:, 2:] - boxes[:, :2]) >= min_size).all(dim=1).nonzero()[:, 0]
 
 
@@ -170,9 +172,13 @@ def decode(
 
 
 def _size_and_center(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    boxes = boxes if boxes.is_floating_point() else boxes.float()
     size = boxes[..., 2:] - boxes[..., :2]
     return size, boxes[..., :2] + 0.5 * size
 
 
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+def _lifted(values: Tensor) -> Tensor:
+    """In a type that products of coordinates fit into: half precision as float32, small integers as int32."""
+    if values.dtype in (torch.float16, torch.bfloat16):
+        return values.float()
+    return values.int() if values.dtype in (torch.uint8, torch.int8, torch.int16) else values

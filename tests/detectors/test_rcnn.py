@@ -275,6 +275,15 @@ def test_nms_threshold_comes_from_validation_data(trained):
           note="the NMS threshold is the best of 0.1 to 0.7 on validation data")  # fmt: skip
 
 
+def test_without_objects_in_validation_the_nms_threshold_stays():
+    model, (image, target) = untrained(), Squares(1)[0]
+    empty = target | {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    model.nms_threshold.fill_(0.35)
+    with pytest.warns(UserWarning, match="validation: 1 images without an object to find; .* stays at 0.35"):
+        found = rcnn_fit.choose_nms_threshold(WindowFeatures(model, [(image, empty)]))
+    assert float(model.nms_threshold) == pytest.approx(0.35) and all(value != value for value in found.values())
+
+
 def test_state_dict_round_trip(trained, tmp_path):
     torch.save(trained[0].state_dict(), tmp_path / "rcnn.pt")
     other = untrained()

@@ -179,3 +179,21 @@ def test_empty_boxes_pass_through():
     assert box_iou(none, tensor([0, 0, 1, 1])).shape == (0, 1)
     assert encode(none, none).shape == decode(none, none).shape == clip_boxes_to_image(none, (4, 4)).shape == (0, 4)
     assert remove_small_boxes(none, 1).shape == (0,)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_small_integers_do_not_overflow(kind):
+    """Areas, overlaps and sides as torchvision has them, whose sums and products leave the type of the coordinates."""
+    side = min(torch.iinfo(kind).max, 30_000)
+    boxes = torch.tensor([[0, 0, side, side], [side // 3, side // 4, side, side - 1], [1, 2, side // 2, 9]], dtype=kind)
+    assert torch.equal(box_area(boxes).long(), torchvision.ops.box_area(boxes.long()))
+    expected = torchvision.ops.box_iou(boxes.long(), boxes.long())
+    assert torch.allclose(box_iou(boxes, boxes), expected, rtol=0, atol=1e-6)
+    if kind in (torch.uint8, torch.int8, torch.int16):  # where torchvision lifts too
+        assert torch.equal(box_area(boxes), torchvision.ops.box_area(boxes))
+        wide = torch.tensor([[torch.iinfo(kind).min // 2, 0, torch.iinfo(kind).max, 50]], dtype=kind)
+        assert remove_small_boxes(wide, 20).tolist() == [0]
+    assert torch.allclose(encode(boxes[:1], boxes[1:2]), encode(boxes[:1].float(), boxes[1:2].float()))
+    assert torch.allclose(decode(torch.zeros(1, 4), boxes[1:2]), boxes[1:2].float())
+    with pytest.raises(ValueError, match="x1 <= x2"):
+        validate(boxes[:1, [2, 1, 0, 3]])
