@@ -237,7 +237,9 @@ def render(entries: list[dict]) -> str:
         lines += ["|---|---|---|---|---|---|---|"]
         last = None
         for e in (e for e in findings if e["agrees"] == agreement):
-            lines.append(_line(e["id"], "" if e["id"] == last else STATEMENTS[e["id"]], *_cells(e), e["why"], e["where"]))
+            lines.append(
+                _line(e["id"], "" if e["id"] == last else STATEMENTS[e["id"]], *_cells(e), e["why"], e["where"])
+            )
             last = e["id"]
     group = None
     for id, statement in STATEMENTS.items():

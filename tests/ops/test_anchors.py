@@ -106,8 +106,8 @@ def test_places_and_anchors_of_the_published_input():
         claim("FRCNN-08", len(anchors) / len(cell), 2400, tol=120, within=(places, places), source="about 2,400",
               note=f"places at 1000 x 600, {note}")  # fmt: skip
         agrees, exactly = "agrees" if note == "rounded down" else "differs", 9 * places
-        claim("FRCNN-09", len(anchors), 20_000, tol=1000, within=(exactly, exactly), agrees=agrees, source="about 20,000",
-              note=f"anchors at 1000 x 600, {note}")  # fmt: skip
+        claim("FRCNN-09", len(anchors), 20_000, tol=1000, within=(exactly, exactly), agrees=agrees,
+              source="about 20,000", note=f"anchors at 1000 x 600, {note}")  # fmt: skip
 
 
 @pytest.mark.parametrize("ceil", [False, True])
@@ -126,7 +126,9 @@ def test_anchors_that_do_not_cross_the_border():
         return int(inside(anchors, image).sum()), len(anchors), anchors[inside(anchors, image)]
 
     def check(found, exactly, note, agrees="differs"):
-        claim("FRCNN-10", found, 6000, tol=300, within=(exactly, exactly), agrees=agrees, source="about 6,000", note=note)
+        claim(
+            "FRCNN-10", found, 6000, tol=300, within=(exactly, exactly), agrees=agrees, source="about 6,000", note=note
+        )
 
     for ceil, shape in ((False, "62 x 37"), (True, "63 x 38")):
         check(left("caffe", PAPER, ceil)[0], 8151, f"py-faster-rcnn's anchors on {shape} places of 1000 x 600")
