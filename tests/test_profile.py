@@ -127,7 +127,7 @@ def test_sppnets_convolutions_cost_what_the_ledger_says():
         160,
         tol=8,
         within=(163.285, 163.295),
-        source="about",
+        source="about 160",
         note="pixels, 2,000 windows to one scale of 688 px",
     )
     claim("SPP-12", windows / 1e12, 2.231, tol=0.0005, note="ZF-5's convolutions on 2,000 windows, 10^12 multiply-adds")
