@@ -103,6 +103,11 @@ def test_areas_of_masks_and_other_bounds(tmp_path):
         del ours["per_class"]
         assert ours == pytest.approx(expected, nan_ok=True)
     assert coco_ap(detections, targets, CLASSES, areas=(1500, 4000))["AP_small"] != expected["AP_small"]
+    both = [t | {"masks": torch.ones_like(t["masks"])} for t in masked]  # with an area too, masks are not asked
+    both = [t | {"area": m["area"]} for t, m in zip(both, measured, strict=True)]
+    ours = coco_ap(detections, both, CLASSES, areas=(1500, 4000))
+    del ours["per_class"]
+    assert ours == pytest.approx(expected, nan_ok=True)
 
 
 def slow_ap50(detections, targets, label):

@@ -212,18 +212,38 @@ def test_images_of_different_sizes_share_a_batch(trained):
 
 
 def test_the_pyramid_reads_each_window_at_its_scale():
-    model = untrained(scales=(96, 192), longest=None)
+    model = untrained(scales=(96, 192), longest=None, side=40)
     images, targets = batch(model)
     boxes = torch.stack([t["proposals"][:20] for t in targets])
     pooled, same = model.pool_pyramid(images, boxes), []
     for i, image in enumerate(images):
-        chosen = closest_scale(boxes[i], (96, 128), (96, 192), 64)
+        chosen = closest_scale(boxes[i], (96, 128), (96, 192), 40)
+        assert set(chosen.tolist()) == {0, 1}
         for j in range(20):
             expected = model.pool([image], boxes[i : i + 1, j : j + 1], int(chosen[j]))[0]
             same.append(torch.allclose(pooled[20 * i + j], expected, atol=1e-5))
     claim("FAST-17", condition=all(same), note="a window in a pyramid is pooled as at its scale alone, 40 windows")
     found = model(list(images), proposals=list(boxes))
     assert len(found) == 2 and len(same) == 40
+
+
+def test_losses_and_detections_keep_the_settings(trained):
+    """The loss equals torch's of two windows, one of them background, with another weight and another beta."""
+    model = untrained(box_weight=3.0, beta=0.2)
+    model.target_mean.fill_(0.1), model.target_std.fill_(0.2)
+    boxes, truth = torch.tensor([[[10.0, 10, 50, 40], [60, 20, 90, 80]]]), torch.tensor([[14.0, 8, 60, 50]])
+    samples = Samples(boxes, torch.tensor([[2, 0]]), torch.stack((truth, boxes[:, 1]), dim=1))
+    g = torch.Generator().manual_seed(0)
+    scores, offsets = torch.randn(2, 3, generator=g), torch.randn(2, 2, 4, generator=g)
+    losses = model.losses(scores, offsets, samples)
+    wanted = (encode(truth, boxes[0, :1]) - 0.1) / 0.2
+    assert torch.allclose(losses["box"], 3 * F.smooth_l1_loss(offsets[:1, 1], wanted, beta=0.2, reduction="sum") / 2)
+    assert torch.allclose(losses["class"], F.cross_entropy(scores, torch.tensor([2, 0])))
+    few = deepcopy(trained[0])
+    few.settings = replace(few.settings, least_score=0.0, detections=3)
+    images, targets = batch(few)
+    found = few(list(images), proposals=[target["proposals"] for target in targets])
+    assert [len(one["boxes"]) for one in found] == [3, 3]
 
 
 def test_training_draws_one_scale_for_each_batch():

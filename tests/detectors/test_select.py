@@ -37,6 +37,11 @@ def test_the_score_must_lie_above_the_least_and_the_best_are_kept():
     assert torch.allclose(found["scores"], torch.tensor([0.9])) and found["labels"].tolist() == [1]
 
 
+def test_a_box_of_the_least_side_is_a_detection_and_a_smaller_one_is_none():
+    for least, count in ((30.0, 2), (30.1, 1), (40.1, 0)):  # the shorter sides are 30 and, once clipped, 40
+        assert len(chosen([[0.9], [0.0], [0.8], [0.0]], least_side=least)[0]["boxes"]) == count
+
+
 def test_each_class_has_its_own_box_and_other_boxes_may_be_shown():
     boxes = torch.stack((BOXES[1:3], BOXES[1:3] + 5), dim=1)
     image = torch.zeros(2, dtype=torch.int64)

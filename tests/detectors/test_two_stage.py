@@ -4,10 +4,12 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 
 from rcnn_tutorial.claims import claim
-from rcnn_tutorial.detectors.two_stage import sizes_of, to_input
-from rcnn_tutorial.ops.boxes import encode
+from rcnn_tutorial.detectors.samples import Samples
+from rcnn_tutorial.detectors.two_stage import given, sizes_of, to_input
+from rcnn_tutorial.ops.boxes import box_iou, encode
 from tests.detectors.scenes import batch, scene, trained, untrained
 
 HEAD, ALL = {"class", "box"}, {"objectness", "rpn_box", "class", "box"}
@@ -266,6 +268,56 @@ def test_detections_keep_the_settings():
         assert (one["boxes"][:, 2:] - one["boxes"][:, :2]).min() >= 12
         assert torch.equal(one["scores"], one["scores"].sort(descending=True).values)
         assert not any(value.requires_grad for value in one.values())
+
+
+def test_the_heads_losses_keep_the_settings_and_move_no_target():
+    """Equal to torch's losses of two windows, one of them background, with another weight and another beta."""
+    model = untrained(box_weight=3.0, beta=0.2, weights=(2.0, 2.0, 1.0, 1.0))
+    g, classes = torch.Generator().manual_seed(0), len(model.classes)
+    boxes = torch.tensor([[[10.0, 10, 50, 40], [60, 20, 90, 80]]], requires_grad=True)
+    samples = Samples(boxes, torch.tensor([[2, 0]]), torch.tensor([[[14.0, 8, 60, 50], [60, 20, 90, 80]]]))
+    scores, offsets = torch.randn(2, classes, generator=g), torch.randn(2, classes - 1, 4, generator=g)
+    scores.requires_grad_()
+    losses = model.head_losses(scores, offsets.requires_grad_(), samples)
+    wanted = encode(samples.truths[0, :1], boxes[0, :1].detach(), (2.0, 2.0, 1.0, 1.0))
+    expected = 3 * F.smooth_l1_loss(offsets[0, 1], wanted[0], beta=0.2, reduction="sum") / 2
+    assert torch.allclose(losses["box"], expected) and expected > 0.1
+    assert torch.allclose(losses["class"], F.cross_entropy(scores, torch.tensor([2, 0])))
+    assert torch.autograd.grad(losses["box"], boxes, allow_unused=True) == (None,)
+
+
+@pytest.mark.parametrize("sampling", [1, 3])
+def test_alignment_takes_as_many_points_as_the_settings_say(sampling):
+    model = untrained(pooling="align", sampling=sampling)
+    features = torch.rand(1, 5, 12, 16, generator=torch.Generator().manual_seed(0))
+    rois = torch.tensor([[0, 3.0, 5, 90, 60], [0, 20, 10, 120, 90]])
+    expected = torchvision.ops.roi_align(features, rois, model.output_size, 1 / 8, sampling)
+    assert torch.allclose(model.pool_map(features, rois, 8), expected, atol=1e-5)
+
+
+def test_examples_of_an_object_overlap_it_as_the_settings_say():
+    model = untrained(foreground=0.8, background=(0.2, 0.6), share=1.0)
+    image, target = scene(0)
+    prepared, _ = model.maps([image])
+    (boxes,) = prepared.to_input([target["boxes"]])
+    shifts = torch.linspace(0, 0.9, 19)[:, None] * torch.tensor([1.0, 0, 1, 0]) * (boxes[:1, 2] - boxes[:1, 0])
+    samples = model.sample(prepared, given(prepared, [prepared.to_original([boxes[:1] + shifts])[0]]),
+                           to_input(prepared, [target]))  # fmt: skip
+    iou = box_iou(samples.boxes[0], boxes).amax(dim=1)
+    for label, low, high in (((samples.labels[0] > 0), 0.8, 1.01), ((samples.labels[0] == 0), 0.2, 0.6)):
+        assert label.any() and (iou[label] >= low - 1e-5).all() and (iou[label] < high).all()
+    drawn = samples.labels[0] >= 0
+    assert int((iou[drawn] >= 0.8).sum()) == int((samples.labels[0] > 0).sum()) > len(boxes)
+
+
+def test_detections_are_no_smaller_than_the_least_side():
+    model, (images, _) = deepcopy(trained()[0]), batch()
+    sides = []
+    for least in (0.0, 30.0):
+        model.settings = replace(model.settings, least_score=0.01, detections=1000, least_side=least)
+        sides.append([(one["boxes"][:, 2:] - one["boxes"][:, :2]).amin(dim=1) for one in model(images)])
+    for every, large in zip(*sides, strict=True):
+        assert (every < 30).any() and len(large) and (large >= 30 - 1e-3).all()
 
 
 def test_the_seed_decides():

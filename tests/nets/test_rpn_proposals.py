@@ -31,9 +31,10 @@ def test_images_of_a_batch_do_not_touch_each_other():
         assert 0 < len(together.unpad()[2]) < len(together.unpad()[0]) == SETTINGS.after_nms[not mode]
 
 
-def test_padding_of_the_batch_changes_nothing():
+@pytest.mark.parametrize("most", [40, 5000])  # all of an image's anchors are looked at, and still none beyond it
+def test_padding_of_the_batch_changes_nothing(most):
     """An image's labels and proposals in a batch are those on a map of its own size."""
-    ours, _ = pair(ONE, replace(SETTINGS, padding=False))
+    ours, _ = pair(ONE, replace(SETTINGS, padding=False, before_nms=(2 * most, 2 * most), after_nms=(most, most)))
     found, boxes = random_predictions(ours, ONE), [objects(3, i, (40, 32)) for i in range(3)]
     sizes = torch.tensor([[96, 128], [72, 128], [96, 40]])
     together, state = ours.propose(found, sizes).unpad(), ours.label(found.anchors, boxes, sizes)[0]
