@@ -9,9 +9,12 @@ rcnn_tutorial/records/drawn.json.
 
 import argparse
 import json
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
+from importlib.metadata import version
 from unittest.mock import patch
 
 import torch
@@ -45,15 +48,17 @@ def counting() -> Iterator[dict[str, dict]]:
         return draw
 
     patches = [
-        patch.object(place, "sample", counted(kind, place.sample)) for kind, all in PLACES.items() for place in all
+        patch.object(place, "sample", counted(kind, place.sample))
+        for kind, places in PLACES.items()
+        for place in places
     ]
-    for each in patches:
-        each.start()
+    for replacement in patches:
+        replacement.start()
     try:
         yield counts
     finally:
-        for each in patches:
-            each.stop()
+        for replacement in patches:
+            replacement.stop()
 
 
 def measured(variants: dict[str, dict]) -> dict[str, dict]:
@@ -79,7 +84,7 @@ def one(name: str, seed: int) -> dict:
         else:
             found = EXPERIMENTS[name].run(seed)
             same = measured(found) == measured(recorded["runs"][str(seed)]["variants"])
-    return {"seed": seed, **counts, "as recorded": same}
+    return {**counts, "as recorded": same}
 
 
 def main() -> None:
@@ -91,8 +96,16 @@ def main() -> None:
     path = RECORDS / "drawn.json"
     for name in options.names:
         found = one(name, options.seed)
-        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        path.write_text(json.dumps(record | {name: found}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        record = {
+            "what": "mini-batches that were not full, of one seed of each training",
+            "settings": {"seed": options.seed},
+            "date": date.today().isoformat(),
+            "versions": {"python": platform.python_version(), "torch": version("torch")},
+        }
+        old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        counts = old["counts"] if old.get("settings") == record["settings"] else {}
+        record["counts"] = dict(sorted((counts | {name: found}).items()))
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(name, found, flush=True)
 
 

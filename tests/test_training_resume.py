@@ -137,6 +137,14 @@ def test_more_pictures_go_on(tmp_path):
     assert {7, 8} & {number for batch in model.seen for number in batch}  # the new ones take part
 
 
+@pytest.fixture
+def handler():
+    """Python's own answer to Ctrl-C, also where the tests' runner ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
 class PressedInStep(Toy):
     """Ctrl-C in the middle of a forward pass, once or twice."""
 
@@ -153,8 +161,8 @@ class PressedInStep(Toy):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_ctrl_c_ends_the_step_and_saves(tmp_path, workers):
-    settings, handler = replace(QUICK, checkpoint_every=1000, workers=workers), signal.getsignal(signal.SIGINT)
+def test_ctrl_c_ends_the_step_and_saves(tmp_path, workers, handler):
+    settings = replace(QUICK, checkpoint_every=1000, workers=workers)
     with pytest.raises(KeyboardInterrupt, match="after step 7 of 12"):
         run(PressedInStep(7), settings, tmp_path)
     assert signal.getsignal(signal.SIGINT) is handler
@@ -162,11 +170,15 @@ def test_ctrl_c_ends_the_step_and_saves(tmp_path, workers):
     assert run(model, settings, tmp_path).losses == run(Toy(), settings).losses and len(model.seen) == 5
 
 
-def test_a_second_ctrl_c_ends_at_once(tmp_path):
-    handler = signal.getsignal(signal.SIGINT)
+def test_a_second_ctrl_c_ends_at_once(tmp_path, handler):
     with pytest.raises(KeyboardInterrupt):
         run(PressedInStep(7, times=2), replace(QUICK, checkpoint_every=1000), tmp_path)
     assert not list(tmp_path.iterdir()) and signal.getsignal(signal.SIGINT) is handler
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so(handler):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert run(PressedInStep(7)).steps == QUICK.steps
 
 
 def test_in_a_thread_there_is_no_signal_to_wait_for(tmp_path):

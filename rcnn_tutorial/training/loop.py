@@ -10,11 +10,8 @@ checkpoints, several processes.
 """
 
 import math
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from time import perf_counter
@@ -31,6 +28,7 @@ from rcnn_tutorial.data.collate import collate
 from rcnn_tutorial.data.targets import check_target, trained_on
 from rcnn_tutorial.data.wrappers import check_classes, prepare, set_epoch
 from rcnn_tutorial.training.checkpoint import Run, process_rank
+from rcnn_tutorial.training.guards import own_random_state, patient_interrupt, unchanged
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings, learning_rate
 
@@ -94,7 +92,7 @@ def train(
     if settings.workers:
         prepare(dataset, range(len(dataset)))
     path = None if folder is None else Path(folder) / "checkpoint.pt"
-    with _own_random_state(device):
+    with own_random_state(device):
         torch.manual_seed(settings.seed + rank)
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +110,7 @@ def _loop(run: Run, path: Path | None, evaluate: Callable | None, on_log: Callab
     first = process_rank()[0] == 0
     model.train()
     bar = tqdm(total=settings.steps, initial=steps.start, unit="step", disable=not (progress and first))
-    with bar, _patient_interrupt() as interrupted:
+    with bar, patient_interrupt() as interrupted:
         start = perf_counter()
         for step, batch in zip(steps, _batches(run.dataset, settings, steps.start), strict=False):
             lr = learning_rate(step, settings)
@@ -246,36 +244,6 @@ def _autocast_dtype(settings: TrainSettings, device: torch.device) -> torch.dtyp
     return getattr(torch, settings.precision)
 
 
-@contextmanager
-def _patient_interrupt() -> Iterator[list]:
-    """Inside it the first Ctrl-C is noted in the list and the step goes on to its end; a second one is as usual.
-
-    Several processes do not end after the same step, and would wait for each other: there, and in a thread, to which no
-    signal comes, nothing is changed.
-    """
-    interrupted: list = []
-    usual = signal.getsignal(signal.SIGINT)
-
-    def note(number, frame):
-        interrupted.append(number)
-        signal.signal(signal.SIGINT, usual)
-
-    alone = process_rank()[1] == 1 and threading.current_thread() is threading.main_thread()
-    if not alone or usual is None:  # None: set by a program that is not Python
-        yield interrupted
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, usual)
-
-
-def _own_random_state(device: torch.device):
-    """Inside it torch's global generators may be used and seeded; outside they stay as they were."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-
-
 def _due(step: int, every: int | None, settings: TrainSettings) -> bool:
     done = step + 1
     return done == settings.steps or (every is not None and done % every == 0)
@@ -283,29 +251,11 @@ def _due(step: int, every: int | None, settings: TrainSettings) -> bool:
 
 def _evaluate(model: nn.Module, evaluate: Callable) -> dict:
     device = next(model.parameters()).device
-    with _unchanged(model), _own_random_state(device), torch.no_grad():
+    with unchanged(model), own_random_state(device), torch.no_grad():
         results = evaluate(model.eval())
     if not isinstance(results, dict):
         raise ValueError(f"evaluate: returned {type(results).__name__}, expected a dict of numbers")
     return _plain(results)
-
-
-@contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Inside it a model may run in any mode; afterwards its modes, its statistics and its generator are as before."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    generator = getattr(model, "generator", None)
-    state = None if generator is None else generator.get_state()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for buffer, value in buffers:
-            buffer.copy_(value)
-        if generator is not None:
-            generator.set_state(state)
 
 
 def _plain(results: dict) -> dict:
