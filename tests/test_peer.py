@@ -6,10 +6,12 @@ from statistics import mean, stdev
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 from torch.utils.data import Subset
 
 from benchmarks import measure
+from benchmarks.cells import WhiteCells
 from benchmarks.measure import RECORDS
 from benchmarks.peer import tiny_faster_rcnn
 from rcnn_tutorial.data import BCCD_CLASSES, load_dataset
@@ -75,6 +77,43 @@ def test_ours_and_theirs_from_the_same_weights_are_as_accurate(name, seeds):
         [run["ours"][key] - run["torchvision"][key] for run in runs if len(run) == 2] for key in ("AP", "seconds")
     )
     assert len(gains) >= seeds and abs(mean(gains)) < 0.01 and mean(seconds) < 0
+
+
+@pytest.mark.parametrize(("name", "most"), [("cells", 0.04), ("fpn_cells", 0.02)])
+def test_where_proposals_are_few_the_two_are_as_accurate(name, most):
+    """One large object to a picture, five seeds: Student's interval holds 0, and no difference larger than `most`."""
+    runs = json.loads((RECORDS / f"pairs_{name}-cpu.json").read_text())["runs"].values()
+    gains = [run["ours"]["AP"] - run["torchvision"]["AP"] for run in runs]
+    low, high = student_interval(mean(gains), stdev(gains), len(gains))
+    assert len(runs) == 5 and low < 0 < high and max(-low, high) < most
+    assert all(run[side]["AP"] > 0.6 for run in runs for side in ("ours", "torchvision"))
+
+
+def test_a_picture_of_each_white_cell(tmp_path, monkeypatch):
+    """Windows of their own size around one cell, the same at every reading, with the boxes moved along."""
+    image = torch.arange(60 * 90.0).view(60, 90).div(60 * 90).mul(255).byte().numpy()
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (tmp_path / "bccd" / folder).mkdir(parents=True)
+    Image.fromarray(image).convert("RGB").save(tmp_path / "bccd/JPEGImages/a.jpg", quality=95)
+    boxes = torch.tensor([[10.0, 8, 30, 34], [50, 20, 84, 50], [1, 1, 9, 9]])
+    write_annotation(tmp_path / "bccd/Annotations/a.xml", "a.jpg", (90, 60), boxes, ["WBC", "WBC", "RBC"])
+    (tmp_path / "bccd/ImageSets/Main/test.txt").write_text("a\n")
+    monkeypatch.setenv("RCNN_TUTORIAL_DATA", str(tmp_path))
+    data, whole = WhiteCells("test"), load_dataset("bccd", "test")[0][0]
+    assert len(data) == 2 and data.classes == ("background", "white cell")
+    sizes = set()
+    for index in range(2):
+        picture, target = data[index]
+        height, width = picture.shape[1:]
+        left, top, right, bottom = target["boxes"][0].int().tolist()
+        assert target["labels"].tolist() == [1] and 0 <= left < right <= width and 0 <= top < bottom <= height
+        x1, y1, x2, y2 = boxes[index].int().tolist()
+        assert (right - left, bottom - top) == (x2 - x1, y2 - y1)
+        assert torch.equal(picture[:, top:bottom, left:right], whole[:, y1:y2, x1:x2])
+        assert 1.1 < width / (right - left) < 2.7 and 1.1 < height / (bottom - top) < 2.7
+        assert torch.equal(data[index][0], picture)
+        sizes.add((height, width))
+    assert len(sizes) == 2
 
 
 @pytest.mark.parametrize(("name", "least"), [("shapes", 0.02), ("bccd", 0.02), ("fpn_shapes", 0.02), ("fpn_bccd", 0)])
