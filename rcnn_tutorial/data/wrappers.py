@@ -26,6 +26,11 @@ def inner(dataset: Dataset) -> list[Dataset]:
     return [part for part in parts if isinstance(part, Dataset)]
 
 
+def first(dataset: Dataset, count: int) -> Subset:
+    """The first pictures of a data set; all of them where it has fewer."""
+    return Subset(dataset, range(min(count, len(dataset))))
+
+
 def set_epoch(dataset: Dataset, epoch: int) -> None:
     """Say which epoch comes next to all data sets that change with it, wherever they are wrapped."""
     for layer in layers(dataset):

@@ -6,7 +6,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, random_split
 
 from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.data.transforms import Augment
-from rcnn_tutorial.data.wrappers import classes_of, prepare, set_epoch, target_of
+from rcnn_tutorial.data.wrappers import classes_of, first, prepare, set_epoch, target_of
 from rcnn_tutorial.evaluation import predict
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.training import TrainSettings, train
@@ -65,10 +65,15 @@ def test_each_epoch_shows_other_pictures(wrap, pictures, workers):
     assert len(set(model.shown)) == epochs * pictures
 
 
+def test_the_first_pictures_are_as_many_as_there_are():
+    assert [len(first(Pictures(4), count)) for count in (3, 4, 200)] == [3, 4, 4]
+    assert classes_of(first(Pictures(4), 2)) == ("background", "a") and first(Pictures(4), 9)[3][1]["boxes"][0, 2] == 12
+
+
 def test_an_epoch_is_told_to_all_that_lies_inside():
-    first, second = (Augment(Pictures(2), seed=0) for _ in range(2))
-    set_epoch(Subset(ConcatDataset([Subset(first, [0]), second]), [0, 1]), 7)
-    assert int(first._epoch) == int(second._epoch) == 7
+    one, other = (Augment(Pictures(2), seed=0) for _ in range(2))
+    set_epoch(Subset(ConcatDataset([Subset(one, [0]), other]), [0, 1]), 7)
+    assert int(one._epoch) == int(other._epoch) == 7
 
 
 def test_class_names_are_found_inside():
