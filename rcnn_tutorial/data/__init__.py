@@ -1,11 +1,13 @@
-"""Data sets of images with boxes: generated scenes, blood cells, or a folder of your own in VOC's layout."""
+"""Data sets of images with boxes: generated scenes, blood cells, or a folder of your own."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import platformdirs
 
+from rcnn_tutorial.data.files import check_known, visible_files
+from rcnn_tutorial.data.targets import DetectionDataset
 from rcnn_tutorial.data.voc import VOCDetection, find_classes
 
 BCCD_CLASSES = ("RBC", "WBC", "Platelets")
@@ -16,27 +18,62 @@ def data_root() -> Path:
     return Path(os.environ.get("RCNN_TUTORIAL_DATA") or platformdirs.user_cache_dir("rcnn_tutorial"))
 
 
-def load_dataset(name: str | os.PathLike, split: str, transform: Callable | None = None) -> VOCDetection:
-    """A data set by name.
+def load_dataset(
+    name: str | os.PathLike,
+    split: str,
+    transform: Callable | None = None,
+    classes: Sequence[str] | None = None,
+    on_error: str = "raise",
+) -> DetectionDataset:
+    """A data set by name, or from a folder in one of three layouts.
+
+    - PASCAL VOC's: JPEGImages, Annotations, and ImageSets/Main with a text file for each split.
+    - YOLO's: images, labels and data.yaml (or classes.txt), as Ultralytics, Roboflow and Label Studio write them.
+    - Pictures with VOC's XML beside them, as labelImg leaves them.
+
+    Where a folder of the last two has no splits, its pictures are divided at random, always alike: 70 % "train", 15 %
+    "val", 15 % "test". A picture without an annotation file has no objects.
 
     Args:
-        name: "shapes" (generated on first use), "bccd" (to be downloaded first), or a folder in VOC's layout, whose
-            classes are then the sorted names of all objects in its Annotations.
+        name: "shapes" (generated on first use), "bccd" (to be downloaded first), or a folder.
         split: "train", "val" or "test", or another file of ImageSets/Main.
         transform: called as transform(image, target), returns the two.
+        classes: the names that are wanted, in the order of their labels 1..K; objects of others are left out and
+            counted in `left_out`. By default all: those of data.yaml, or the sorted names of all objects in the XML.
+        on_error: "raise" refuses a data set with bad files, naming them; "skip" decodes every image once and leaves the
+            bad ones out, listed in `skipped`.
     Raises:
         FileNotFoundError: "bccd" is not there yet.
-        ValueError: an unknown name or split, or bad files.
+        ValueError: an unknown name or split, a class that the data set does not have, or bad files.
     """
     if name == "shapes":
         from rcnn_tutorial.data import shapes  # only here: it imports what draws the scenes
 
-        return VOCDetection(shapes.ensure_shapes(data_root()), split, shapes.CLASSES[1:], transform)
+        return _voc(shapes.ensure_shapes(data_root()), shapes.CLASSES[1:], split, transform, classes, on_error)
     if name == "bccd":
         folder = data_root() / "bccd"
         if not folder.is_dir():
             raise FileNotFoundError(f"no {folder}; get it by: python data_scripts/download_bccd.py")
-        return VOCDetection(folder, split, BCCD_CLASSES, transform)
-    if not (Path(name) / "Annotations").is_dir():
-        raise ValueError(f'name must be "shapes", "bccd" or a folder with Annotations, got {str(name)!r}')
-    return VOCDetection(name, split, find_classes(name), transform)
+        return _voc(folder, BCCD_CLASSES, split, transform, classes, on_error)
+    folder = Path(name)
+    if (folder / "Annotations").is_dir():
+        return _voc(folder, find_classes(folder, on_error), split, transform, classes, on_error)
+    if folder.is_dir():
+        from rcnn_tutorial.data import yolo
+
+        if not any(folder.glob("data.y*ml")) and visible_files(folder, "*.xml"):
+            return _voc(folder, find_classes(folder, on_error), split, transform, classes, on_error)
+        if yolo.has_classes(folder):
+            other_classes = "raise" if classes is None else "skip"
+            return yolo.YoloDetection(folder, split, classes, transform, on_error, other_classes)
+    raise ValueError(
+        'name must be "shapes", "bccd" or a folder with Annotations (VOC), with data.yaml (YOLO) or with XML beside '
+        f"its pictures, got {str(name)!r}"
+    )
+
+
+def _voc(folder, known, split, transform, classes, on_error):
+    if classes is None:
+        return VOCDetection(folder, split, known, transform, on_error)
+    check_known(classes, known, folder)
+    return VOCDetection(folder, split, classes, transform, on_error, other_classes="skip")

@@ -2,40 +2,53 @@
 
 A box is stated as [x, y, width, height], 0-based, in fractions of pixels. A mask is stated as polygons, or as the
 lengths of its runs down the columns (RLE), plain or compressed.
+
+Labelling tools write the same in many ways. What has one plain meaning is read: whole numbers as 64.0 or "64", flags as
+"0" or "false", one polygon without the outer list or as a list of corners, backslashes in file names, a size or a list
+of annotations that is missing. All else is refused by name.
 """
 
 import json
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
-import torch
-from pycocotools import mask as coco_mask
-from torch import Tensor
+from torch import Tensor, tensor
 
+from rcnn_tutorial.data.files import check_known, flag
 from rcnn_tutorial.data.images import FileError, check_image
+from rcnn_tutorial.data.masks import box_of, decode, parse_segmentation
 from rcnn_tutorial.data.targets import DetectionDataset, Sample, clean_boxes
 
 
 class CocoDetection(DetectionDataset):
     """A data set in COCO's layout; images without annotations are part of it.
 
-    Targets have `iscrowd`, `difficult` (COCO itself has no such field; where an annotation has one, it counts) and,
-    where every annotation of the file has a segmentation, `masks`. `image_id` is COCO's.
+    Targets have `iscrowd`, `difficult` (COCO itself has no such field; where an annotation has one, it counts), `area`
+    and, where every annotation of the file has a segmentation, `masks`. `image_id` is COCO's. The area of an object is
+    the one that the file states, else that of its mask, else that of its box; AP by size depends on it.
 
     Attributes:
-        category_ids: COCO's ids of the classes 1..K, so that `category_ids[label - 1]` is a label's.
+        category_ids: COCO's ids of the classes 1..K, so that `category_ids[label - 1]` is a label's; None for a class
+            that the file has no category of.
 
     Args:
         images: folder that the JSON's file names start from.
         annotations: the JSON file.
         transform: called as transform(image, target), returns the two.
         on_error: "raise" refuses a data set with bad files, naming them; "skip" decodes every image once and leaves the
-            bad ones out, listed in `skipped`.
+            bad ones out, and annotations of images that are not listed, all listed in `skipped`.
+        classes: names in the order of their labels 1..K, without background; by default those of the file in the order
+            of its ids. Two files that number their categories differently need it.
+        other_classes: "raise" refuses annotations of categories that are not in `classes`; "skip" leaves them out and
+            counts them in `left_out`.
     Raises:
-        ValueError: malformed JSON, or bad files: missing, of another size than stated, or annotated with an unknown
-            category, a malformed segmentation, or coordinates that are not finite or of negative width or height.
+        ValueError: malformed JSON, two categories of one name, or bad files: missing, of another size than stated, or
+            annotated with an unknown category, a malformed segmentation, area or flag, or coordinates that are not
+            finite or of negative width or height.
     """
 
     def __init__(
@@ -44,63 +57,92 @@ class CocoDetection(DetectionDataset):
         annotations: str | PathLike,
         transform: Callable | None = None,
         on_error: str = "raise",
+        classes: Sequence[str] | None = None,
+        other_classes: str = "raise",
     ):
         self.images, self.annotations = Path(images), Path(annotations)
         content = _read_json(self.annotations)
-        categories = _by_id(content["categories"], self.annotations, "categories")
-        names = [_entry(category, "name", str, self.annotations) for _, category in sorted(categories.items())]
-        super().__init__(names, transform)
-        self.category_ids = tuple(sorted(categories))
+        categories = sorted(_by_id(content["categories"], self.annotations, "categories").items())
+        self._names = {number: _text(category, "name", self.annotations) for number, category in categories}
+        listed = tuple(self._names.values())
+        names = listed if classes is None else classes
+        if repeated := [name for name in names if listed.count(name) > 1]:
+            numbers = [number for number, name in self._names.items() if name == repeated[0]]
+            raise FileError(self.annotations, f"the categories {numbers} have one name, {repeated[0]!r}")
+        if classes is None and "background" in listed:
+            raise FileError(
+                self.annotations, 'a category is named "background" as label 0 is; leave it out by `classes`'
+            )
+        super().__init__(names, transform, other_classes)
+        numbers = {name: number for number, name in self._names.items()}
+        self.category_ids = tuple(numbers.get(name) for name in names)
+        if other_classes == "skip":  # else a name in vain leads to an annotation that is refused
+            check_known(names, listed, self.annotations)
 
         entries = _by_id(content["images"], self.annotations, "images")
-        objects = {id: [] for id in entries}
+        objects, strays = {number: [] for number in entries}, []
         for annotation in content["annotations"]:
-            image_id = _entry(annotation, "image_id", int, self.annotations)
-            if image_id not in objects:
-                raise FileError(self.annotations, f"an annotation of image {image_id}, which is not listed")
-            objects[image_id].append(annotation)
-        self._has_masks = all(annotation.get("segmentation") for annotation in content["annotations"])
-        samples = self._load(entries, lambda id: self._read(entries[id], objects[id]), on_error)
-        self._iscrowd = torch.tensor([v for s in samples for v in s.iscrowd], dtype=torch.bool)
-        self._segmentations = [v for s in samples for v in s.segmentations]
+            image_id = _as_whole(annotation.get("image_id"))
+            if image_id in objects:
+                objects[image_id].append(annotation)
+            else:
+                strays.append(annotation.get("image_id"))
+        self._has_masks = all(
+            _segmentation(annotation)
+            for annotations in objects.values()
+            for annotation in annotations
+            if _as_whole(annotation.get("category_id")) in self.category_ids
+        )
+        self._load(entries, lambda number: self._read(number, entries[number], objects[number]), on_error,
+                   [FileError(self.annotations, _strays(strays))] if strays else [])  # fmt: skip
 
-    def _read(self, entry, annotations):
-        path = self.images / _entry(entry, "file_name", str, self.annotations)
-        width, height = (_entry(entry, key, int, path) for key in ("width", "height"))
-        size = check_image(path, (width, height))
-        labels = [self._label(_entry(a, "category_id", int, path), path) for a in annotations]
-        boxes, keep, clipped = clean_boxes([_box(a, path) for a in annotations], size, path)
-        segmentations = [_parse_segmentation(a["segmentation"], size, path) for a in annotations if self._has_masks]
+    def _read(self, number, entry, annotations):
+        path = self._path(entry)
+        size = _check_size(path, entry)
+        names = [self._name(annotation, path) for annotation in annotations]
+        left_out = self._others(names, path)
+        annotations = [a for a, name in zip(annotations, names, strict=True) if name not in left_out]
+        labels = [self.classes.index(name) for name in names if name not in left_out]
+        parsed = [self._parse(annotation, size, path) for annotation in annotations]
+        stated = [_box(a, s, size, path) for a, s in zip(annotations, parsed, strict=True)]
+        boxes, keep, clipped = clean_boxes(stated, size, path)
+        precise = boxes.astype(np.float64)
+        areas = [_area(a, s, box, size, path) for a, s, box in zip(annotations, parsed, precise, strict=True)]
         return Sample(
-            id=entry["id"],
+            id=number,
             path=path,
             size=size,
             boxes=boxes[keep],
             labels=_kept(labels, keep),
-            difficult=_kept([bool(a.get("difficult", 0)) for a in annotations], keep),
+            difficult=_kept([_flag(a, "difficult", path) for a in annotations], keep),
             clipped=int((clipped & keep).sum()),
             dropped=int((~keep).sum()),
-            iscrowd=_kept([bool(a.get("iscrowd", 0)) for a in annotations], keep),
-            segmentations=_kept(segmentations, keep),
+            iscrowd=_kept([_flag(a, "iscrowd", path) for a in annotations], keep),
+            area=_kept(areas, keep),
+            segmentations=_kept(parsed, keep) if self._has_masks else None,
+            left_out=left_out,
         )
 
-    def _label(self, category_id, path):
-        if category_id not in self.category_ids:
+    def _path(self, entry):
+        name = _text(entry, "file_name", self.annotations)
+        path = self.images / name
+        return path if "\\" not in name or path.exists() else self.images / name.replace("\\", "/")
+
+    def _name(self, annotation, path):
+        category_id = _whole(annotation, "category_id", path)
+        if category_id not in self._names:
             raise FileError(path, f"category {category_id} is not listed in {self.annotations}")
-        return self.category_ids.index(category_id) + 1
+        return self._names[category_id]
+
+    def _parse(self, annotation, size, path):
+        """The segmentation, where something depends on it."""
+        segmentation = _segmentation(annotation)
+        needed = self._has_masks or "bbox" not in annotation or annotation.get("area") is None
+        return parse_segmentation(segmentation, size, path) if segmentation and needed else None
 
     def target(self, index: int) -> dict[str, Tensor]:
         """The annotation of one image, without reading its pixels."""
-        index = range(len(self))[index]
-        target = super().target(index)
-        target["image_id"] = torch.tensor(self.ids[index])
-        target["iscrowd"] = self._of(self._iscrowd, index)
-        if self._has_masks:
-            width, height = self._files[index][1]
-            rows = slice(self._starts[index], self._starts[index + 1])
-            masks = [_decode(segmentation, width, height) for segmentation in self._segmentations[rows]]
-            target["masks"] = torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, height, width))
-        return target
+        return super().target(index) | {"image_id": tensor(self.ids[index])}
 
 
 def _read_json(file):
@@ -110,6 +152,8 @@ def _read_json(file):
         raise FileError(file, "no such file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(file, f"not a readable JSON file ({error})") from None
+    if isinstance(content, dict):
+        content.setdefault("annotations", [])  # COCO's own test images come without
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise FileError(file, f'no list of "{key}"')
@@ -119,24 +163,79 @@ def _read_json(file):
 
 
 def _by_id(entries, file, what):
-    by_id = {_entry(entry, "id", int, file): entry for entry in entries}
+    by_id = {_whole(entry, "id", file): entry for entry in entries}
     if len(by_id) != len(entries):
         raise FileError(file, f"ids of {what} must differ")
     return by_id
 
 
-def _entry(entry, key, kind, file):
+def _strays(image_ids):
+    more = f", and {len(image_ids) - 1} more such annotations" if len(image_ids) > 1 else ""
+    return f"an annotation of image {image_ids[0]}, which is not listed{more}"
+
+
+def _text(entry, key, file):
     value = entry.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise FileError(file, f"{key} is {value!r}, expected {kind.__name__}")
+    if not isinstance(value, str):
+        raise FileError(file, f"{key} is {value!r}, expected str")
     return value
 
 
+def _whole(entry, key, file):
+    number = _as_whole(entry.get(key))
+    if number is None:
+        raise FileError(file, f"{key} is {entry.get(key)!r}, expected int")
+    return number
+
+
+def _as_whole(value):
+    """A whole number of 64 bits, also one that is written as 64.0 or "64"; None where it is none."""
+    if isinstance(value, str):
+        value = int(value) if re.fullmatch(r"-?[0-9]{1,18}", value.strip()) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 or abs(value) >= 2**63:
+        return None
+    return int(value)
+
+
+def _check_size(path, entry):
+    """(width, height) of the picture, which must be what the file states of it."""
+    missing = [key for key in ("width", "height") if entry.get(key) is None]
+    if entry.get("width") == entry.get("height") == 0:
+        missing = ["width", "height"]
+    stated = {key: _whole(entry, key, path) for key in ("width", "height") if key not in missing}
+    size = check_image(path, None if missing else (stated["width"], stated["height"]))
+    for key, side in zip(("width", "height"), size, strict=True):
+        if stated.get(key, side) != side:
+            raise FileError(path, f"{key} is {stated[key]}, but the image is {size[0]}x{size[1]} pixels")
+    return size
+
+
+def _flag(annotation, key, file):
+    value = flag(annotation.get(key, 0))
+    if value is None:
+        raise FileError(file, f"{key} is {annotation[key]!r}, expected 0, 1, true or false")
+    return value
+
+
+def _segmentation(annotation):
+    """What is stated, as a list of polygons or an RLE; None where nothing is."""
+    stated = annotation.get("segmentation")
+    if not isinstance(stated, list):
+        return stated or None
+    if len(stated) >= 6 and all(isinstance(v, int | float) for v in stated):
+        return [stated]
+    if len(stated) >= 3 and all(isinstance(corner, list) and len(corner) == 2 for corner in stated):
+        return [[v for corner in stated for v in corner]]
+    return [polygon for polygon in stated if polygon != []] or None
+
+
 def _kept(values, keep):
-    return [value for value, kept in zip(values, keep, strict=False) if kept]
+    return [value for value, kept in zip(values, keep, strict=True) if kept]
 
 
-def _box(annotation, file):
+def _box(annotation, segmentation, size, file):
+    if "bbox" not in annotation and segmentation is not None:
+        return box_of(segmentation, size)
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
         raise FileError(file, f"bbox is {box!r}, expected [x, y, width, height]")
@@ -144,52 +243,14 @@ def _box(annotation, file):
     return x, y, x + width, y + height
 
 
-def _parse_segmentation(segmentation, size, file):
-    """The polygons, or the runs of an RLE, checked: pycocotools reads past the end of runs that fall short."""
-    width, height = size
-    if isinstance(segmentation, list):
-        for polygon in segmentation:
-            if not _is_polygon(polygon, reach=max(size)):
-                raise FileError(file, f"polygon {polygon} must be numbers x, y, x, y, ... near the image")
-        return segmentation
-    if not isinstance(segmentation, dict) or segmentation.get("size") != [height, width]:
-        raise FileError(file, f"a segmentation must be polygons, or RLE of size {[height, width]}")
-    counts = segmentation.get("counts")
-    runs = _decompress(counts) if isinstance(counts, str) else counts
-    if not isinstance(runs, list) or not all(type(v) is int and v >= 0 for v in runs) or sum(runs) != width * height:
-        raise FileError(file, f"the runs of an RLE must be whole numbers and cover {width * height} pixels")
-    return np.array(runs)
-
-
-def _is_polygon(polygon, reach):
+def _area(annotation, segmentation, box, size, file):
+    stated = annotation.get("area")
+    if stated is None:
+        return decode(segmentation, size).sum() if segmentation is not None else (box[2:] - box[:2]).prod()
     try:
-        return len(polygon) % 2 == 0 and all(-reach <= v <= 2 * reach for v in polygon)
-    except TypeError:
-        return False
-
-
-def _decompress(text):
-    """Run lengths from COCO's string: 5 bits a character, low ones first; from the fourth on less the last but one."""
-    runs, value, shift = [], 0, 0
-    for character in text:
-        bits = ord(character) - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:  # the number's last character; its bit 4 is the sign
-            value -= (1 << shift) if bits & 16 else 0
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value, shift = 0, 0
-    return runs
-
-
-def _decode(segmentation, width, height):
-    """(H, W) bool from what `_parse_segmentation` gives."""
-    runs = segmentation
-    if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]  # fewer than three corners have no area
-        if not polygons:
-            return np.zeros((height, width), dtype=bool)
-        rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-        runs = _decompress(rle["counts"].decode())
-    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)  # background first
-    return pixels.reshape(width, height).T  # runs go down the columns
+        area = math.nan if isinstance(stated, bool) else float(stated)
+    except (TypeError, ValueError):
+        area = math.nan
+    if not 0 <= area < math.inf:
+        raise FileError(file, f"area is {stated!r}, expected a number of at least 0")
+    return area

@@ -1,7 +1,9 @@
 """Targets, the annotations of one image each: the one check of them, and what the loaders share to make them."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
@@ -12,7 +14,9 @@ from torch.utils.data import Dataset
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from rcnn_tutorial.data.images import FileError, read_image
+from rcnn_tutorial.data.masks import decode
 from rcnn_tutorial.ops.boxes import validate
+from rcnn_tutorial.ops.warp import LEAST_SIDE
 
 LISTED = 10  # bad files that an error message names
 PER_OBJECT = ("boxes", "labels", "masks", "difficult", "iscrowd", "area")  # one row for each object
@@ -151,7 +155,7 @@ def clean_boxes(boxes: Sequence, size: tuple[int, int], file: str | PathLike) ->
 
 @dataclass
 class Sample:
-    """One image and its objects, cleaned; N objects, and how many were clipped or dropped on the way."""
+    """One image and its objects, cleaned; N objects, and how many were clipped or left out on the way."""
 
     id: str | int
     path: Path
@@ -161,8 +165,10 @@ class Sample:
     difficult: Sequence[bool]
     clipped: int
     dropped: int
-    iscrowd: Sequence[bool] = ()
-    segmentations: Sequence = ()
+    iscrowd: Sequence[bool] | None = None  # None where the data set has no such field, here and below
+    area: Sequence[float] | None = None
+    segmentations: Sequence | None = None  # as `parse_segmentation` returns them
+    left_out: Mapping[str, int] = field(default_factory=dict)  # {class: number of objects}
 
 
 class DetectionDataset(Dataset):
@@ -171,32 +177,59 @@ class DetectionDataset(Dataset):
     Attributes:
         classes: names, "background" first, so that `classes[label]` names a label.
         ids: what the data set itself calls its images.
-        skipped: {file: reason} of what `on_error="skip"` left out.
+        skipped: {file: reason} of what `on_error="skip"` left out; a warning of the logger says how many.
         clipped, dropped: numbers of boxes that were clipped to their image, and left out for want of area.
         clipped_files, dropped_files: {image file: number of boxes}.
+        left_out: number of objects of classes that were not asked for.
+        left_out_classes: {class: number of objects}.
     """
 
-    def __init__(self, classes: Sequence[str], transform: Callable | None):
+    def __init__(self, classes: Sequence[str], transform: Callable | None, other_classes: str = "raise"):
+        if isinstance(classes, str) or "background" in classes or len(set(classes)) != len(classes):
+            raise ValueError(f"classes must be different names without background, got {classes!r}")
+        if other_classes not in ("raise", "skip"):
+            raise ValueError(f'other_classes must be "raise" or "skip", got {other_classes!r}')
         self.classes = ("background", *classes)
-        self.transform = transform
+        self.transform, self._other_classes = transform, other_classes
 
-    def _load(self, items: Iterable, read: Callable[..., Sample], on_error: str) -> list[Sample]:
-        """Read the samples of all items, so that one error tells every bad file, and keep what was read."""
+    def _others(self, names: Iterable[str], file: str | PathLike) -> Counter:
+        """How many objects of a file are of classes that were not asked for; refused unless they are to be skipped."""
+        others = Counter(name for name in names if name not in self.classes[1:])
+        if others and self._other_classes == "raise":
+            raise FileError(file, f"class {next(iter(others))!r} is none of {', '.join(self.classes[1:])}")
+        return others
+
+    def _load(
+        self, items: Iterable, read: Callable[..., Sample], on_error: str, problems: Sequence[FileError] = ()
+    ) -> None:
+        """Read the samples of all items, so that one error tells every bad file, and keep what was read.
+
+        Args:
+            items: what `read` takes, one for each image.
+            read: gives the sample of an item, or raises a FileError.
+            on_error: "raise" or "skip".
+            problems: what was wrong before; it is refused or skipped with the rest.
+        """
         if on_error not in ("raise", "skip"):
             raise ValueError(f'on_error must be "raise" or "skip", got {on_error!r}')
-        samples, self.skipped = [], {}
+        samples, problems = [], list(problems)
         for item in items:
             try:
                 sample = read(item)
+                if min(sample.size) < LEAST_SIDE:
+                    size = "x".join(map(str, sample.size))
+                    raise FileError(sample.path, f"{size} pixels, expected at least {LEAST_SIDE} on each side")
                 if on_error == "skip":
                     read_image(sample.path, sample.size)
                 samples.append(sample)
             except FileError as error:
-                self.skipped[error.file] = error.reason
-        if self.skipped and on_error == "raise":
+                problems.append(error)
+        self.skipped = {error.file: error.reason for error in problems}
+        if problems and on_error == "raise":
             raise ValueError(_summary(self.skipped))
+        if problems:
+            logging.getLogger(__name__).warning("left out: %s", _summary(self.skipped))
         self._pack(samples)
-        return samples
 
     def _pack(self, samples):
         """Keep the objects of all images in a few large tensors: a DataLoader sends thousands of small ones badly."""
@@ -206,9 +239,18 @@ class DetectionDataset(Dataset):
         self._boxes = torch.from_numpy(np.concatenate([np.zeros((0, 4), np.float32), *(s.boxes for s in samples)]))
         self._labels = torch.tensor([v for s in samples for v in s.labels], dtype=torch.int64)
         self._difficult = torch.tensor([v for s in samples for v in s.difficult], dtype=torch.bool)
+        iscrowd, area, segmentations = (_column(samples, name) for name in ("iscrowd", "area", "segmentations"))
+        self._more = {}  # fields that not every data set has
+        if iscrowd is not None:
+            self._more["iscrowd"] = torch.tensor(iscrowd, dtype=torch.bool)
+        if area is not None:  # in float32 an area just above a bound would lie on it
+            self._more["area"] = torch.tensor(area, dtype=torch.float64)
+        self._segmentations = segmentations
         self.clipped_files = {str(s.path): s.clipped for s in samples if s.clipped}
         self.dropped_files = {str(s.path): s.dropped for s in samples if s.dropped}
         self.clipped, self.dropped = sum(self.clipped_files.values()), sum(self.dropped_files.values())
+        self.left_out_classes = dict(sum((Counter(s.left_out) for s in samples), Counter()))
+        self.left_out = sum(self.left_out_classes.values())
 
     def __len__(self) -> int:
         return len(self._files)
@@ -221,12 +263,18 @@ class DetectionDataset(Dataset):
     def target(self, index: int) -> dict[str, Tensor]:
         """The annotation of one image, without reading its pixels."""
         index = range(len(self))[index]
-        return {
+        target = {
             "boxes": self._of(self._boxes, index),
             "labels": self._of(self._labels, index),
             "difficult": self._of(self._difficult, index),
             "image_id": torch.tensor(index),
         }
+        target |= {name: self._of(values, index) for name, values in self._more.items()}
+        if self._segmentations is not None:
+            (_, size), rows = self._files[index], slice(self._starts[index], self._starts[index + 1])
+            masks = [decode(segmentation, size) for segmentation in self._segmentations[rows]]
+            target["masks"] = torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, *size[::-1]))
+        return target
 
     def path(self, index: int) -> Path:
         """The file of one image."""
@@ -234,6 +282,12 @@ class DetectionDataset(Dataset):
 
     def _of(self, values, index):
         return values[self._starts[index] : self._starts[index + 1]].clone()
+
+
+def _column(samples, name):
+    """A field of all objects, or None where a sample lacks it."""
+    values = [getattr(sample, name) for sample in samples]
+    return None if any(v is None for v in values) else [v for objects in values for v in objects]
 
 
 def _summary(problems: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Pascal VOC's layout: JPEGImages/*.jpg, Annotations/*.xml, ImageSets/Main/*.txt.
+"""Pascal VOC's layout: JPEGImages/*.jpg, Annotations/*.xml, ImageSets/Main/*.txt; or the XML beside the pictures.
 
 Its coordinates are 1-based and inclusive: the first pixel is 1, and xmax is the last pixel of the object. Here
 they become 0-based and exclusive, so that only the upper left corner moves: x1 = xmin - 1, x2 = xmax.
@@ -16,6 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rcnn_tutorial.data.files import (
+    FLAGS,
+    SUFFIXES,
+    check_annotated,
+    find_images,
+    flag,
+    id_of,
+    pick_split,
+    read_lines,
+    split_names,
+    visible_files,
+)
 from rcnn_tutorial.data.images import FileError, check_image
 from rcnn_tutorial.data.targets import DetectionDataset, Sample, clean_boxes
 
@@ -23,25 +35,33 @@ VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+DIFFICULT = FLAGS | {"no": False, "yes": True, "": False, "unspecified": False}
 
 
 class VOCDetection(DetectionDataset):
-    """A data set in VOC's layout.
+    """A data set in VOC's layout, or a folder as labelImg leaves it, with the XML beside each picture.
 
     The image of an id is JPEGImages/<id>.jpg, or another usual suffix where there is no .jpg; the file name inside the
-    annotation is often stale and is not read. A line of a split is an id, or an id and the flag of a class-wise split
-    (-1, 0, 1), which is not read either: images without the class belong to the split.
+    annotation is often stale and is not read. An id may lie in a subfolder ("cam/1"). A line of a split is an id, with
+    or without a suffix, or an id and the flag of a class-wise split (-1, 0, 1), which is not read either: images
+    without the class belong to the split.
+
+    A picture without an XML has no objects: some tools write none then. A split whose pictures all lack it is refused.
+
+    Where XML and pictures share their folder, a subfolder "train", "val" or "test" is that split. Without such
+    subfolders the pictures are divided at random, always alike: 70 % "train", 15 % "val", 15 % "test".
 
     A box of exactly one pixel (xmin == xmax and ymin == ymax) is the trace of a click without a drag and is dropped.
 
     Args:
-        root: folder with JPEGImages, Annotations and ImageSets.
-        split: name of a file in ImageSets/Main, without ".txt".
+        root: folder with JPEGImages, Annotations and ImageSets; or with pictures and XML.
+        split: name of a file in ImageSets/Main, without ".txt"; "val" and "valid" are one.
         classes: names in the order of their labels 1..K, without background.
         transform: called as transform(image, target), returns the two.
         on_error: "raise" refuses a data set with bad files, naming them; "skip" decodes every image once and leaves the
             bad ones out, listed in `skipped`.
+        other_classes: "raise" refuses objects of classes that are not in `classes`; "skip" leaves them out and counts
+            them in `left_out`.
     Raises:
         ValueError: no such split, or bad files: missing, malformed, of an unlisted class, of another size than stated,
             with coordinates that are not finite or exchanged.
@@ -54,76 +74,104 @@ class VOCDetection(DetectionDataset):
         classes: Sequence[str] = VOC_CLASSES,
         transform: Callable | None = None,
         on_error: str = "raise",
+        other_classes: str = "raise",
     ):
-        if isinstance(classes, str) or "background" in classes or len(set(classes)) != len(classes):
-            raise ValueError(f"classes must be different names without background, got {classes!r}")
-        super().__init__(classes, transform)
+        super().__init__(classes, transform, other_classes)
         self.root, self.split = Path(root), split
-        images = _find_images(self.root)
-        ids = _read_split(self.root / "ImageSets" / "Main", split, images)
-        self._load(ids, lambda id: self._read(id, images), on_error)
+        ids, images = _find(self.root, split)
+        files = {name: _annotations(self.root) / f"{name}.xml" for name in ids}
+        check_annotated([files[name] for name in ids if name in images], split)
+        self._load(ids, lambda name: self._read(name, images, files[name]), on_error)
 
-    def _read(self, id, images):
-        if id not in images:
-            raise FileError(self.root / "JPEGImages" / f"{id}.jpg", f"no such file, but {self.split} names it")
-        file = self.root / "Annotations" / f"{id}.xml"
-        root = _parse(file)
-        size = check_image(images[id], _size(root, file))
+    def _read(self, name, images, file):
+        if name not in images and file.parent.name != "Annotations" and file.is_file():
+            raise FileError(file, "there is no picture beside it")
+        if name not in images:
+            path = self.root / "JPEGImages" / name
+            path = path if path.suffix.lower() in SUFFIXES else path.with_name(f"{path.name}.jpg")
+            raise FileError(path, f"no such file, but {self.split} names it")
+        root = _parse(file) if file.is_file() else ElementTree.Element("annotation")
+        size = check_image(images[name], _size(root, file))
         objects = [_object(element, file) for element in root.findall("object")]
-        for name, *_ in objects:
-            if name not in self.classes[1:]:
-                raise FileError(file, f"class {name!r} is none of {', '.join(self.classes[1:])}")
+        left_out = self._others([name for name, *_ in objects], file)
+        objects = [row for row in objects if row[0] not in left_out]
         boxes, keep, clipped = clean_boxes([box for _, box, _, _ in objects], size, file)
         keep &= ~np.array([click for *_, click in objects], dtype=bool)
         labels = np.array([self.classes.index(name) for name, *_ in objects], dtype=np.int64)
-        difficult = np.array([flag for _, _, flag, _ in objects], dtype=bool)
+        difficult = np.array([difficult for _, _, difficult, _ in objects], dtype=bool)
         return Sample(
-            id=id,
-            path=images[id],
+            id=name,
+            path=images[name],
             size=size,
             boxes=boxes[keep],
             labels=labels[keep],
             difficult=difficult[keep],
             clipped=int((clipped & keep).sum()),
             dropped=int((~keep).sum()),
+            left_out=left_out,
         )
 
 
-def find_classes(root: str | PathLike) -> tuple[str, ...]:
+def find_classes(root: str | PathLike, on_error: str = "raise") -> tuple[str, ...]:
     """The sorted names of all objects in a folder in VOC's layout, for data that comes without a list of classes.
 
+    Args:
+        root: folder as `VOCDetection` takes it.
+        on_error: "skip" passes over malformed annotations.
     Raises:
         ValueError: no annotations, or one that is malformed.
     """
-    files = sorted((Path(root) / "Annotations").glob("*.xml"))
-    names = {_object(element, file)[0] for file in files for element in _parse(file).findall("object")}
+    folder, names = _annotations(Path(root)), set()
+    for file in visible_files(folder, "*.xml"):
+        try:
+            names |= {_object(element, file)[0] for element in _parse(file).findall("object")}
+        except FileError:
+            if on_error == "raise":
+                raise
     if not names:
-        raise ValueError(f"no objects in {Path(root) / 'Annotations'}")
+        raise ValueError(f"no objects in {folder}")
     return tuple(sorted(names))
 
 
-def _find_images(root):
-    folder = root / "JPEGImages"
-    if not folder.is_dir():
-        raise ValueError(f"root must hold JPEGImages, Annotations and ImageSets/Main, got {root}")
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
-    return {path.stem: path for path in sorted(files, key=lambda path: path.suffix == ".jpg")}
+def _annotations(root):
+    return root / "Annotations" if (root / "Annotations").is_dir() else root
+
+
+def _find(root, split):
+    """The ids of a split, and {id: picture}."""
+    if (root / "JPEGImages").is_dir():
+        images = find_images(root / "JPEGImages")
+        return _read_split(root / "ImageSets" / "Main", split, images), images
+    files = visible_files(_annotations(root), "*.xml")
+    if (root / "Annotations").is_dir() or not files:
+        raise ValueError(
+            f"root must hold JPEGImages, Annotations and ImageSets/Main, or pictures with their XML, got {root}"
+        )
+    images = find_images(root)
+    ids = images.keys() | {id_of(file, root) for file in files}
+    return pick_split(ids, split, root), images
 
 
 def _read_split(folder, split, images):
-    path = folder / f"{split}.txt"
-    if not path.is_file():
+    paths = [folder / f"{name}.txt" for name in split_names(split)]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
         there = ", ".join(sorted(p.stem for p in folder.glob("*.txt"))) or "none"
         raise ValueError(f"split {split!r} is not in {folder}; there: {there}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
-    return [line if line in images else re.sub(r"\s+(-1|0|1)$", "", line) for line in lines if line]
+    return [_listed(line.replace("\\", "/"), images) for line in read_lines(path) if line]
+
+
+def _listed(line, images):
+    """The id that a line of a split means."""
+    plain = re.sub(r"\s+(-1|0|1)$", "", line)
+    names = [name.strip('"') for name in (line, plain)]  # Datumaro puts names with spaces in quotation marks
+    names += [re.sub(r"\.\w+$", "", name) for name in names if Path(name).suffix.lower() in (*SUFFIXES, ".xml")]
+    return next((name for name in names if name in images), names[1])
 
 
 def _parse(file):
     try:
         root = defusedxml.ElementTree.fromstring(file.read_bytes())
-    except FileNotFoundError:
-        raise FileError(file, "no such file") from None
     except (OSError, SyntaxError, ValueError, LookupError) as error:  # ParseError is a SyntaxError
         raise FileError(file, f"not a readable XML file ({error})") from None
     if root.tag != "annotation":
@@ -132,11 +180,13 @@ def _parse(file):
 
 
 def _size(root, file):
-    """(width, height), or None where the annotation leaves the size out."""
+    """(width, height), or None where the annotation leaves the size out, or states labelImg's 0 x 0."""
     element = root.find("size")
     if element is None:
         return None
-    width, height = (_number(element, tag, file) for tag in ("width", "height"))
+    width, height = (_number(element, tag, file, missing="0") for tag in ("width", "height"))
+    if width == height == 0:
+        return None
     if not all(1 <= v < 2**31 and v % 1 == 0 for v in (width, height)):
         raise FileError(file, f"size {width}x{height} is not in whole pixels")
     return int(width), int(height)
@@ -149,8 +199,16 @@ def _object(element, file):
     if not name or box is None:
         raise FileError(file, "an object without <name> or <bndbox>")
     xmin, ymin, xmax, ymax = (_number(box, tag, file) for tag in ("xmin", "ymin", "xmax", "ymax"))
-    difficult = bool(_number(element, "difficult", file, missing="0"))
-    return name, [float(v) for v in (xmin - 1, ymin - 1, xmax, ymax)], difficult, xmin == xmax and ymin == ymax
+    corners = [float(v) for v in (xmin - 1, ymin - 1, xmax, ymax)]
+    return name, corners, _difficult(element, file), xmin == xmax and ymin == ymax
+
+
+def _difficult(element, file):
+    text = (element.findtext("difficult") or "").strip()
+    value = flag(text, DIFFICULT)
+    if value is None:
+        raise FileError(file, f"<difficult> is {text!r}, expected 0, 1, true, false, yes, no or Unspecified")
+    return value
 
 
 def _number(element, tag, file, missing=""):
@@ -196,11 +254,11 @@ def write_annotation(
     root = ElementTree.Element("annotation")
     _add(root, "filename", _check_text("filename", filename))
     _add_numbers(root, "size", {"width": width, "height": height, "depth": 3})
-    for box, name, flag in zip(boxes, names, difficult, strict=True):
+    for box, name, hard in zip(boxes, names, difficult, strict=True):
         _check_box(box, width, height)
         element = _add(root, "object")
         _add(element, "name", _check_text("names", name))
-        _add(element, "difficult", str(int(flag)))
+        _add(element, "difficult", str(int(hard)))
         x1, y1, x2, y2 = (Decimal(np.format_float_positional(v, trim="-")) for v in box)
         _add_numbers(element, "bndbox", {"xmin": x1 + 1, "ymin": y1 + 1, "xmax": x2, "ymax": y2})
     ElementTree.indent(root)

@@ -8,7 +8,7 @@ Proposals still come from outside; everything else is trained at once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 
 import torch
@@ -20,12 +20,12 @@ from rcnn_tutorial.data.wrappers import check_classes, target_of
 from rcnn_tutorial.detectors.samples import Samples, draw_samples, usable
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.detectors.sppnet import closest_scale
-from rcnn_tutorial.nets.backbones import ConvNet, receptive_field
+from rcnn_tutorial.nets.backbones import ConvNet, receptive_field, smallest_side
 from rcnn_tutorial.nets.preprocess import Preprocess
 from rcnn_tutorial.ops.boxes import decode, encode
 from rcnn_tutorial.ops.losses import multi_task_loss
 from rcnn_tutorial.ops.pooling import roi_pool
-from rcnn_tutorial.ops.warp import IMAGENET_MEAN
+from rcnn_tutorial.ops.warp import IMAGENET_MEAN, LEAST_SIDE
 from rcnn_tutorial.training import TrainSettings
 
 
@@ -119,7 +119,11 @@ class FastRCNN(nn.Module):
         self.register_buffer("target_std", torch.ones(4))
         self.convs[: self.settings.frozen].requires_grad_(False)
         scales = self.settings.scales or (None,)
-        self.preprocess = nn.ModuleList(Preprocess(mean, (1, 1, 1), s, self.settings.longest) for s in scales)
+        cell = max(self.stride, smallest_side((*net.layers[:-1], replace(net.layers[-1], pool=0))))
+        self.preprocess = nn.ModuleList(
+            Preprocess(mean, (1, 1, 1), scale, self.settings.longest, least_side=LEAST_SIDE, cell=cell)
+            for scale in scales
+        )
 
     def normalise_targets(self, dataset: Dataset) -> None:
         """Set the mean and deviation of the four offsets, over all foreground windows of a data set (FAST-09).
@@ -212,7 +216,7 @@ class FastRCNN(nn.Module):
         Returns:
             `class` and `box`, scalars; or per image `boxes` (D, 4), `labels` (D,) and `scores` (D,), best first.
         Raises:
-            ValueError: no targets in training mode, or not as many proposals as images.
+            ValueError: no targets in training mode, not as many proposals as images, or an image that is too small.
         """
         if self.training and targets is None:
             raise ValueError("targets: expected one dict per image in training mode, got none")

@@ -5,14 +5,14 @@ pipeline; here are the paper's settings and the networks that it starts from.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 
 from torch import nn
 from torchvision.models import ResNet
 
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
-from rcnn_tutorial.nets.backbones import VGG16, ConvNet, receptive_field
+from rcnn_tutorial.nets.backbones import VGG16, ConvNet, receptive_field, smallest_side
 from rcnn_tutorial.nets.resnet import c4
 from rcnn_tutorial.nets.rpn import RPNSettings
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
@@ -73,13 +73,16 @@ class FasterRCNN(TwoStage):
         if isinstance(net, ResNet):
             body, hidden, channels, width = c4(net)
             stride, output_size, std = 16, 14, std or IMAGENET_STD
+            cell = stride
         else:
             body, stride, output_size = _without_pooling(net)
             hidden = nn.Sequential(nn.Flatten(), net.fc6, net.fc7)
             channels, width = net.layers[-1].channels, net.classifier.in_features
+            cell = max(stride, smallest_side((*net.layers[:-1], replace(net.layers[-1], pool=0))))
         super().__init__(
-            body, (stride,), channels, hidden, width, output_size, classes, settings, mean, std or (1, 1, 1), seed
-        )
+            body, (stride,), channels, hidden, width, output_size, classes, settings, mean, std or (1, 1, 1), seed,
+            cell,
+        )  # fmt: skip
         frozen = _published_frozen(net) if settings.frozen is None else settings.frozen
         self.body[:frozen].requires_grad_(False)
 

@@ -14,7 +14,7 @@ from torchvision.models import ResNet, WeightsEnum, get_model, get_weight
 from rcnn_tutorial import compat
 from rcnn_tutorial.detectors.faster_rcnn import IMAGENET_STD
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
-from rcnn_tutorial.nets.backbones import ConvNet
+from rcnn_tutorial.nets.backbones import TINY, ConvNet, smallest_side
 from rcnn_tutorial.nets.fpn import BottomUp, Pyramid, level_of, resnet_stages, roi_levels, tiny_stages
 from rcnn_tutorial.nets.heads import TwoLayers
 from rcnn_tutorial.nets.rpn import RPNSettings
@@ -124,9 +124,11 @@ class FPN(TwoStage):
     ):
         settings, generator = settings or FPNSettings(), torch.Generator().manual_seed(seed)
         if isinstance(net, ResNet):
-            net, std, published = resnet_stages(net), std or IMAGENET_STD, 2
-        elif isinstance(net, (ConvNet, BottomUp)):
-            net, published = (tiny_stages(net, generator) if isinstance(net, ConvNet) else net), 0
+            net, std, published, cell = resnet_stages(net), std or IMAGENET_STD, 2, 1
+        elif isinstance(net, ConvNet):  # what comes after its own layers rounds up: the coarser maps have a cell too
+            net, published, cell = tiny_stages(net, generator), 0, smallest_side(TINY[:4])
+        elif isinstance(net, BottomUp):
+            published, cell = 0, 1
         else:
             raise ValueError(f"net: expected a ResNet of torchvision, a `tiny_net` or stages, got {type(net).__name__}")
         body = Pyramid(net, settings.design, settings.channels, settings.smooth, generator)
@@ -136,7 +138,7 @@ class FPN(TwoStage):
         hidden = TwoLayers(settings.channels * settings.output_size**2, settings.hidden, generator)
         super().__init__(
             body, body.strides, settings.channels, hidden, settings.hidden, settings.output_size, classes, settings,
-            mean, std or (1, 1, 1), seed,
+            mean, std or (1, 1, 1), seed, cell,
         )  # fmt: skip
         frozen = published if settings.frozen is None else settings.frozen
         for stage in (net.stem, *net.stages)[:frozen]:

@@ -18,6 +18,7 @@ from rcnn_tutorial.cache import fingerprint
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.linear import SVMSettings
 from rcnn_tutorial.nets.backbones import ConvNet
+from rcnn_tutorial.nets.preprocess import check_sides
 from rcnn_tutorial.ops.boxes import decode
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN, warp
 from rcnn_tutorial.training import TrainSettings
@@ -176,13 +177,14 @@ class RCNN(nn.Module):
             Per image `boxes` (D, 4), `labels` (D,) and `scores` (D,), the SVMs': above 0 means the class.
         Raises:
             RuntimeError: in training mode; the parts are trained one after the other, by `fit`.
-            ValueError: not as many proposals as images.
+            ValueError: not as many proposals as images, or an image of less than 8 pixels on a side.
         """
         if self.training:
             raise RuntimeError("R-CNN has no joint loss: train it with fit(), and call eval() before detecting")
         if proposals is None or len(proposals) != len(images):
             found = "none" if proposals is None else len(proposals)
             raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got {found}")
+        check_sides(images)
         return [
             self.select(*self.score(image, boxes), image.shape[-2:])
             for image, boxes in zip(images, proposals, strict=True)

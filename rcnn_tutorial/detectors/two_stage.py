@@ -24,6 +24,7 @@ from rcnn_tutorial.nets.rpn import RPN, Predictions, Proposals, RPNSettings
 from rcnn_tutorial.ops.boxes import decode, encode, validate
 from rcnn_tutorial.ops.losses import multi_task_loss
 from rcnn_tutorial.ops.pooling import roi_align, roi_pool, roi_warp
+from rcnn_tutorial.ops.warp import LEAST_SIDE
 from rcnn_tutorial.training import TrainSettings
 
 
@@ -92,6 +93,7 @@ class TwoStage(nn.Module):
         settings: of the detector.
         mean, std: RGB in [0, 1], what normalises the pixels.
         seed: of the new layers, and of `generator`, which draws the mini-batches.
+        cell: the shortest side of an input that leaves a cell of the last map, pixels.
     Raises:
         ValueError: an unknown pooling, or a `moving` one that gives the boxes no gradient.
     """
@@ -109,6 +111,7 @@ class TwoStage(nn.Module):
         mean: Sequence[float],
         std: Sequence[float] = (1.0, 1.0, 1.0),
         seed: int = 0,
+        cell: int = 1,
     ):
         super().__init__()
         if settings.pooling not in ("max", "align", "warp"):
@@ -117,7 +120,9 @@ class TwoStage(nn.Module):
             raise ValueError("moving: expected a pooling of 'align' or 'warp': 'max' gives boxes no gradient")
         self.classes, self.settings, self.output_size = tuple(classes), settings, output_size
         self.generator = torch.Generator().manual_seed(seed)
-        self.preprocess = Preprocess(mean, std, settings.min_size, settings.max_size, settings.divisor)
+        self.preprocess = Preprocess(
+            mean, std, settings.min_size, settings.max_size, settings.divisor, LEAST_SIDE, cell
+        )  # fmt: skip
         self.body, self.strides = body, tuple(strides)
         self.rpn = RPN(channels, strides, settings.rpn, self.generator)
         self.head = BoxHead(hidden, width, len(classes), self.generator)
@@ -187,7 +192,8 @@ class TwoStage(nn.Module):
             `objectness`, `rpn_box`, `class` and `box`, scalars; or per image `boxes` (D, 4), `labels` (D,) and
             `scores` (D,), best first, pixels of the image.
         Raises:
-            ValueError: no targets in training mode, or not as many targets or proposals as images.
+            ValueError: no targets in training mode, not as many targets or proposals as images, or an image that is too
+                small.
         """
         if self.training and (targets is None or len(targets) != len(images)):
             found = "none" if targets is None else len(targets)

@@ -93,6 +93,16 @@ def receptive_field(layers: Sequence[Conv]) -> Field:
     return Field(size, stride, first)
 
 
+def smallest_side(layers: Sequence[Conv]) -> int:
+    """Side of the smallest image that these convolutions and their poolings leave one cell of, pixels."""
+    side = 1
+    for layer in reversed(layers):
+        if layer.pool:
+            side = 2 * (side - 1) + layer.pool - layer.ceil
+        side = max(1, (side - 1) * layer.stride + layer.kernel - 2 * layer.padding)
+    return side
+
+
 class ConvNet(nn.Module):
     """Convolutions, two fully connected layers and a classifier.
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcnn_tutorial.ops.warp import IMAGENET_MEAN
+from rcnn_tutorial.ops.warp import IMAGENET_MEAN, LEAST_SIDE
 
 Size = tuple[int, int]  # height, width
 
@@ -44,6 +44,8 @@ class Preprocess(nn.Module):
         min_size: shorter side, pixels; None leaves the size, unless `max_size` bounds it.
         max_size: bound of the longer side, pixels, or None.
         divisor: sides of the tensor are multiples of it, pixels.
+        least_side: of an image as it is given, pixels.
+        cell: of the network's last map, pixels; a resized image must have one at least.
     Raises:
         ValueError: not three channels, or a setting that is not above 0.
     """
@@ -55,14 +57,17 @@ class Preprocess(nn.Module):
         min_size: int | None = None,
         max_size: int | None = None,
         divisor: int = 1,
+        least_side: int = 1,
+        cell: int = 1,
     ):
         super().__init__()
         # numbers and no buffers: exact for images of every type, and nothing in the state dict, as in torchvision
         self.mean, self.std = tuple(mean), tuple(std)
         self.min_size, self.max_size, self.divisor = min_size, max_size, divisor
+        self.least_side, self.cell = least_side, cell
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError(f"mean, std: expected three numbers each, std above 0, got {self.mean} and {self.std}")
-        for name in ("min_size", "max_size", "divisor"):
+        for name in ("min_size", "max_size", "divisor", "least_side", "cell"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
@@ -82,12 +87,19 @@ class Preprocess(nn.Module):
         Returns:
             A batch, of the images' type and on their device.
         Raises:
-            ValueError: no image, one of another shape, or of a type or device that differs; on the CPU also one with
-                a pixel that is not finite.
+            ValueError: no image, one of another shape, a side that is too short, or a type or device that differs; on
+                the CPU also one with a pixel that is not finite.
         """
         _check(images)
+        check_sides(images, self.least_side)
         originals = [(image.shape[1], image.shape[2]) for image in images]
         sizes = [self.new_size(size) for size in originals]
+        for i, (size, (height, width)) in enumerate(zip(sizes, originals, strict=True)):
+            if min(size) < self.cell:
+                raise ValueError(
+                    f"images[{i}]: expected {self.cell} pixels at least on each side after resizing, one cell of the "
+                    f"last feature map, got {size[0]} x {size[1]} from {height} x {width} (height x width)"
+                )
         height, width = (math.ceil(max(sides) / self.divisor) * self.divisor for sides in zip(*sizes, strict=True))
         tensor = images[0].new_zeros(len(images), 3, height, width)
         mean, std = (
@@ -103,6 +115,23 @@ class Preprocess(nn.Module):
     def extra_repr(self) -> str:
         """The settings, for print(model)."""
         return ", ".join(f"{name}={getattr(self, name)}" for name in ("mean", "std", "min_size", "max_size", "divisor"))
+
+
+def check_sides(images: Sequence[Tensor], least: int = LEAST_SIDE) -> None:
+    """Detectors refuse images of a few pixels.
+
+    Args:
+        images: (3, H, W) each.
+        least: pixels.
+    Raises:
+        ValueError: an image with a shorter side.
+    """
+    for i, image in enumerate(images):
+        height, width = image.shape[-2:]
+        if min(height, width) < least:
+            raise ValueError(
+                f"images[{i}]: expected {least} pixels at least on each side, got {height} x {width} (height x width)"
+            )
 
 
 def _check(images: Sequence[Tensor]) -> None:

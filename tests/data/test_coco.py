@@ -154,7 +154,23 @@ BAD_ANNOTATIONS = {
     "no box": ({"bbox": None}, "bbox is None"),
     "category": ({"category_id": 4}, "category 4 is not listed"),
     "category type": ({"category_id": "cat"}, "category_id is 'cat'"),
-    "flat polygon": ({"segmentation": [2, 3, 10, 3, 10, 12]}, "polygon 2 "),
+    "polygon of words": ({"segmentation": ["a", "b", "c"]}, "polygon a "),
+    "flat odd polygon": ({"segmentation": [2, 3, 10, 3, 10, 12, 2]}, "polygon .2, 3, "),
+    "flat stroke": ({"segmentation": [2, 3, 10, 3]}, "polygon 2 "),
+    "whole category": ({"category_id": 3.5}, "category_id is 3.5, expected int"),
+    "boolean category": ({"category_id": True}, "category_id is True, expected int"),
+    "negative area": ({"area": -3}, "area is -3, expected a number of at least 0"),
+    "area nan": ({"area": float("nan")}, "area is nan"),
+    "infinite area": ({"area": float("inf")}, "area is inf"),
+    "area word": ({"area": "large"}, "area is 'large'"),
+    "area list": ({"area": [3]}, r"area is \[3\]"),
+    "boolean area": ({"area": True}, "area is True"),
+    "crowd word": ({"iscrowd": "perhaps"}, "iscrowd is 'perhaps', expected 0, 1, true or false"),
+    "crowd number": ({"iscrowd": 2}, "iscrowd is 2, expected 0, 1"),
+    "crowd null": ({"iscrowd": None}, "iscrowd is None, expected 0, 1"),
+    "crowd list": ({"iscrowd": [0]}, r"iscrowd is \[0\], expected 0, 1"),
+    "difficult half": ({"difficult": 0.5}, "difficult is 0.5, expected 0, 1"),
+    "difficult empty": ({"difficult": ""}, "difficult is '', expected 0, 1"),
     "odd polygon": ({"segmentation": [[2, 3, 10, 3, 10, 12, 2]]}, "polygon"),
     "nan polygon": ({"segmentation": [[2, float("nan"), 10, 3, 10, 12]]}, "polygon"),
     "far polygon": ({"segmentation": [[2, 3, 1e9, 3, 10, 12]]}, "near the image"),
@@ -181,7 +197,9 @@ def test_bad_annotations_name_their_image_or_are_skipped(coco, case):
     assert target["masks"].sum() == 72 and target["image_id"] == 9 and target["labels"].tolist() == [1]
 
 
-@pytest.mark.parametrize("case", ["missing", "text", "truncated", "another size", "no width"])
+@pytest.mark.parametrize(
+    "case", ["missing", "text", "truncated", "another size", "another height alone", "half a pixel", "tiny"]
+)
 def test_bad_images_are_named_or_skipped(coco, case):
     path = coco.root / "images" / "a.jpg"
     if case == "missing":
@@ -193,8 +211,13 @@ def test_bad_images_are_named_or_skipped(coco, case):
         path.write_bytes(path.read_bytes()[:-500])
     elif case == "another size":
         coco.content["images"][0]["width"] = 31
+    elif case == "another height alone":
+        coco.content["images"][0] = {"id": 7, "file_name": "a.jpg", "height": 23}
+    elif case == "half a pixel":
+        coco.content["images"][0]["width"] = 32.5
     else:
-        del coco.content["images"][0]["width"]
+        coco.content["images"][0] |= {"width": 9, "height": 7}
+        Image.new("RGB", (9, 7)).save(path)
     with pytest.raises(ValueError, match=r"a\.jpg: "):
         coco.load(annotation())[0]
     dataset = coco.load(annotation(), on_error="skip")
@@ -209,12 +232,23 @@ def test_bad_images_are_named_or_skipped(coco, case):
         ("[" * 100_000, "not a readable JSON"),
         ("\udcff", "not a readable JSON"),
         ("[]", 'no list of "images"'),
-        ('{"images": [], "categories": []}', 'no list of "annotations"'),
+        ('{"images": [], "annotations": null, "categories": []}', 'no list of "annotations"'),
+        ('{"annotations": [], "categories": []}', 'no list of "images"'),
         ('{"images": [], "annotations": [], "categories": {}}', 'no list of "categories"'),
         ('{"images": [3], "annotations": [], "categories": []}', '"images" must be a list of objects'),
         ('{"images": [{"id": "x"}], "annotations": [], "categories": []}', "id is 'x', expected int"),
         ('{"images": [], "annotations": [{"image_id": 5}], "categories": []}', "image 5, which is not listed"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "name is None, expected str"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}',
+            r"the categories \[1, 2\] have one name, 'a'",
+        ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 4, "name": "background"}]}',
+            'a category is named "background"',
+        ),
+        ('{"images": [{"id": 1}, {"id": "1"}], "annotations": [], "categories": []}', "ids of images must differ"),
+        ('{"images": [{"id": 1e300}], "annotations": [], "categories": []}', "id is 1e.300, expected int"),
         ('{"images": [{"id": 1}, {"id": 1}], "annotations": [], "categories": []}', "ids of images must differ"),
     ],
 )
@@ -228,3 +262,143 @@ def test_a_malformed_file_is_named(coco, text, words):
 def test_a_missing_file_is_named(coco):
     with pytest.raises(ValueError, match=r"nothing\.json: no such file"):
         CocoDetection(coco.root, coco.root / "nothing.json")
+
+
+TWO = [[2, 3, 10, 3, 10, 12, 2, 12], [12, 3, 20, 3, 20, 9]]
+RIGHT = plain(np.arange(HEIGHT)[:, None].repeat(WIDTH, 1) * 0 + (np.arange(WIDTH) > 24))
+SPELLINGS = {  # of an annotation: its changes, the box and the number of pixels that it then has
+    "string ids": ({"image_id": "7", "category_id": "3", "id": "1"}, [2, 3, 10, 12], 72),
+    "float ids": ({"image_id": 7.0, "category_id": 3.0, "id": 1.0}, [2, 3, 10, 12], 72),
+    "flat polygon": ({"segmentation": SQUARE[0]}, [2, 3, 10, 12], 72),
+    "corners": ({"segmentation": [[2, 3], [10, 3], [10, 12], [2, 12]]}, [2, 3, 10, 12], 72),
+    "an empty polygon beside": ({"segmentation": [[], *SQUARE]}, [2, 3, 10, 12], 72),
+    "no box": ({"bbox": ...}, [2, 3, 10, 12], 72),
+    "no box, two polygons": ({"bbox": ..., "segmentation": TWO}, [2, 3, 20, 12], 72 + 24),
+    "no box, runs": ({"bbox": ..., "segmentation": {"size": [HEIGHT, WIDTH], "counts": RIGHT}}, [25, 0, 32, 24], 168),
+    "area as text": ({"area": "72.0"}, [2, 3, 10, 12], 72),
+    "area null": ({"area": None}, [2, 3, 10, 12], 72),
+}
+
+
+@pytest.mark.parametrize("case", SPELLINGS)
+def test_what_tools_write_in_other_words_is_read(coco, case):
+    changes, box, pixels = SPELLINGS[case]
+    written = annotation(**{key: value for key, value in changes.items() if value is not ...})
+    for key in (key for key, value in changes.items() if value is ...):
+        del written[key]
+    target = coco.load(written).target(0)
+    assert target["boxes"].tolist() == [box] and target["labels"].tolist() == [1] and target["image_id"] == 7
+    assert abs(int(target["masks"].sum()) - pixels) <= 3  # a slanted edge cuts pixels
+    assert target["area"].tolist() == [target["masks"].sum()]
+
+
+def test_an_empty_polygon_is_no_segmentation(coco):
+    target = coco.load(annotation(segmentation=[[]]), annotation(id=2)).target(0)
+    assert "masks" not in target and target["area"].tolist() == [72, 72]
+
+
+FALSE = (0, 0.0, False, "0", "0.0", "false", "False")
+TRUE = (1, 1.0, True, "1", "1.0", "true", "TRUE", " true ")
+
+
+@pytest.mark.parametrize("field", ["iscrowd", "difficult"])
+@pytest.mark.parametrize("value", FALSE + TRUE, ids=repr)
+def test_flags_are_read_by_their_meaning(coco, field, value):
+    target = coco.load(annotation(**{field: value})).target(0)
+    other = {"iscrowd": "difficult", "difficult": "iscrowd"}[field]
+    assert target[field].tolist() == [value in TRUE] and target[other].tolist() == [False]
+
+
+SIZES = {
+    "integral floats": {"width": 32.0, "height": 24.0},
+    "text": {"width": "32", "height": "24"},
+    "no size": {},
+    "nulls": {"width": None, "height": None},
+    "zeros": {"width": 0, "height": 0},
+    "no width": {"height": 24},
+    "no height": {"width": 32},
+}
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_the_size_of_a_picture_in_other_words(coco, case):
+    coco.content["images"][0] = {"id": 7.0, "file_name": "a.jpg"} | SIZES[case]
+    dataset = coco.load(annotation(bbox=[2, 3, 8, 30]))
+    assert dataset.ids == (7, 9) and type(dataset.ids[0]) is int
+    assert dataset.target(0)["boxes"].tolist() == [[2, 3, 10, 24]] and dataset[0][0].shape == (3, HEIGHT, WIDTH)
+
+
+def test_windows_paths(coco):
+    (coco.root / "images" / "sub").mkdir()
+    coco.content["images"] = [coco.image(7, "sub/a.jpg"), coco.image(9, "b.jpg")]
+    coco.content["images"][0]["file_name"] = "sub\\a.jpg"
+    assert coco.load(annotation()).path(0) == coco.root / "images" / "sub" / "a.jpg"
+    coco.content["images"][0]["file_name"] = "sub\\none.jpg"
+    with pytest.raises(ValueError, match=r"sub/none\.jpg: no such file"):
+        coco.load(annotation())
+
+
+def test_a_file_without_annotations_has_pictures(coco):
+    del coco.content["annotations"]
+    dataset = coco.load()
+    assert dataset.ids == (7, 9) and [len(dataset.target(i)["boxes"]) for i in range(2)] == [0, 0]
+
+
+def test_stray_annotations_are_named_or_counted(coco, caplog):
+    strays = [annotation(id=2, image_id=70), annotation(id=3, image_id=None), annotation(id=4, image_id="seven")]
+    with pytest.raises(ValueError, match=r"a\.json: an annotation of image 70, which is not listed, and 2 more"):
+        coco.load(annotation(), *strays)
+    dataset = coco.load(annotation(), *strays, on_error="skip")
+    assert dataset.ids == (7, 9) and dataset.target(0)["labels"].tolist() == [1]
+    ((file, reason),) = dataset.skipped.items()
+    assert file.endswith("a.json") and "and 2 more" in reason
+    assert "left out: 1 bad file:" in caplog.text and "image 70" in caplog.text
+
+
+def test_a_stray_annotation_does_not_take_the_masks(coco):
+    stray = annotation(id=2, image_id=70, segmentation=[])
+    assert "masks" in coco.load(annotation(), stray, on_error="skip").target(0)
+
+
+def test_classes_fix_names_and_order(coco):
+    for names, label in ((("zebra", "cat", "dog"), 2), (("dog", "zebra", "cat"), 3)):
+        dataset = coco.load(annotation(), classes=names)
+        assert dataset.classes == ("background", *names) and dataset.target(0)["labels"].tolist() == [label]
+        assert dataset.category_ids[label - 1] == 3 and dataset.left_out == 0
+    dataset = coco.load(annotation(), classes=("ant", "cat"))  # a class without a category has no objects
+    assert dataset.category_ids == (None, 3) and dataset.target(0)["labels"].tolist() == [2]
+
+
+def test_files_that_number_their_categories_differently_agree(coco):
+    names = ("cat", "dog", "zebra")
+    first = coco.load(annotation(category_id=17), classes=names)
+    coco.content["categories"] = [{"id": i, "name": name} for i, name in enumerate(("dog", "zebra", "cat"))]
+    second = coco.load(annotation(category_id=0), classes=names)
+    assert first.classes == second.classes and first.target(0)["labels"].tolist() == second.target(0)["labels"].tolist()
+
+
+def test_a_subset_of_the_classes(coco):
+    written = [annotation(), annotation(id=2, category_id=17, segmentation=[]), annotation(id=3, category_id=90)]
+    with pytest.raises(ValueError, match=r"a\.jpg: class 'dog' is none of cat, zebra"):
+        coco.load(*written, classes=("cat", "zebra"))
+    dataset = coco.load(*written, classes=("zebra", "cat"), other_classes="skip")
+    assert dataset.target(0)["labels"].tolist() == [2, 1] and dataset.target(0)["masks"].shape[0] == 2
+    assert dataset.left_out == 1 and dataset.left_out_classes == {"dog": 1} and dataset.dropped == 0
+    with pytest.raises(ValueError, match=r"classes: 'cart' is not in .*a\.json; there: cat, dog, zebra"):
+        coco.load(*written, classes=("cart",), other_classes="skip")
+
+
+@pytest.mark.parametrize("classes", ["cat", ("cat", "cat"), ("background", "cat")])
+def test_classes_that_are_none(coco, classes):
+    with pytest.raises(ValueError, match="classes must be"):
+        coco.load(annotation(), classes=classes)
+
+
+def test_a_category_called_background_can_be_left_to_classes(coco):
+    coco.content["categories"].append({"id": 0, "name": "background"})
+    assert coco.load(annotation(), classes=("cat", "dog")).target(0)["labels"].tolist() == [1]
+
+
+def test_an_unknown_way_with_other_classes(coco):
+    with pytest.raises(ValueError, match='other_classes must be "raise" or "skip", got \'drop\''):
+        coco.load(annotation(), other_classes="drop")

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rcnn_tutorial.data.voc import VOC_CLASSES, VOCDetection, write_annotation
+from rcnn_tutorial.data.files import find_images
+from rcnn_tutorial.data.voc import VOC_CLASSES, VOCDetection, find_classes, write_annotation
 from tests.data.conftest import HEIGHT, WIDTH, Voc
 
 
@@ -240,12 +241,17 @@ def write(text):
     return lambda voc, id: voc.annotation(id).write_text(text)
 
 
+def shrink(path, size):
+    """A picture of another size, and an annotation that leaves the size to it."""
+    Image.new("RGB", size).save(path)
+    path.parent.with_name("Annotations").joinpath("bad.xml").write_text("<annotation/>")
+
+
 BAD_ANNOTATIONS = {
     "truncated": (bad_xml("</annotation>", ""), "not a readable XML"),
     "empty": (write(""), "not a readable XML"),
     "entities": (write(ENTITIES), "not a readable XML.*Entit"),
     "another document": (write("<html/>"), "<html>"),
-    "no file": (lambda voc, id: voc.annotation(id).unlink(), "no such file"),
     "class": (bad_xml("cat", "unicorn"), "'unicorn' is none of cat, dog"),
     "background": (bad_xml("cat", "background"), "'background' is none"),
     "no name": (bad_xml("<name>cat</name>", ""), "without <name>"),
@@ -263,9 +269,13 @@ BAD_ANNOTATIONS = {
     ),
     "nan size": (bad_xml("<width>32", "<width>nan"), "finite"),
     "no size": (bad_xml("<width>32", "<width>0"), "size 0x24"),
-    "difficult": (bad_xml("<difficult>0", "<difficult>perhaps"), "'perhaps'"),
+    "half a pixel": (bad_xml("<width>32", "<width>32.5"), "size 32.5x24 is not in whole pixels"),
+    "difficult": (bad_xml("<difficult>0", "<difficult>perhaps"), "<difficult> is 'perhaps', expected 0, 1, true"),
+    "difficult number": (bad_xml("<difficult>0", "<difficult>2"), "<difficult> is '2', expected 0, 1, true"),
 }
 BAD_IMAGES = {
+    "tiny": (lambda path: shrink(path, (9, 7)), "9x7 pixels, expected at least 8 on each side"),
+    "flat": (lambda path: shrink(path, (7, 90)), "7x90 pixels, expected at least 8 on each side"),
     "no image": (lambda path: path.unlink(), "no such file"),
     "text": (lambda path: path.write_text("hello"), "not a readable image"),
     "empty image": (lambda path: path.write_bytes(b""), "not a readable image"),
@@ -340,3 +350,122 @@ def test_nothing_left_is_an_empty_data_set(voc):
 
 def test_the_20_classes_of_voc():
     assert len(VOC_CLASSES) == 20 and list(VOC_CLASSES) == sorted(VOC_CLASSES) and VOC_CLASSES[14] == "person"
+
+
+SIZE = "<size><width>32</width><height>24</height><depth>3</depth></size>"
+
+
+@pytest.mark.parametrize(
+    "size",
+    ["<size><width>0</width><height>0</height></size>", "<size/>", "<size><depth>3</depth></size>",
+     "<size><width>32.0</width><height>24.0</height></size>", ""],
+)  # fmt: skip
+def test_the_size_in_other_words_is_the_picture_s(voc, size):
+    voc.add("a", [(2, 3, 10, 12)])
+    text = "".join(line.strip() for line in voc.annotation("a").read_text().splitlines())
+    assert SIZE in text
+    voc.annotation("a").write_text(text.replace(SIZE, size).replace("<ymax>12", "<ymax>40"))
+    assert voc.load("a").target(0)["boxes"].tolist() == [[2, 3, 10, 24]]
+
+
+DIFFICULT = {"Unspecified": False, "false": False, "NO": False, "0.0": False, "true": True, "Yes": True, "1.0": True}
+
+
+@pytest.mark.parametrize("text", DIFFICULT)
+def test_difficult_in_words(voc, text):
+    voc.add("a")
+    voc.edit("a", "<difficult>0<", f"<difficult>{text}<")
+    assert voc.load("a").target(0)["difficult"].tolist() == [DIFFICULT[text]]
+
+
+def test_a_picture_without_an_annotation_has_no_objects(voc):
+    voc.add("a")
+    voc.image("b")
+    dataset = voc.load("b", "a")
+    assert dataset.ids == ("b", "a") and len(dataset.target(0)["boxes"]) == 0 and len(dataset.target(1)["boxes"]) == 1
+    assert dataset[0][0].shape == (3, HEIGHT, WIDTH) and not dataset.skipped
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_split_without_any_annotation_is_a_mistake(voc, on_error):
+    voc.add("a")
+    voc.image("b")
+    voc.image("c")
+    with pytest.raises(ValueError, match=r"'train': none of its 2 pictures has an annotation file.*Annotations.b\.xml"):
+        voc.load("b", "c", on_error=on_error)
+
+
+def test_a_name_without_picture_and_annotation_is_a_mistake(voc):
+    voc.add("a")
+    for line in ("b", "b.jpg", "sub\\b.jpg"):
+        with pytest.raises(ValueError, match=r"1 bad file:\n.*/b\.jpg: no such file, but train names it"):
+            voc.load("a", line)
+
+
+LINES = ["cam/1", "cam/1.jpg", "cam\\1.jpg", "cam/1.xml", "cam/1  -1", '"cam/1" 1', "cam/1.jpg 1"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("line", LINES)
+def test_pictures_in_subfolders_and_lines_of_other_tools(voc, line, encoding):
+    for folder in ("JPEGImages", "Annotations"):
+        (voc.root / folder / "cam").mkdir()
+    voc.add("cam/1", difficult=[True])
+    voc.add("1")
+    (voc.root / "ImageSets" / "Main" / "train.txt").write_bytes(f"{line}\r\n1\r\n".encode(encoding))
+    dataset = voc.load()
+    assert dataset.ids == ("cam/1", "1") and dataset.path(0) == voc.root / "JPEGImages" / "cam" / "1.jpg"
+    assert [dataset.target(i)["difficult"].tolist() for i in range(2)] == [[True], [False]]
+
+
+def test_a_name_in_quotation_marks(voc):
+    voc.add("IMG 1")
+    assert voc.load('"IMG 1"', '"IMG 1"  -1').ids == ("IMG 1", "IMG 1")
+
+
+def test_hidden_files_of_other_systems(voc):
+    voc.add("a")
+    for name in ("JPEGImages/._a.jpg", "JPEGImages/.DS_Store", "JPEGImages/Thumbs.db", "Annotations/._a.xml"):
+        (voc.root / name).write_bytes(b"\0\5\x16\7")
+    (voc.root / "JPEGImages" / ".trash").mkdir()
+    (voc.root / "JPEGImages" / ".trash" / "a.jpg").write_bytes(b"")
+    assert voc.load("a")[0][0].shape == (3, HEIGHT, WIDTH) and find_classes(voc.root) == ("cat",)
+    assert list(find_images(voc.root / "JPEGImages")) == ["a"]
+
+
+def test_jfif(voc):
+    path = voc.add("a")
+    path.rename(path.with_suffix(".jfif"))
+    assert voc.load("a")[0][0].shape == (3, HEIGHT, WIDTH)
+
+
+def test_valid_is_val(voc):
+    voc.add("a")
+    voc.split("a", name="valid")
+    assert VOCDetection(voc.root, "val", ("cat",)).ids == VOCDetection(voc.root, "valid", ("cat",)).ids == ("a",)
+    voc.add("b")
+    voc.split("b", name="val")
+    assert VOCDetection(voc.root, "val", ("cat",)).ids == ("b",)
+
+
+def test_a_subset_of_the_classes_is_asked_for_by_name(voc):
+    voc.add("a", [(2, 3, 10, 12), (0, 0, 5, 5), (1, 1, 9, 9)], ["dog", "cat", "ant"], [True, False, False])
+    with pytest.raises(ValueError, match=r"a\.xml: class 'ant' is none of dog, cat"):
+        voc.load("a", classes=("dog", "cat"))
+    dataset = voc.load("a", classes=("ant", "dog"), other_classes="skip")
+    target = dataset.target(0)
+    assert target["labels"].tolist() == [2, 1] and target["boxes"].tolist() == [[2, 3, 10, 12], [1, 1, 9, 9]]
+    assert target["difficult"].tolist() == [True, False]
+    assert dataset.left_out == 1 and dataset.left_out_classes == {"cat": 1} and dataset.dropped == dataset.clipped == 0
+    with pytest.raises(ValueError, match="other_classes must be"):
+        voc.load("a", other_classes="drop")
+
+
+def test_what_is_left_out_is_said(voc, caplog):
+    for name in "abc":
+        voc.add(name)
+    voc.annotation("b").write_text("<")
+    voc.annotation("c").write_text("<")
+    assert voc.load("a").skipped == {} and not caplog.text
+    voc.load("a", "b", "c", on_error="skip")
+    assert "left out: 2 bad files:" in caplog.text and "b.xml" in caplog.text and "c.xml" in caplog.text

@@ -18,6 +18,7 @@ from rcnn_tutorial.nets.backbones import (
     ConvNet,
     alexnet,
     receptive_field,
+    smallest_side,
     tiny_net,
     vgg16,
     zf5,
@@ -315,3 +316,13 @@ def test_the_rule_for_fixed_sizes_breaks_it_with_6_bins(levels, bins):
     agrees = "agrees" if bins[0] == bins[1] else "differs"
     claim("SPP-09", condition=found == bins, agrees=agrees, source="as many at both sizes", note=note)
     assert len({ConvNet(ZF5, size, 1, 1, levels=levels).pool5_length for size in (224, 180)}) == 1
+
+
+@pytest.mark.parametrize(("layers", "side"), [(TINY, 16), (VGG16, 32), (ALEXNET, 67), (ZF5, 31), ((), 1)])
+def test_the_smallest_image_leaves_one_cell(layers, side):
+    convs = ConvNet(layers, 227, 1, 1).convs if layers else nn.Identity()
+    assert smallest_side(layers) == side
+    assert convs(torch.zeros(1, 3, side, side)).shape[2:] == (1, 1)
+    if layers:
+        with pytest.raises(RuntimeError, match="too small|can't be greater"):
+            convs(torch.zeros(1, 3, side - 1, side - 1))

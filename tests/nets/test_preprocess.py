@@ -160,6 +160,17 @@ def test_bad_images_are_named(images, message):
         Preprocess()(images)
 
 
+def test_images_that_are_too_small_are_named():
+    preprocess = Preprocess(min_size=100, max_size=200, divisor=32, least_side=8, cell=16)
+    assert preprocess(pictures((8, 100), (8, 8))).sizes == [(16, 200), (100, 100)]
+    with pytest.raises(ValueError, match=r"images\[1\]: expected 8 pixels .*, got 7 x 90 "):
+        preprocess(pictures((20, 20), (7, 90)))
+    with pytest.raises(
+        ValueError, match=r"images\[1\]: expected 16 pixels .* after resizing.* 14 x 200 from 10 x 142 "
+    ):
+        preprocess(pictures((20, 20), (10, 142)))
+
+
 @pytest.mark.parametrize("wrong", [[torch.zeros(2, 4)], torch.zeros(1, 2, 4), [torch.zeros(2, 5)] * 2])
 def test_bad_boxes_are_named(wrong):
     batch = Preprocess()(pictures((4, 4), (5, 6)))
@@ -168,7 +179,7 @@ def test_bad_boxes_are_named(wrong):
 
 
 @pytest.mark.parametrize("wrong", [{"mean": (0.5,)}, {"std": (1, 1)}, {"std": (1, 0, 1)}, {"min_size": 0},
-                                   {"max_size": -3}, {"divisor": 0}])  # fmt: skip
+                                   {"max_size": -3}, {"divisor": 0}, {"least_side": 0}, {"cell": 0}])  # fmt: skip
 def test_bad_settings_are_named(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}.*: expected"):
         Preprocess(**wrong)

@@ -1,0 +1,154 @@
+"""From a COCO file to its twelve numbers: our reader and `coco_ap` beside pycocotools, which reads the same file."""
+
+import contextlib
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from rcnn_tutorial.data.coco import CocoDetection
+from rcnn_tutorial.evaluation import coco_ap
+
+SIDE = 320
+NAMES = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100"]
+NAMES += ["AR_small", "AR_medium", "AR_large"]
+JUST_ABOVE = math.nextafter(32**2, math.inf)  # in float32 it would count as small too
+
+
+def diamond(x, y, w, h):
+    """Half of its box."""
+    return {"segmentation": [[x + w / 2, y, x + w, y + h / 2, x + w / 2, y + h, x, y + h / 2]], "area": w * h / 2}
+
+
+def ellipse(x, y, w, h):
+    """As runs: plain, and compressed at even x."""
+    columns, rows = np.meshgrid(np.arange(SIDE) + 0.5, np.arange(SIDE) + 0.5)
+    inside = ((columns - x - w / 2) / (w / 2)) ** 2 + ((rows - y - h / 2) / (h / 2)) ** 2 < 1
+    rle = coco_mask.encode(np.asfortranarray(inside.astype(np.uint8)))
+    if int(x) % 2 == 0:
+        counts = rle["counts"].decode()
+    else:
+        column_wise = inside.T.ravel()
+        ends = [0, *(np.flatnonzero(np.diff(column_wise)) + 1), column_wise.size]
+        counts = np.diff(ends).tolist()
+    return {"segmentation": {"size": [SIDE, SIDE], "counts": counts}, "area": float(inside.sum())}
+
+
+def rectangle(x, y, w, h):
+    return {"segmentation": [], "area": w * h}
+
+
+def bare(x, y, w, h):
+    """Without a segmentation; of an area that is neither its box's nor that of a shape in it."""
+    return {"area": 0.3 * w * h}
+
+
+def at_the_bound(x, y, w, h):
+    return {"area": JUST_ABOVE, "segmentation": []}
+
+
+FILES = {
+    "polygons": [diamond],
+    "runs": [ellipse],
+    "rectangles": [rectangle],
+    "no segmentation": [bare, at_the_bound],
+    "mixed": [diamond, ellipse, rectangle, bare, at_the_bound],
+}
+
+
+def make(folder, shapes, seed):
+    """A file, and a result file with detections near its objects."""
+    random = np.random.default_rng(seed)
+    images, annotations, results = [], [], []
+    for image in range(12):
+        Image.new("RGB", (SIDE, SIDE)).save(folder / f"{image}.png")
+        images.append({"id": 100 + image, "file_name": f"{image}.png", "width": SIDE, "height": SIDE})
+        for _ in range(0 if image == 5 else 6):
+            w, h = random.integers(16, 150, 2).tolist()
+            x, y = random.integers(0, 160, 2).tolist()
+            kind, crowd = int(random.integers(1, 4)), int(random.random() < 0.15)
+            shape = (ellipse if crowd and len(shapes) > 1 else shapes[len(annotations) % len(shapes)])(x, y, w, h)
+            ids = {"id": len(annotations) + 1, "image_id": 100 + image, "category_id": kind}
+            annotations.append(ids | {"iscrowd": crowd, "bbox": [x, y, w, h]} | shape)
+            for _ in range(int(random.integers(0, 4))):
+                box = (np.array([x, y, w, h]) + random.integers(-5, 6, 4)).tolist()
+                score = round(random.random(), 2)
+                named = kind if random.random() < 0.8 else 1
+                results.append({"image_id": 100 + image, "category_id": named, "bbox": box, "score": score})
+    categories = [{"id": k, "name": name} for k, name in enumerate("abc", start=1)]
+    content = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+    (folder / "truth.json").write_text(json.dumps(content))
+    (folder / "results.json").write_text(json.dumps(results))
+    return results
+
+
+def by_pycocotools(folder):
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(folder / "truth.json"))
+        evaluation = COCOeval(truth, truth.loadRes(str(folder / "results.json")), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {name: math.nan if x == -1 else x for name, x in zip(NAMES, evaluation.stats, strict=True)}
+
+
+def by_us(folder, results):
+    dataset = CocoDetection(folder, folder / "truth.json")
+    targets = [dataset.target(i) for i in range(len(dataset))]
+    detections = []
+    for number in dataset.ids:
+        rows = [row for row in results if row["image_id"] == number]
+        boxes = torch.tensor([row["bbox"] for row in rows]).reshape(-1, 4).float()
+        boxes[:, 2:] += boxes[:, :2]
+        labels = torch.tensor([dataset.category_ids.index(row["category_id"]) + 1 for row in rows], dtype=torch.int64)
+        scores = torch.tensor([row["score"] for row in rows], dtype=torch.float64)
+        detections.append({"boxes": boxes, "labels": labels, "scores": scores})
+    return coco_ap(detections, targets, dataset.classes), targets
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_s_numbers_are_pycocotools_s(tmp_path, kind, seed):
+    results = make(tmp_path, FILES[kind], seed)
+    ours, targets = by_us(tmp_path, results)
+    per_class = ours.pop("per_class")
+    assert ours == pytest.approx(by_pycocotools(tmp_path), nan_ok=True, abs=1e-12)
+    assert len(per_class) == 3 and len({round(x, 6) for x in ours.values()}) > 8
+    assert ("masks" in targets[0]) == (kind in ("polygons", "runs"))
+
+
+def test_the_stated_area_goes_first(tmp_path):
+    results = make(tmp_path, FILES["polygons"], 0)
+    content = json.loads((tmp_path / "truth.json").read_text())
+    expected = [a["area"] for a in content["annotations"]]
+    targets = by_us(tmp_path, results)[1]
+    assert [v for t in targets for v in t["area"].tolist()] == expected
+    assert targets[0]["area"].dtype == torch.float64 and targets[5]["area"].shape == (0,)
+
+
+def test_an_area_that_is_not_stated_is_the_mask_s_or_the_box_s(tmp_path):
+    make(tmp_path, FILES["mixed"], 0)
+    content = json.loads((tmp_path / "truth.json").read_text())
+    for annotation in content["annotations"]:
+        del annotation["area"]
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    truth = COCO()
+    truth.dataset = content
+    truth.imgs = {image["id"]: image for image in content["images"]}
+    dataset = CocoDetection(tmp_path, tmp_path / "truth.json")
+    areas = [v for i in range(len(dataset)) for v in dataset.target(i)["area"].tolist()]
+    boxes = 0
+    for annotation, area in zip(content["annotations"], areas, strict=True):
+        if annotation.get("segmentation"):
+            assert area == int(coco_mask.area(truth.annToRLE(annotation)))
+        else:
+            assert area == annotation["bbox"][2] * annotation["bbox"][3]
+            boxes += 1
+    assert 10 < boxes < len(areas) - 10
