@@ -26,7 +26,7 @@ def inner(dataset: Dataset) -> list[Dataset]:
     return [part for part in parts if isinstance(part, Dataset)]
 
 
-def first(dataset: Dataset, count: int) -> Subset:
+def at_most(dataset: Dataset, count: int) -> Subset:
     """The first pictures of a data set; all of them where it has fewer."""
     return Subset(dataset, range(min(count, len(dataset))))
 

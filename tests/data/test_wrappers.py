@@ -6,7 +6,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, random_split
 
 from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.data.transforms import Augment
-from rcnn_tutorial.data.wrappers import classes_of, first, prepare, set_epoch, target_of
+from rcnn_tutorial.data.wrappers import at_most, classes_of, prepare, set_epoch, target_of
 from rcnn_tutorial.evaluation import predict
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.training import TrainSettings, train
@@ -66,8 +66,11 @@ def test_each_epoch_shows_other_pictures(wrap, pictures, workers):
 
 
 def test_the_first_pictures_are_as_many_as_there_are():
-    assert [len(first(Pictures(4), count)) for count in (3, 4, 200)] == [3, 4, 4]
-    assert classes_of(first(Pictures(4), 2)) == ("background", "a") and first(Pictures(4), 9)[3][1]["boxes"][0, 2] == 12
+    assert [len(at_most(Pictures(4), count)) for count in (3, 4, 200)] == [3, 4, 4]
+    assert (
+        classes_of(at_most(Pictures(4), 2)) == ("background", "a")
+        and at_most(Pictures(4), 9)[3][1]["boxes"][0, 2] == 12
+    )
 
 
 def test_an_epoch_is_told_to_all_that_lies_inside():
