@@ -24,6 +24,7 @@ def test_precision_recall_draws_the_envelope():
     assert shaded == [pytest.approx(s) for s in ((0, 0, 0.2, 1), (0.2, 0, 0.2, 2 / 3), (0.2, 0, 0.4, 2 / 3))]
     assert key(ax.get_legend()) == {"envelope": (draw.GOOD, "-"), "after each detection": ("#000000", "-")}
     assert to_hex(ax.patches[0].get_edgecolor()).upper() == draw.GOOD and looks(ax.lines[0]) == ("#000000", "-")
+    assert ax.lines[0].get_marker() == "o"
     stairs = plt.gca().patches[0].get_data()
     assert stairs.values.tolist() == pytest.approx([1, 2 / 3, 2 / 3, 0]) and stairs.edges[
         -2:

@@ -15,6 +15,7 @@ from tests.draw.figures import (
     is_darker_where_higher,
     key,
     legend,
+    looks,
     panels,
     pixels,
     rectangles,
@@ -47,7 +48,7 @@ def test_receptive_shows_the_same_cell_twice():
     assert titles() == ["sees 20 x 20 pixels around (54, 24)", "row 2, column 5"]
     assert extents(left) == [[44, 14, 64, 34]] and extents(right) == [[5, 2, 6, 3]]
     assert edges(left) == edges(right) == fills(right) == [LIT]
-    assert left.lines[0].get_xydata().tolist() == [[54, 24]]
+    assert left.lines[0].get_xydata().tolist() == [[54, 24]] and looks(left.lines[0])[0] == LIT
     dots = left.collections[0].get_offsets()
     assert pixels(left)[0] == IMAGE.permute(1, 2, 0).tolist() and pixels(right)[0] == feature_map.tolist()
     assert dots.shape == (48, 2) and dots.min(axis=0).tolist() == [4, 4] and dots.max(axis=0).tolist() == [74, 54]
@@ -109,7 +110,7 @@ def test_winners_count_their_bins():
     winners(torch.tensor([[[1, 2], [1, 2]], [[4, 5], [-1, -1]]]), ax)
     render()
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[2.5, 1.5]], [[5.5, 4.5]]]
-    assert written(ax) == [("2", (2.5, 1.5))]
+    assert written(ax) == [("2", (2.5, 1.5))] and {looks(line)[0] for line in ax.lines} == {LIT}
     assert ax.lines[0].get_markersize() > ax.lines[1].get_markersize()  # room for the number
 
 
@@ -132,6 +133,8 @@ def test_pyramid_bins_has_a_panel_per_window():
         found = {tuple(line.get_xydata()[0] - 0.5) for line in ax.lines}
         assert found == {(x, y) for y, x in bin_maxima(MAP, window, 2).view(-1, 2).tolist()}
     assert extents(parts[2])[1] == pytest.approx([7.16, 2.16, 8.84, 4.84])  # shares cells with its neighbours
+    assert {color for ax in parts for color in edges(ax)[:-1]} == {draw.COLORS[0]}  # of the bins
+    assert looks(plt.gcf().legends[0].legend_handles[0])[0] == LIT
     assert legend(plt.gcf().legends[0]) == ["maximum of a bin; with a number, of that many"]
 
 

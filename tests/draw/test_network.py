@@ -188,6 +188,8 @@ def test_gradient_table_is_filled_where_a_gradient_arrives():
     filled = {place: color == draw.GOOD for place, color in zip(places, fills(ax), strict=True)}
     assert filled == {(column, row): bool(reached[row, column]) for row in range(2) for column in range(3)}
     assert set(fills(ax)) == {draw.GOOD, "#FFFFFF"} and texts(ax) == []
+    assert set(zip(fills(ax), edges(ax), strict=True)) == {(draw.GOOD, draw.GOOD), ("#FFFFFF", draw.PALE)}
+    assert ax.xaxis.get_ticks_position() == "top"
     assert ticks(ax.xaxis) == {0: "trunk", 1: "score layer", 2: "head of the\ndetector"}
     assert ticks(ax.yaxis) == {0: "objectness", 1: "class"} and ax.get_ylim() == (1.5, -0.5)
     assert key(ax.get_legend()) == {"a gradient arrives": draw.GOOD, "none": "#FFFFFF"}

@@ -11,7 +11,9 @@ from tests.draw.figures import (
     edges,
     extents,
     fills,
+    is_darker_where_higher,
     labels,
+    looks,
     panels,
     pixels,
     points,
@@ -43,7 +45,7 @@ def test_iou_slide_marks_the_overlap():
         (pytest.approx(s, abs=1e-5), pytest.approx(max(10 - s, 0) / (20 - max(10 - s, 0)), abs=1e-5))
         for s in torch.linspace(0, 20, 201).tolist()
     ]
-    assert list(half.get_ydata()) == [0.5, 0.5]
+    assert list(half.get_ydata()) == [0.5, 0.5] and looks(marker)[0] == draw.GOOD
     draw.iou_slide(15)
     assert plt.gcf().axes[0].get_title() == "in both 0, in either 200"
     draw.iou_slide(2, size=4)
@@ -62,6 +64,7 @@ def test_iou_table_names_every_row():
     assert [(t, place) for t, place in written(ax) if t.isalpha()] == named
     assert pixels(ax)[0] == iou.tolist() and ax.images[0].get_clim() == (0, 2)  # black numbers are seen on it
     assert ticks(ax.xaxis) == {0: "X", 1: "Y"} and ticks(ax.yaxis) == {0: "A", 1: "B", 2: "C"}
+    assert is_darker_where_higher(ax) and ax.xaxis.get_ticks_position() == "top"
     middles = [((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in extents(ax)]
     assert middles == [pytest.approx(place) for place in ((0, 0), (1, 1), (0, 2))]  # the highest of each row
     assert edges(ax) == [draw.GOOD, draw.PALE, draw.BAD]
@@ -100,6 +103,7 @@ def test_nms_step_shows_what_is_decided_by_then():
         corners = {letter: tuple(v + 0.6 for v in SIX["ABCDEF".index(letter), :2].tolist()) for letter in decided}
         assert {t: place for t, place in written(ax) if t} == {c: pytest.approx(p) for c, p in corners.items()}
         assert extents(ax)[-1] == SIX["ABCDEF".index(decided[-1])].tolist()  # on top
+        assert ax.get_xlim() == (3, 47) and ax.get_ylim() == (31, 3)  # around all six
         assert to_hex(ax.title.get_color()).upper() == (draw.GOOD if kept[decided[-1]] else draw.BAD)
 
 
@@ -110,6 +114,7 @@ def test_threshold_curve_marks_the_choice_and_keeps_colours():
     curve, low, middle, high = panels()
     assert texts(curve) == ["0.3: AP50 0.55"] and curve.texts[0].xy == (0.3, 0.55)
     assert points(curve.lines[0]) == [(0.1, 0.4), (0.3, 0.55), (0.7, 0.2)] and points(curve.lines[1]) == [(0.3, 0.55)]
+    assert looks(curve.lines[1])[0] == curve.texts[0].get_color() == draw.GOOD
     assert labels(curve) == ("IoU above which the lower score is dropped", "AP50")
     assert all(pixels(ax)[0] == IMAGE.permute(1, 2, 0).tolist() for ax in (low, middle, high))
     assert titles() == ["", "0.1: 1 box", "0.3: 2 boxes", "0.7: 3 boxes"]

@@ -67,6 +67,13 @@ def test_labels_stay_inside_the_picture(x, y):
     assert picture.y0 - 2 <= text.y0 and text.y1 <= picture.y1 + 2
 
 
+def test_a_label_that_does_not_fit_above_stands_in_its_box_or_below_it():
+    ax = draw.picture(IMAGE)
+    draw.boxes(ax, torch.tensor([[10, 2, 30, 40], [40, 2, 60, 9], [10, 20, 30, 40.0]]), ["high", "flat", "low"])
+    assert written(ax) == [("high", (10, 2)), ("flat", (40, 9)), ("low", (10, 20))]
+    assert [t.get_va() for t in ax.texts] == ["top", "top", "bottom"]
+
+
 def test_outlines_are_one_object():
     ax = draw.picture(IMAGE)
     draw.outlines(ax, TARGET["boxes"], "white", 0.5)
@@ -82,7 +89,7 @@ def test_contact_sheet_names_rows_and_frames_boxes():
     render()
     assert [len(ax.images) for ax in panels()] == [1, 1, 1, 1, 1, 0, 0, 0, 0]
     assert [texts(ax) for ax in panels()[::3]] == [["tight"], ["context"], ["no more", "none"]]
-    assert titles()[3:6] == ["a", "b", ""]
+    assert titles()[3:6] == ["a", "b", ""] and written(panels()[0]) == [("tight", (-0.1, 0.5))]
     shown = [pixels(ax)[0] for ax in panels() if ax.images]
     assert shown == [crop.permute(1, 2, 0).tolist() for crop in crops]
     assert all(extents(ax) == [[4, 4, 12, 12]] for ax in panels() if ax.images)

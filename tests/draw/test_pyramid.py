@@ -81,7 +81,7 @@ def test_lines_part_the_different_numbers_alone():
 
 
 def planes(ax):
-    """The outline of every plane and of the object on it, in the coordinates of the axes, and their colours."""
+    """The outline of every plane and of the object on it, in the coordinates of the axes, and the plane's colour."""
     patches = [p for p in ax.patches if isinstance(p, Polygon)]
     corners = [ax.transData.inverted().transform(p.get_transform().transform(p.get_xy()[:4])) for p in patches]
     colors = [to_hex(p.get_edgecolor()).upper() for p in patches]
@@ -97,6 +97,11 @@ def test_designs_stack_their_maps_by_stride():
     assert [image.get_array().shape for image in pyramid.images] == [(60, 80, 3), (30, 40), (15, 20), (8, 10)]
     assert [color for _, _, color in planes(pyramid)] == [draw.PALE] * 3 + [draw.GOOD]
     assert [color for _, _, color in planes(single)] == [draw.PALE, draw.GOOD]
+    objects = [p for p in pyramid.patches if isinstance(p, Polygon)][1::2]
+    assert {to_hex(p.get_edgecolor()).upper() for p in objects} == {LIT}
+    strength = [p.get_linewidth() for p in objects]
+    assert strength[3] > max(strength[:3])  # on the map that reads it
+    assert all(is_darker_where_higher(pyramid, i) for i in (1, 2, 3))
     outlines = [outline for outline, _, _ in planes(pyramid)]
     widths = [outline[1, 0] - outline[0, 0] for outline in outlines]
     assert widths[0] == pytest.approx(80) and widths[0] >= widths[1] > widths[2] > widths[3]
@@ -126,6 +131,7 @@ def test_addition_by_hand():
     assert [texts(ax)[0] for ax in (plus, equals)] == ["+", "="] and arrow.texts[1].arrow_patch
     assert fills(above) == fills(sums) and fills(above)[::3][:2] == [fills(coarse)[0], fills(coarse)[1]]
     assert len(set(fills(above))) == 4 and set(fills(fine)) == {"#FFFFFF"}
+    assert [fills(above)[4 * row + column] for row in (0, 2) for column in (0, 2)] == fills(coarse)
     for ax in (coarse, above, fine, sums):  # row by row, each number in its cell
         side = round(len(ax.texts) ** 0.5)
         places = [(column, row) for row in range(side) for column in range(side)]
@@ -156,6 +162,7 @@ def test_merging_goes_down_level_by_level():
     assert not top[2].images and texts(top[1]) == [""] and texts(bottom[1]) == ["+"] and texts(bottom[3]) == ["="]
     (down,) = [a for a in plt.gcf().artists if isinstance(a, ConnectionPatch)]
     assert (down.axesA, down.axesB) == (top[4], bottom[2]) and inside()
+    assert to_hex(down.get_edgecolor()).upper() == LIT and written(top[0]) == [("P5", (-0.08, 0.5))]
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.merging({})
 
@@ -196,7 +203,12 @@ def test_level_maps_lie_on_the_image():
     assert right.images[0].get_array().tolist() == coarse.tolist()
     assert right.images[0].get_extent() == [0, 96, 64, 0]  # 3 x 2 cells of 32 px cover a little more than the image
     assert right.get_xlim() == (0, 80) and right.get_ylim() == (60, 0) and titles() == ["", "P5: 3 x 2 cells of 32 px"]
-    assert extents(left)[0] == extents(right)[1] == BOX.tolist() and inside() and is_darker_where_higher(right)
+    assert (
+        extents(left)[0] == extents(right)[1] == BOX.tolist()
+        and edges(left)[0] == edges(right)[1] == LIT
+        and inside()
+        and is_darker_where_higher(right)
+    )
     assert pixels(left)[0] == IMAGE.permute(1, 2, 0).tolist()
     draw.level_maps(IMAGE, {"P2": fine, "P5": coarse}, "P2")
     assert titles()[1] == "P2: 20 x 15 cells of 4 px" and not rectangles(panels()[0])
@@ -208,6 +220,7 @@ def test_responses_name_letters_alone():
     render()
     image, *shown = panels()
     assert titles() == ["", "P2", "P3", "", "", "", ""] and [texts(ax) for ax in shown[::2]] == [["a"], ["b"], ["c"]]
+    assert [written(ax) for ax in shown[::2]] == [[(name, (-0.1, 0.5))] for name in "abc"]
     found = [ax.images[0].get_array().tolist() for ax in shown]
     assert found == [each.tolist() for row in maps.values() for each in row] and len(image.images) == 1
     assert shown[1].images[0].get_clim() == (maps["a"][1].min(), maps["a"][1].max()) and inside()

@@ -72,6 +72,8 @@ def test_roi_grid_keeps_its_view_and_counts_empty_bins_as_zero():
     assert right.images[0].get_array().tolist() == [[56, 0], [64, 0]] and right.get_title() == "pooled"
     draw.roi_grid(MAP, (2, 3, 4, 6), bin_maxima(MAP, (2, 3, 5, 7), 2)[:1])
     assert titles()[0] == "3 x 4 cells into 2 x 1 bins"
+    bins = rectangles(panels()[0])[:-2]
+    assert [[round(v) for v in b.get_bbox().extents.tolist()] for b in bins] == [[2, 3, 4, 7], [3, 3, 5, 7]]
 
 
 def test_landing_adds_up_in_shared_cells():

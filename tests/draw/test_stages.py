@@ -74,6 +74,7 @@ def test_locks_are_open_where_a_stage_trains():
         (0, 0): False, (0, 1): True, (1, 0): False, (1, 2): True,
     }  # fmt: skip
     assert found[0, 1].get_color() == draw.GOOD and found[0, 0].get_color() == draw.PALE
+    assert ax.xaxis.get_ticks_position() == "top"
     assert key(ax.get_legend()) == {"trained": (draw.GOOD, "-"), "kept": (draw.PALE, "-")}
     opened, shut = (h.get_marker().vertices for h in ax.get_legend().legend_handles)
     assert opened[:, 1].max() > shut[:, 1].max()  # its shackle is lifted
