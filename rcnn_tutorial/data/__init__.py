@@ -63,7 +63,7 @@ def load_dataset(
 
         if not any(folder.glob("data.y*ml")) and visible_files(folder, "*.xml"):
             return _voc(folder, find_classes(folder, on_error), split, transform, classes, on_error)
-        if yolo.has_classes(folder):
+        if yolo.has_classes(folder) or (folder / "labels").is_dir():
             other_classes = "raise" if classes is None else "skip"
             return yolo.YoloDetection(folder, split, classes, transform, on_error, other_classes)
     raise ValueError(

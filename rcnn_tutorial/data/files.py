@@ -85,7 +85,7 @@ def pick_split(ids: Collection[str], split: str, folder: str | PathLike) -> list
                 f"{folder}: expected 3 pictures at least, to divide into train, val and test, got {len(ids)}"
             )
         count, drawn = max(1, round(HELD_OUT * len(ids))), sorted(ids, key=_lot)
-        parts = {"test": drawn[:count], "val": drawn[count : 2 * count], "train": drawn[2 * count :]}
+        parts = {"train": drawn[2 * count :], "val": drawn[count : 2 * count], "test": drawn[:count]}
     for name in split_names(split):
         if parts.get(name):
             return sorted(parts[name])

@@ -180,6 +180,13 @@ def test_yolo_folders_by_their_listing(tmp_path):
     assert len(data.load_dataset(tmp_path, "train", on_error="skip")) == 0
 
 
+def test_yolo_folders_without_names_say_what_is_missing(tmp_path):
+    labelled(tmp_path, "images/a").with_suffix(".xml").unlink()
+    (tmp_path / "labels").mkdir()
+    with pytest.raises(ValueError, match=r"root must hold data\.yaml or classes\.txt"):
+        data.load_dataset(tmp_path, "train")
+
+
 def test_an_empty_folder_is_no_data_set(tmp_path):
     with pytest.raises(ValueError, match=r'"shapes", "bccd" or a folder with Annotations \(VOC\), with data.yaml'):
         data.load_dataset(tmp_path, "train")
