@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rcnn_tutorial.data import load_dataset
+from rcnn_tutorial.ops.boxes import box_area, clip_boxes_to_image
 
 WHITE_CELL = 2  # its label in BCCD
 LEAST, MOST = 1.2, 2.5  # sides of the window, in sides of the cell
@@ -40,10 +41,8 @@ class WhiteCells(Dataset):
         picture, number = self.places[index]
         image, cells = self.dataset[picture][0], self.cells[picture]
         left, top, right, bottom = self._window(index, cells[number].tolist(), image.shape[-2:])
-        window = torch.tensor([left, top, right, bottom], dtype=torch.float32)
-        inside = torch.cat((cells[:, :2].maximum(window[:2]), cells[:, 2:].minimum(window[2:])), dim=1)
-        area, whole = ((boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1) for boxes in (inside, cells))
-        boxes = inside[area >= VISIBLE * whole] - window[:2].repeat(2)
+        inside = clip_boxes_to_image(cells - torch.tensor([left, top, left, top]), (bottom - top, right - left))
+        boxes = inside[box_area(inside) >= VISIBLE * box_area(cells)]
         target = {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64), "image_id": torch.tensor(index)}
         return image[:, top:bottom, left:right].contiguous(), target
 

@@ -9,19 +9,16 @@ rcnn_tutorial/records/drawn.json.
 
 import argparse
 import json
-import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
-from importlib.metadata import version
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from experiments import one_stage
-from experiments.run import EXPERIMENTS, RECORDS
+from experiments.run import EXPERIMENTS, RECORDS, made
 from rcnn_tutorial.detectors import samples
 from rcnn_tutorial.nets import rpn
 
@@ -99,8 +96,7 @@ def main() -> None:
         record = {
             "what": "mini-batches that were not full, of one seed of each training",
             "settings": {"seed": options.seed},
-            "date": date.today().isoformat(),
-            "versions": {"python": platform.python_version(), "torch": version("torch")},
+            **made(),
         }
         old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         counts = old["counts"] if old.get("settings") == record["settings"] else {}

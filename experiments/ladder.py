@@ -119,7 +119,7 @@ def pictures(data: str, seed: int) -> dict[str, Dataset]:
 def fitted(name: str, seed: int, parts: dict[str, Dataset]) -> nn.Module:
     """A detector, trained."""
     train_on, steps = parts["train"], STEPS[name]
-    classes = train_on.classes or train_on.dataset.dataset.classes  # those of a Subset lie deeper
+    classes = train_on.classes
     if name in STAGED:
         kind, settings, fit, levels = STAGED[name]
         net = tiny_net(pretrained=True, levels=levels)

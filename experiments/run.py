@@ -30,6 +30,15 @@ def one_seed(name: str, seed: int) -> tuple[int, dict, float]:
     return seed, EXPERIMENTS[name].run(seed), perf_counter() - start
 
 
+def made() -> dict:
+    """When, where and with what a record was made."""
+    return {
+        "date": date.today().isoformat(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": {"python": platform.python_version(), "torch": version("torch")},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(EXPERIMENTS))
@@ -51,9 +60,7 @@ def main() -> None:
                 "what": experiment.what,
                 "rows": experiment.rows,
                 "settings": settings,
-                "date": date.today().isoformat(),
-                "machine": f"{platform.system()} {platform.machine()}",
-                "versions": {"python": platform.python_version(), "torch": version("torch")},
+                **made(),
                 "runs": dict(sorted(runs.items())),
             }
             path.write_text(json.dumps(record) + "\n")

@@ -40,11 +40,21 @@ def gather_detections(detections: Sequence[dict[str, Tensor]]) -> Boxes:
     Raises:
         ValueError: a key missing, another shape, a box that is none, a score that is NaN.
     """
-    table = _gather(detections, "detections", ("scores",))
+    for index, item in enumerate(detections):
+        missing = {"boxes", "labels", "scores"} - item.keys()
+        if missing:
+            raise ValueError(f"detections[{index}]: expected the keys {sorted(missing)}, got {sorted(item)}")
+        if item["boxes"].ndim != 2 or item["boxes"].shape[1] != 4:
+            raise ValueError(f"detections[{index}]['boxes']: expected (N, 4), got {tuple(item['boxes'].shape)}")
+        rows = item["boxes"].shape[:1]
+        for key in ("labels", "scores"):
+            if item[key].shape != rows:
+                raise ValueError(f"detections[{index}]['{key}']: expected {tuple(rows)}, got {tuple(item[key].shape)}")
+    image, boxes, labels = _table(detections)
     scores = _column(detections, "scores").double()
     if scores.isnan().any():
         raise ValueError("detections: expected numbers as scores, got NaN")
-    return Boxes(*table, scores=scores)
+    return Boxes(image, validate(boxes, "detections' boxes"), labels, scores=scores)
 
 
 def gather_targets(targets: Sequence[dict[str, Tensor]]) -> Boxes:
@@ -57,8 +67,7 @@ def gather_targets(targets: Sequence[dict[str, Tensor]]) -> Boxes:
         ValueError: what `check_target` refuses.
     """
     targets = [check_target(target, f"targets[{i}]", area=False) for i, target in enumerate(targets)]
-    table = _gather(targets, "targets", ())
-    return Boxes(*table, ignored=_flags(targets, "difficult") | _flags(targets, "iscrowd"))
+    return Boxes(*_table(targets), ignored=_flags(targets, "difficult") | _flags(targets, "iscrowd"))
 
 
 def gather(detections: Sequence[dict[str, Tensor]], targets: Sequence[dict[str, Tensor]]) -> tuple[Boxes, Boxes]:
@@ -122,21 +131,12 @@ def pair_overlaps(
         start = stop
 
 
-def _gather(items: Sequence[dict], name: str, more: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    for index, item in enumerate(items):
-        missing = {"boxes", "labels", *more} - item.keys()
-        if missing:
-            raise ValueError(f"{name}[{index}]: expected the keys {sorted(missing)}, got {sorted(item)}")
-        if item["boxes"].ndim != 2 or item["boxes"].shape[1] != 4:
-            raise ValueError(f"{name}[{index}]['boxes']: expected (N, 4), got {tuple(item['boxes'].shape)}")
-        rows = item["boxes"].shape[:1]
-        for key in ("labels", *more):
-            if item[key].shape != rows:
-                raise ValueError(f"{name}[{index}]['{key}']: expected {tuple(rows)}, got {tuple(item[key].shape)}")
+def _table(items: Sequence[dict]) -> tuple[Tensor, Tensor, Tensor]:
+    """The image, the box and the label of every row."""
     boxes = torch.cat([torch.empty(0, 4), *(item["boxes"].detach().cpu() for item in items)]).double()
     rows = torch.tensor([len(item["boxes"]) for item in items], dtype=torch.int64)
     image = torch.arange(len(items)).repeat_interleave(rows)
-    return image, validate(boxes, f"{name}' boxes"), _column(items, "labels").long()
+    return image, boxes, _column(items, "labels").long()
 
 
 def _column(items: Sequence[dict], key: str) -> Tensor:

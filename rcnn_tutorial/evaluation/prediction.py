@@ -48,7 +48,7 @@ def predict(
     loader = DataLoader(part, batch_size, num_workers=workers, collate_fn=list, generator=torch.Generator())
     parameter = next(model.parameters(), torch.empty(0))
     detections, targets = [], []
-    with _eval_mode(model), tqdm(total=count, disable=not progress, leave=False, unit="image") as bar:
+    with eval_mode(model), tqdm(total=count, disable=not progress, leave=False, unit="image") as bar:
         for batch in loader:
             images = [image.to(parameter.device) for image, _ in batch]
             more = {}
@@ -64,7 +64,8 @@ def predict(
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Inside it a model detects; afterwards each of its modules is in the mode that it had."""
     modes = [(module, module.training) for module in model.modules()]  # frozen parts may already be in eval mode
     model.eval()
     try:

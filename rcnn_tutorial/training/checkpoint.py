@@ -124,8 +124,7 @@ class Run:
         settings = dict(now["settings"])
         if settings["schedule"] == "step":
             settings["steps"] = saved["settings"].get("steps")
-        images = saved["images"] if now["images"] > saved["images"] else now["images"]
-        return now | {"settings": settings, "images": images}
+        return now | {"settings": settings, "images": min(saved["images"], now["images"])}
 
     def _identity(self) -> dict:
         """What must be the same for a training to go on, in plain values."""

@@ -43,16 +43,13 @@ def own_random_state(device: torch.device) -> AbstractContextManager:
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Inside it a model may run in any mode; afterwards its modes, its statistics and its generator are as before."""
-    modes = [(module, module.training) for module in model.modules()]
+    """Inside it a model may run in training mode; afterwards its statistics and its generator are as before."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     generator = getattr(model, "generator", None)
     state = None if generator is None else generator.get_state()
     try:
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for buffer, value in buffers:
             buffer.copy_(value)
         if generator is not None:

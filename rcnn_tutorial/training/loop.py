@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from rcnn_tutorial.data.collate import collate
 from rcnn_tutorial.data.targets import check_target, trained_on
 from rcnn_tutorial.data.wrappers import check_classes, prepare, set_epoch
+from rcnn_tutorial.evaluation.prediction import eval_mode
 from rcnn_tutorial.training.checkpoint import Run, process_rank
 from rcnn_tutorial.training.guards import own_random_state, patient_interrupt, unchanged
 from rcnn_tutorial.training.history import History
@@ -251,8 +252,8 @@ def _due(step: int, every: int | None, settings: TrainSettings) -> bool:
 
 def _evaluate(model: nn.Module, evaluate: Callable) -> dict:
     device = next(model.parameters()).device
-    with unchanged(model), own_random_state(device), torch.no_grad():
-        results = evaluate(model.eval())
+    with eval_mode(model), unchanged(model), own_random_state(device), torch.no_grad():
+        results = evaluate(model)
     if not isinstance(results, dict):
         raise ValueError(f"evaluate: returned {type(results).__name__}, expected a dict of numbers")
     return _plain(results)
