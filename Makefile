@@ -1,6 +1,6 @@
 # Each target works on a fresh clone and is quick when nothing has changed.
 #   make lab     set up, make the data, open JupyterLab      make run      execute the notebooks in place
-#   make test    set up, lint, unit tests, notebooks         make claims   claims.json and CLAIMS.md of a whole test run
+#   make test    set up, lint, unit tests, notebooks         make claims   docs/claims.md of a whole test run
 #   make check   set up, unit tests alone                    make clean    remove the virtual environment
 #   make lab LAB=--no-browser hands options to JupyterLab, make PYTHON=python3.12 ... names the interpreter.
 
@@ -33,7 +33,7 @@ claims: export RCNN_CLAIMS_LOG := $(CURDIR)/claims.log
 claims:
 	rm -f claims.log
 	$(MAKE) test
-	$(BIN)/python -m rcnn_tutorial.claims claims.log
+	$(BIN)/python -m rcnn_tutorial.course.claims claims.log
 
 clean:
 	rm -rf .venv

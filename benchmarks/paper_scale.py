@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from benchmarks.measure import write
 from rcnn_tutorial.compress import compress
+from rcnn_tutorial.course.profile import Laps, detector_cost
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN
 from rcnn_tutorial.detectors.rcnn import RCNN
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
 from rcnn_tutorial.nets.backbones import ConvNet, alexnet, vgg16, zf5
 from rcnn_tutorial.nets.preprocess import Preprocess
-from rcnn_tutorial.profile import Laps, detector_cost
 
 CLASSES = ("background", *(f"class {k}" for k in range(1, 21)))
 VOC, LARGE = (375, 500), (600, 1000)  # height and width: a picture of VOC, and the largest that Fast R-CNN reads

@@ -7,7 +7,7 @@ import argparse
 import json
 
 from rcnn_tutorial.data import data_root
-from rcnn_tutorial.data.shapes import ensure_shapes
+from rcnn_tutorial.data.generated.shapes import ensure_shapes
 
 
 def main() -> None:

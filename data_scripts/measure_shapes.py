@@ -2,8 +2,8 @@
 
     python data_scripts/measure_shapes.py
 
-Reads the default data set and writes rcnn_tutorial/records/shapes.json, which a test holds to bounds. What a trained
-detector makes of the scenes is recorded by benchmarks/train_peer.py.
+Reads the default data set and writes rcnn_tutorial/course/records/shapes.json, which a test holds to bounds. What a
+trained detector makes of the scenes is recorded by benchmarks/train_peer.py.
 """
 
 import json
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from rcnn_tutorial.data import data_root, load_dataset
-from rcnn_tutorial.data.shapes import CLASSES, VERSION, ensure_shapes
-from rcnn_tutorial.data.shapes_scene import HEIGHT, WIDTH
+from rcnn_tutorial.data.generated.scene import HEIGHT, WIDTH
+from rcnn_tutorial.data.generated.shapes import CLASSES, VERSION, ensure_shapes
 from rcnn_tutorial.evaluation import recall
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.proposals.selective_search import selective_search
 
-RECORD = Path(__file__).parents[1] / "rcnn_tutorial/records/shapes.json"
+RECORD = Path(__file__).parents[1] / "rcnn_tutorial/course/records/shapes.json"
 LIBRARIES = ("numpy", "pillow", "pycocotools", "scikit-image", "torch")
 SEARCHED = 150  # test scenes, the first
 

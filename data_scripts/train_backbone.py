@@ -3,10 +3,10 @@
     python data_scripts/train_backbone.py
     python data_scripts/train_backbone.py --pyramid
 
-Writes rcnn_tutorial/weights/backbone.pt, and rcnn_tutorial/records/backbone.json with the accuracy on pictures that
-were not trained on. About ten minutes on two CPU cores. With --pyramid the convolutions are those of backbone.pt, a
-spatial pyramid follows them, and only the fully connected layers are trained, on two sizes of pictures, an epoch each
-in turn: backbone_spp.pt and backbone_spp.json.
+Writes rcnn_tutorial/weights/backbone.pt, and rcnn_tutorial/course/records/backbone.json with the accuracy on pictures
+that were not trained on. About ten minutes on two CPU cores. With --pyramid the convolutions are those of backbone.pt,
+a spatial pyramid follows them, and only the fully connected layers are trained, on two sizes of pictures, an epoch
+each in turn: backbone_spp.pt and backbone_spp.json.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rcnn_tutorial.data.auxiliary import AuxiliaryBatches, accuracy
-from rcnn_tutorial.data.shapes import AUXILIARY_CLASSES
+from rcnn_tutorial.data.generated.auxiliary import AuxiliaryBatches, accuracy
+from rcnn_tutorial.data.generated.shapes import AUXILIARY_CLASSES
 from rcnn_tutorial.detectors.rcnn_fit import FineTuning
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.training import TrainSettings, train
@@ -66,7 +66,7 @@ def main() -> None:
     }
     if options.pyramid:
         record["accuracy"]["fresh at 52"] = round(accuracy(shipped, fresh, 52), 4)
-    (PACKAGE / f"records/{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    (PACKAGE / f"course/records/{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record["accuracy"]))
 
 

@@ -6,7 +6,7 @@
     python data_scripts/train_detector.py faster_rcnn
     python data_scripts/train_detector.py fpn
 
-Writes rcnn_tutorial/weights/NAME.pt and rcnn_tutorial/records/NAME.json. With --data bccd it measures only.
+Writes rcnn_tutorial/weights/NAME.pt and rcnn_tutorial/course/records/NAME.json. With --data bccd it measures only.
 Each about 20 minutes on two CPU cores.
 """
 
@@ -137,7 +137,7 @@ def main() -> None:
     print(json.dumps(record, indent=2))
     if options.data == "shapes":
         save_weights(model.state_dict(), PACKAGE / f"weights/{options.name}.pt")
-        (PACKAGE / f"records/{options.name}.json").write_text(json.dumps(record, indent=2) + "\n")
+        (PACKAGE / f"course/records/{options.name}.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Runs one seed of an experiment, or the training of a shipped detector, counts the mini-batches of anchors and of
 proposals that were not full, and compares what the training reaches with its record. Writes
-rcnn_tutorial/records/drawn.json.
+rcnn_tutorial/course/records/drawn.json.
 """
 
 import argparse

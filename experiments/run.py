@@ -2,8 +2,8 @@
 
     python -m experiments.run rcnn_06 --seeds 0 1 2 3 4 --processes 2
 
-Writes rcnn_tutorial/records/NAME.json after each seed: settings, versions, machine, and per seed and variant what
-`measure` gives. Seeds that are in the record already, under the same settings, are not run again.
+Writes rcnn_tutorial/course/records/NAME.json after each seed: settings, versions, machine, and per seed and variant
+what `measure` gives. Seeds that are in the record already, under the same settings, are not run again.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from experiments import fast_rcnn, faster_rcnn, fpn, ladder, rcnn, sppnet
 
 FILES = (rcnn, sppnet, fast_rcnn, faster_rcnn, fpn, ladder)
 EXPERIMENTS = {name: experiment for file in FILES for name, experiment in file.EXPERIMENTS.items()}
-RECORDS = Path(__file__).parents[1] / "rcnn_tutorial/records"
+RECORDS = Path(__file__).parents[1] / "rcnn_tutorial/course/records"
 
 
 def one_seed(name: str, seed: int) -> tuple[int, dict, float]:

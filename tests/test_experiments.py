@@ -9,9 +9,9 @@ import torch
 from experiments import run
 from experiments.measure import measure
 from experiments.scenes import Experiment
-from rcnn_tutorial import records
-from rcnn_tutorial.claims import claim
-from rcnn_tutorial.records.findings import FINDINGS, findings
+from rcnn_tutorial.course import records
+from rcnn_tutorial.course.claims import claim
+from rcnn_tutorial.course.records.findings import FINDINGS, findings
 
 CLASSES = ("background", "a", "b")
 BOXES = torch.tensor([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10.0]])

@@ -9,12 +9,12 @@ import torch
 
 from benchmarks import measure, paper_scale
 from benchmarks.paper_scale import Case
-from rcnn_tutorial import records
-from rcnn_tutorial.claims import claim
 from rcnn_tutorial.compress import compress
+from rcnn_tutorial.course import records
+from rcnn_tutorial.course.claims import claim
+from rcnn_tutorial.course.profile import detector_cost
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN
 from rcnn_tutorial.nets.backbones import tiny_net
-from rcnn_tutorial.profile import detector_cost
 
 RECORD = json.loads((measure.RECORDS / "paper_scale-cpu.json").read_text())
 ROWS = {(row["detector"], row["network"]): row for row in RECORD["rows"]}
@@ -171,5 +171,5 @@ def test_proposals_lie_in_the_image():
 
 def test_the_notebooks_read_the_same_record():
     assert records.load("paper_scale") == RECORD, (
-        "copy benchmarks/records/paper_scale-cpu.json to rcnn_tutorial/records"
+        "copy benchmarks/records/paper_scale-cpu.json to rcnn_tutorial/course/records"
     )

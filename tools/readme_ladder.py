@@ -4,9 +4,9 @@ from pathlib import Path
 
 from matplotlib import pyplot as plt
 
-from rcnn_tutorial import draw, records
 from rcnn_tutorial.cache import fingerprint
-from rcnn_tutorial.records import ladder
+from rcnn_tutorial.course import draw, records
+from rcnn_tutorial.course.records import ladder
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- ladder -->\n", "<!-- end of ladder -->"

@@ -5,10 +5,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from rcnn_tutorial import draw
+from rcnn_tutorial.course import draw
+from rcnn_tutorial.course.pretend import pretend_detections
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.evaluation import match_detections, voc_ap
-from rcnn_tutorial.evaluation.pretend import pretend_detections
 
 SCENE, CLASS = 19, 4
 

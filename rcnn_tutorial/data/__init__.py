@@ -47,7 +47,7 @@ def load_dataset(
         ValueError: an unknown name or split, a class that the data set does not have, or bad files.
     """
     if name == "shapes":
-        from rcnn_tutorial.data import shapes  # only here: it imports what draws the scenes
+        from rcnn_tutorial.data.generated import shapes  # only here: it imports what draws the scenes
 
         return _voc(shapes.ensure_shapes(data_root()), shapes.CLASSES[1:], split, transform, classes, on_error)
     if name == "bccd":

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rcnn_tutorial.ops.bilinear import bin_means
-from rcnn_tutorial.ops.maxima import maxima
+from rcnn_tutorial.engine.bilinear import bin_means
+from rcnn_tutorial.engine.maxima import maxima
 
 
 def spatial_pyramid_pool(features: Tensor, levels: Sequence[int], windows: Tensor | None = None) -> Tensor:

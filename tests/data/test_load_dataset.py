@@ -46,7 +46,7 @@ def test_data_sets_by_name(voc, monkeypatch, tmp_path):
 
 
 def test_shapes_are_made_where_the_data_sets_are(voc, monkeypatch):
-    from rcnn_tutorial.data import shapes
+    from rcnn_tutorial.data.generated import shapes
 
     voc.add("a", names=[shapes.CLASSES[2]])
     voc.split("a")

@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from torch.utils.data import Dataset
 
-from rcnn_tutorial.data import shapes
+from rcnn_tutorial.data.generated import shapes
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.training import TrainSettings, train

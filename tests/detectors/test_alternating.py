@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rcnn_tutorial.cache import fingerprint
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors import alternating
 from rcnn_tutorial.detectors.alternating import RPNAlone, alternate
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from rcnn_tutorial.claims import claim
 from rcnn_tutorial.compress import compress
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from rcnn_tutorial.detectors.samples import Samples
 from rcnn_tutorial.detectors.sppnet import closest_scale

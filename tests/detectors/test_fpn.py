@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models import resnet18
 from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.nets.backbones import alexnet, tiny_net
 from rcnn_tutorial.nets.fpn import Pyramid, tiny_stages

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rcnn_tutorial.cache import FeatureCache
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, detect, scored, windows
 from rcnn_tutorial.nets.backbones import TINY, ConvNet
 from rcnn_tutorial.ops.boxes import box_iou

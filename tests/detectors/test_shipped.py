@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from torch.utils.data import Subset
 
-from rcnn_tutorial import records
+from rcnn_tutorial.course import records
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings

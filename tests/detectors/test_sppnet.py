@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rcnn_tutorial.cache import FeatureCache
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors import sppnet
 from rcnn_tutorial.detectors.rcnn_features import WindowFeatures
 from rcnn_tutorial.detectors.rcnn_fit import svm_negatives

@@ -7,8 +7,8 @@ import torch
 import torchvision
 from torch import nn
 
-from rcnn_tutorial.claims import claim
-from rcnn_tutorial.data.shapes import AUXILIARY_CLASSES, CLASSES, auxiliary
+from rcnn_tutorial.course.claims import claim
+from rcnn_tutorial.data.generated.shapes import AUXILIARY_CLASSES, CLASSES, auxiliary
 from rcnn_tutorial.nets.backbones import (
     ALEXNET,
     TINY,
@@ -116,7 +116,7 @@ def test_the_shipped_backbone_knows_the_auxiliary_shapes():
     crops -= torch.tensor(IMAGENET_MEAN)[:, None, None]
     net = tiny_net(pretrained=True).eval()
     right = (net(crops).argmax(1) == torch.tensor([label for _, label in pairs])).float().mean().item()
-    record = json.loads((resources.files("rcnn_tutorial.records") / "backbone.json").read_text())
+    record = json.loads((resources.files("rcnn_tutorial.course.records") / "backbone.json").read_text())
     assert right > 0.8 and abs(right - record["accuracy"]["fresh"]) < 0.06
     assert not set(AUXILIARY_CLASSES) & set(CLASSES)
     claim("RCNN-06", condition=right > 0.8, note="the backbone knows 20 shapes, none of them a class of the scenes")

@@ -11,7 +11,8 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.poolers import LevelMapper
 
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
+from rcnn_tutorial.course.profile import multiply_adds
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.nets.fpn import (
     FeaturePyramid,
@@ -24,7 +25,6 @@ from rcnn_tutorial.nets.fpn import (
     upsample,
 )
 from rcnn_tutorial.nets.resnet import FrozenBatchNorm2d
-from rcnn_tutorial.profile import multiply_adds
 from tests import strategies
 from tests.nets.rpn_peer import generator, random
 from tests.nets.test_resnet import trained

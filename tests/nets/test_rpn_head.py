@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.nets.backbones import TINY, VGG16, ZF5, receptive_field, tiny_net, vgg16, zf5
 from rcnn_tutorial.nets.rpn import RPN, RPNHead, RPNSettings
 from rcnn_tutorial.ops.boxes import decode

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.nets.rpn import RPN, AnchorSamples, Predictions, RPNSettings
 from rcnn_tutorial.ops.anchors import anchor_grid, exact_anchors, inside
 from rcnn_tutorial.ops.boxes import box_iou, decode, encode

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNNSettings
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNNSettings
 from rcnn_tutorial.detectors.rcnn import RCNNSettings

@@ -7,8 +7,8 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcnn_tutorial.claims import claim
-from rcnn_tutorial.ops import bilinear
+from rcnn_tutorial.course.claims import claim
+from rcnn_tutorial.engine import bilinear
 from rcnn_tutorial.ops.pooling import roi_align, roi_pool, roi_warp
 from tests.ops.test_pooling import regions, seeded, value_and_gradient
 

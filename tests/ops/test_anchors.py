@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.nets.rpn import RPN, RPNSettings
 from rcnn_tutorial.ops.anchors import (

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
 
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, UNUSED, match, sample
 from rcnn_tutorial.ops.boxes import box_iou
 from tests.strategies import boxes

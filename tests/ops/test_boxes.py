@@ -6,7 +6,7 @@ import torchvision
 from hypothesis import given
 from torchvision.models.detection._utils import BoxCoder
 
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.ops.boxes import (
     box_area,
     box_iou,

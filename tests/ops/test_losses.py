@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.ops.losses import multi_task_loss, smooth_l1
 
 

@@ -4,7 +4,7 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.ops.nms import batched_nms, nms, nms_steps
 from tests.strategies import scored_boxes

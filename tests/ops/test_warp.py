@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN, dilate, warp
 from tests.strategies import boxes as some_boxes
 

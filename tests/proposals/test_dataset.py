@@ -2,7 +2,7 @@ import torch
 from torch.utils.data import Dataset
 
 from rcnn_tutorial.cache import FeatureCache
-from rcnn_tutorial.claims import claim
+from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.proposals.selective_search import selective_search

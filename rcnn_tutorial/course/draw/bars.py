@@ -1,0 +1,50 @@
+"""Bars: shares, and recorded experiments."""
+
+from collections.abc import Sequence
+from textwrap import fill
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, percent
+
+
+def shares(rows: dict[str, float], ax: Axes | None = None, what: str = "positive") -> None:
+    """The share of each set, of windows or objects, in [0, 1], that is `what`."""
+    ax = ax or plt.subplots(figsize=(9, 0.7 * len(rows) + 0.6))[1]
+    ax.barh(list(rows), 1, color=PALE, alpha=0.3, height=0.6)
+    bars = ax.barh(list(rows), list(rows.values()), color=GOOD, height=0.6)
+    ax.bar_label(bars, [f"{percent(share)} {what}" for share in rows.values()], padding=6)
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xticks=[])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    assert rows, "nothing was drawn"
+
+
+def ablation(
+    values: dict[str, Sequence[float]], ylabel: str, reference: str | None = None, ax: Axes | None = None
+) -> None:
+    """A recorded experiment: a dot for each seed of each variant, and their mean.
+
+    Args:
+        values: for each variant what was measured with each seed.
+        ylabel: what was measured.
+        reference: the variant to compare with; its mean is drawn across all columns.
+    """
+    ax = ax or plt.subplots(figsize=(12, 4.4))[1]
+    for column, (name, seeds) in enumerate(values.items()):
+        color = PALE if name == reference else COLORS[0]
+        mean = sum(seeds) / len(seeds)
+        ax.plot(column + torch.linspace(-0.15, 0.15, len(seeds)), seeds, "o", ms=9, color=color, alpha=0.7)
+        ax.plot([column - 0.3, column + 0.3], [mean, mean], color="black", lw=4, solid_capstyle="butt")
+        text = f"{mean:#.3g}".rstrip(".")
+        ax.annotate(text, (column, max(seeds)), xytext=(0, 10), textcoords="offset points", ha="center")
+        if name == reference:
+            ax.axhline(mean, color="black", lw=1, ls=":")
+    ax.set_xticks(range(len(values)), [fill(name, 96 // len(values)) for name in values])
+    ax.set(ylabel=ylabel, xlim=(-0.6, len(values) - 0.4))
+    ax.margins(y=0.2)
+    ax.tick_params(axis="x", length=0)
+    assert ax.lines, "nothing was drawn"

@@ -1,0 +1,83 @@
+"""Curves: of precision against recall, and of a training."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from time import monotonic
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE
+from rcnn_tutorial.evaluation.curves import envelope
+from rcnn_tutorial.training import History
+
+
+def precision_recall(
+    recall: Tensor, precision: Tensor, ax: Axes | None = None, title: str = "", points: Sequence[str] | None = None
+) -> None:
+    """Precision against recall after each detection, the envelope, and the area under it."""
+    ax = ax or plt.subplots(figsize=(7, 4.4))[1]
+    edges, heights = torch.cat((recall.new_zeros(1), recall)), envelope(precision)
+    for (a, b), height in zip(pairwise(edges.tolist()), heights.tolist(), strict=True):
+        ax.fill_between([a, b], height, color=GOOD, alpha=0.2, lw=0)
+    heights, edges = torch.cat((heights, heights.new_zeros(1))), torch.cat((edges, edges.new_ones(1)))  # then it is 0
+    ax.stairs(heights, edges, color=GOOD, lw=3, baseline=None, label="envelope")
+    ax.plot(recall, precision, "o-" if points else "-", color="black", lw=1.5, ms=8, label="after each detection")
+    for i, point in enumerate(points or ()):
+        ax.annotate(point, (recall[i], precision[i]), xytext=(8, -16), textcoords="offset points")
+    ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.05), title=title)
+    ax.legend(loc="lower left", frameon=False, fontsize=12)
+
+
+def losses(history: History, ax: Axes | None = None, smooth: int = 20) -> None:
+    """Every loss of a training against the step, faint as it was and strong as its running mean."""
+    ax = ax or plt.subplots(figsize=(9, 4))[1]
+    for (name, values), color in zip(history.losses.items(), COLORS, strict=False):
+        values = torch.tensor(values)
+        window = min(smooth, len(values))
+        ax.plot(values, color=color, alpha=0.2, lw=1)
+        ax.plot(range(window - 1, len(values)), values.unfold(0, window, 1).mean(dim=1), color=color, label=name)
+    ax.set(xlabel="step", ylabel="loss", ylim=(0, None))
+    ax.legend(frameon=False, fontsize=12)
+    assert ax.lines, "nothing was drawn"
+
+
+def live_losses(every: float = 2.0) -> Callable[[History], None]:
+    """A function for `train(on_log=...)` that draws the losses, anew at most every `every` seconds."""
+    from IPython.display import display
+
+    handle = display(display_id=True)
+    last = -every
+
+    def update(history: History) -> None:
+        nonlocal last
+        if monotonic() - last >= every:
+            figure, ax = plt.subplots(figsize=(9, 4))
+            losses(history, ax)
+            handle.update(figure)
+            plt.close(figure)
+            last = monotonic()
+
+    return update
+
+
+def recall_curves(counts: Sequence[int], recalls: dict[str, Tensor], thresholds: Sequence[float] = (0.5, 0.7)) -> None:
+    """Recall against the number of boxes, one panel per IoU threshold, one line per proposer.
+
+    Args:
+        counts: C numbers of boxes per image.
+        recalls: for each proposer (C, T), as `evaluation.recall` gives them.
+        thresholds: T, of IoU.
+    """
+    _, axes = plt.subplots(1, len(thresholds), figsize=(12, 4.4), sharey=True, squeeze=False)
+    for panel, (ax, threshold) in enumerate(zip(axes[0], thresholds, strict=True)):
+        for (name, recall), color, marker in zip(recalls.items(), COLORS, "osD^vP*", strict=False):
+            ax.plot(counts, recall[:, panel], marker + "-", color=color, ms=9, label=name)
+        ax.set(xscale="log", xlabel="boxes per image", ylim=(0, 1.02), title=f"IoU of at least {threshold:g}")
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+        ax.grid(color=PALE, alpha=0.3)
+    axes[0, 0].set_ylabel("recall")
+    axes[0, -1].legend(frameon=False)
+    assert axes[0, 0].lines, "nothing was drawn"

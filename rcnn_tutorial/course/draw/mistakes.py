@@ -1,0 +1,58 @@
+"""What a detector gets wrong, kind by kind."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from rcnn_tutorial.course.draw.pictures import boxes, label, picture
+from rcnn_tutorial.course.draw.style import KIND_COLORS, Style, ink
+
+
+def kinds(image: Tensor, detection: dict[str, Tensor], kinds: Sequence[str], target: dict[str, Tensor], missed: Tensor,
+          classes: Sequence[str], ax: Axes | None = None) -> Axes:  # fmt: skip
+    """Detections coloured by what `failures` calls them, with the missed objects dotted in black."""
+    ax = picture(image, ax)
+    shown = [i for i, kind in enumerate(kinds) if kind in KIND_COLORS]
+    shown.sort(key=lambda i: kinds[i] != "correct")  # failures on top
+    boxes(ax, target["boxes"][missed], styles=Style("black", dashes=":"))
+    for x1, _, _, y2 in target["boxes"][missed].tolist():  # at the lower corner: the upper one belongs to detections
+        label(ax, x1, y2, "missed", "black")
+    labels = detection["labels"].tolist()
+    boxes(ax, detection["boxes"][shown], [f"{kinds[i]}: {classes[labels[i]]}" for i in shown],
+          [Style(KIND_COLORS[kinds[i]]) for i in shown])  # fmt: skip
+    assert ax.images, "nothing was drawn"
+    return ax
+
+
+def kind_bars(counts: dict[str, int]) -> None:
+    """How many detections are of each kind, and how many objects missed."""
+    _, ax = plt.subplots(figsize=(9, 3.2))
+    bars = ax.barh(list(counts), list(counts.values()), color=[KIND_COLORS.get(k, "black") for k in counts])
+    ax.bar_label(bars, padding=4)
+    ax.invert_yaxis()
+    ax.set_xlabel("detections (missed: objects)")
+
+
+def kind_stacks(counts: dict[str, dict[str, int]], ax: Axes | None = None) -> None:
+    """The failures of several detectors by kind, one column each; what is correct is not drawn.
+
+    Args:
+        counts: for each detector the `counts` of its `failures`.
+    """
+    ax = ax or plt.subplots(figsize=(10, 5))[1]
+    kinds = dict.fromkeys(kind for each in counts.values() for kind in each if kind != "correct")
+    highest = max(sum(each.get(kind, 0) for kind in kinds) for each in counts.values())
+    bottom = [0] * len(counts)
+    for kind in kinds:
+        color = KIND_COLORS.get(kind, "black")
+        heights = [each.get(kind, 0) for each in counts.values()]
+        bars = ax.bar(list(counts), heights, 0.6, bottom, color=color, label=kind)
+        numbers = [str(height) if height > 0.06 * highest else "" for height in heights]
+        ax.bar_label(bars, numbers, label_type="center", color=ink(color))
+        bottom = [a + b for a, b in zip(bottom, heights, strict=True)]
+    ax.set_ylabel("detections (missed: objects)" if "missed" in kinds else "detections")
+    ax.tick_params(axis="x", length=0)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), reverse=True, frameon=False)
+    assert ax.patches, "nothing was drawn"

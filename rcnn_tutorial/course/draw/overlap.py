@@ -1,0 +1,122 @@
+"""What two boxes have in common, and which of them stays."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from rcnn_tutorial.course.draw.pictures import boxes, picture
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, STATES, Style
+from rcnn_tutorial.ops.boxes import box_iou
+from rcnn_tutorial.ops.nms import Step
+
+
+def iou_slide(shift: float, size: float = 10) -> None:
+    """One box slid over its twin by `shift`, and the IoU against every shift."""
+    _, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2))
+    pair = torch.tensor([[0, 0, size, size], [shift, 0, shift + size, size]])
+    boxes(left, pair, styles=[Style(COLORS[0], 4), Style(COLORS[1], 4)])
+    both = max(size - abs(shift), 0)
+    left.add_patch(Rectangle((max(shift, 0), 0), both, size, color=GOOD, alpha=0.35))
+    left.set(xlim=(-1, 2 * size + 1), ylim=(size + 1, -1), aspect="equal")
+    iou = box_iou(pair[:1], pair[1:]).item()
+    left.set_title(f"in both {both * size:g}, in either {(2 * size - both) * size:g}")
+    shifts = torch.linspace(0, 2 * size, 201)
+    zero = torch.zeros_like(shifts)
+    moved = torch.stack((shifts, zero, shifts + size, zero + size), dim=1)
+    right.plot(shifts, box_iou(pair[:1], moved)[0], color="black")
+    right.plot(shift, iou, "o", ms=13, color=GOOD)
+    right.set(xlabel="shift, pixels", ylabel="IoU", ylim=(-0.03, 1.05), title=f"shift {shift:g}: IoU {iou:.3f}")
+    right.axhline(0.5, color=PALE, lw=1, ls=":")
+    right.set(xticks=range(0, int(2 * size) + 1, 5), yticks=[0, 0.25, 0.5, 0.75, 1])
+
+
+def iou_table(iou: Tensor, rows: Sequence[str], columns: Sequence[str], state: Tensor | None = None) -> None:
+    """IoU (N, M) as a heat map, the largest of each row framed, coloured by what `match` made of the row."""
+    _, ax = plt.subplots(figsize=(1.6 * len(columns) + 4, 0.55 * len(rows) + 1.2))
+    ax.imshow(iou.numpy(), cmap="Greys", vmin=0, vmax=2, aspect="auto")
+    best = iou.argmax(dim=1).tolist()
+    for i, row in enumerate(iou.tolist()):
+        for j, value in enumerate(row):
+            ax.text(j, i, f"{value:.2f}", ha="center", va="center")
+        word, color = STATES[int(state[i])] if state is not None else ("", COLORS[0])
+        ax.add_patch(Rectangle((best[i] - 0.47, i - 0.45), 0.94, 0.9, fill=False, ec=color, lw=4))
+        ax.text(len(columns) - 0.4, i, word, color=color, va="center", weight="bold")
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    assert len(ax.patches) == len(rows) > 0, "nothing was drawn"
+
+
+def nms_strip(boxes: Tensor, scores: Tensor, steps: Sequence[Step], names: Sequence[str]) -> None:
+    """The decisions of `nms_steps`, one panel each."""
+    rows = -(-len(steps) // 3)
+    figure, axes = plt.subplots(rows, 3, figsize=(12, 3.4 * rows), squeeze=False)
+    for i, ax in enumerate(axes.flat):
+        nms_step(boxes, scores, steps, names, i, ax) if i < len(steps) else ax.set_axis_off()
+    assert figure.axes, "nothing was drawn"
+
+
+def nms_step(
+    boxes_: Tensor, scores: Tensor, steps: Sequence[Step], names: Sequence[str], now: int, ax: Axes | None = None
+) -> None:
+    """The state of the suppression after decision `now`: kept boxes solid, dropped ones dashed, later ones pale."""
+    ax = ax or plt.subplots(figsize=(7, 5))[1]
+    styles, texts = [Style(PALE, 1)] * len(boxes_), [""] * len(boxes_)
+    for i, step in enumerate(steps[: now + 1]):
+        styles[step.box] = Style(
+            GOOD if step.by is None else BAD, 4 if i == now else 2, "-" if step.by is None else "--"
+        )
+        texts[step.box] = names[step.box]
+    order = sorted(range(len(boxes_)), key=lambda i: styles[i].width)
+    boxes(ax, boxes_[order], styles=[styles[i] for i in order])
+    for i in order:
+        ax.text(*(boxes_[i, :2] + 0.6).tolist(), texts[i], color=styles[i].color, va="top", weight="bold")
+    low, high = boxes_[:, :2].min(dim=0).values.tolist(), boxes_[:, 2:].max(dim=0).values.tolist()
+    ax.set(xlim=(low[0] - 1, high[0] + 1), ylim=(high[1] + 1, low[1] - 1), aspect="equal", xticks=[], yticks=[])
+    step = steps[now]
+    name = f"{names[step.box]} ({scores[step.box]:.2f})"
+    ax.set_title(f"{name}: kept" if step.by is None else f"{name}: dropped by {names[step.by]}, IoU {step.iou:.2f}",
+                 color=GOOD if step.by is None else BAD)  # fmt: skip
+
+
+def threshold_curve(
+    ap: dict[float, float], chosen: float, image: Tensor, detections: dict[float, dict[str, Tensor]]
+) -> None:
+    """AP against the threshold of NMS, and under it what stays of one pair of objects at some thresholds.
+
+    Args:
+        ap: for each threshold.
+        chosen: the threshold that the detector keeps, one of `ap`.
+        image: (3, H, W) with the pair.
+        detections: for each threshold to show, what stays: `boxes` (N, 4). The panels show the part of the image that
+            all of these boxes take.
+    """
+    figure = plt.figure(figsize=(12, 7.4))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1.1, 1))
+    ax = upper.subplots()
+    ax.plot(list(ap), list(ap.values()), "o-", color="black", ms=8)
+    ax.plot(chosen, ap[chosen], "o", ms=16, color=GOOD)
+    ax.annotate(f"{chosen:g}: AP50 {ap[chosen]:.2f}", (chosen, ap[chosen]), xytext=(0, 14), textcoords="offset points",
+                ha="center", color=GOOD, weight="bold")  # fmt: skip
+    ax.margins(x=0.08, y=0.25)
+    ax.set(xlabel="IoU above which the lower score is dropped", ylabel="AP50", xticks=list(ap))
+
+    kept = [detection["boxes"] for detection in detections.values()]
+    union = torch.cat(kept)
+    low = (union[:, :2].min(dim=0).values - 8).tolist()
+    high = (union[:, 2:].max(dim=0).values + 8).tolist()
+    colors = [COLORS[i % len(COLORS)] for i in union.unique(dim=0, return_inverse=True)[1].tolist()]
+    panels = lower.subplots(1, len(kept), squeeze=False)[0]
+    for panel, threshold, each in zip(panels, detections, kept, strict=True):
+        picture(image, panel)
+        boxes(panel, each, styles=[Style(colors.pop(0), 4) for _ in each])
+        panel.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
+        panel.set_title(f"{threshold:g}: {len(each)} box{'es' * (len(each) != 1)}")
+    assert ax.lines and panels[0].patches, "nothing was drawn"

@@ -1,0 +1,147 @@
+"""Images, and boxes on them."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+
+from rcnn_tutorial.course.draw.style import PLAIN, Style, class_color, ink
+
+
+def boxes(ax: Axes, boxes: Tensor, texts: Sequence[str] | None = None, styles: Sequence[Style] | Style = PLAIN) -> None:
+    """Boxes (N, 4) in the coordinates of the axes, each with its text and style."""
+    styles = [styles] * len(boxes) if isinstance(styles, Style) else styles
+    for i, ((x1, y1, x2, y2), style) in enumerate(zip(boxes.tolist(), styles, strict=True)):
+        halo = [withStroke(linewidth=style.width + 2, foreground="white", alpha=0.8)]
+        ax.add_patch(
+            Rectangle(
+                (x1, y1),
+                x2 - x1,
+                y2 - y1,
+                fill=False,
+                ec=style.color,
+                lw=style.width,
+                ls=style.dashes,
+                path_effects=halo,
+            )  # fmt: skip
+        )
+        if texts:
+            label(ax, x1, y1, texts[i], style.color, y2)
+
+
+def label(ax: Axes, x: float, y: float, text: str, color: str, below: float | None = None) -> None:
+    """A word at the upper left corner of a box, readable on any picture.
+
+    Where the picture's upper edge would cut it, it stands in the box, or at `below` a box that it would hide.
+    """
+    across, up = "left", "bottom"
+    if ax.images:
+        height, width = ax.images[0].get_array().shape[:2]
+        x = max(x, 0)
+        if y < 0.08 * height:
+            up, y = "top", y if below is None or below - y > 0.2 * height else below
+        if x + len(text) / characters(ax) * width > width:
+            x, across = width, "right"
+    ax.text(x, y, text, color=ink(color), fontsize=12, ha=across, va=up, clip_on=True,
+            bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5})  # fmt: skip
+
+
+def characters(ax: Axes) -> float:
+    """About how many characters of 12 points fit beside each other."""
+    return ax.bbox.width / ax.figure.dpi / 0.11
+
+
+def picture(image: Tensor, ax: Axes | None = None, faint: bool = False) -> Axes:
+    """An image (3, H, W) without ticks."""
+    ax = ax or plt.figure(figsize=(8, 8 * image.shape[1] / image.shape[2])).gca()
+    ax.imshow(
+        image.permute(1, 2, 0).clamp(0, 1).numpy(),
+        alpha=0.35 if faint else 1,
+        extent=(0, image.shape[2], image.shape[1], 0),
+    )
+    ax.set(xlim=(0, image.shape[2]), ylim=(image.shape[1], 0))
+    ax.set_axis_off()
+    return ax
+
+
+def scene(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], ax: Axes | None = None) -> Axes:
+    """An image with its objects; difficult ones dashed, with a question mark."""
+    ax = picture(image, ax)
+    difficult = target.get("difficult", torch.zeros(len(target["boxes"]), dtype=torch.bool)).tolist()
+    labels = target["labels"].tolist()
+    boxes(
+        ax,
+        target["boxes"],
+        [classes[k] + "?" * d for k, d in zip(labels, difficult, strict=True)],
+        [Style(class_color(k), dashes="--" if d else "-") for k, d in zip(labels, difficult, strict=True)],
+    )
+    assert ax.images, "nothing was drawn"
+    return ax
+
+
+def close_up(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], box: int, margin: int = 3) -> None:
+    """A scene, and beside it one of its boxes, pixel by pixel."""
+    _, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), width_ratios=(1.35, 1))
+    scene(image, target, classes, left)
+    x1, y1, x2, y2 = (int(v) for v in target["boxes"][box].tolist())
+    x0, y0 = max(0, x1 - margin), max(0, y1 - margin)
+    x3, y3 = min(image.shape[2], x2 + margin), min(image.shape[1], y2 + margin)
+    right.imshow(image[:, y0:y3, x0:x3].permute(1, 2, 0).numpy(), extent=(x0, x3, y3, y0))
+    right.set_xticks(range(x0, x3 + 1), minor=True)
+    right.set_yticks(range(y0, y3 + 1), minor=True)
+    right.set_xticks([x1, x2])
+    right.set_yticks([y1, y2])
+    right.grid(which="minor", color="white", lw=0.6, alpha=0.5)
+    boxes(right, target["boxes"][[box]], styles=Style(class_color(int(target["labels"][box])), 4))
+    right.set_title(f"{x2} - {x1} = {x2 - x1} wide, {y2} - {y1} = {y2 - y1} high")
+
+
+def outlines(ax: Axes, boxes: Tensor, color: str, width: float, alpha: float = 1) -> None:
+    """Many boxes (N, 4) as thin lines, without text."""
+    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].view(-1, 4, 2).numpy()
+    ax.add_collection(PolyCollection(corners, facecolors="none", edgecolors=color, linewidths=width, alpha=alpha))
+
+
+def contact_sheet(
+    rows: dict[str, Tensor],
+    titles: dict[str, Sequence[str]] | None = None,
+    frame: float | dict[str, float] | None = None,
+) -> None:
+    """Rows of crops, each row with its name.
+
+    Args:
+        rows: for each name crops (n, 3, s, s); n may differ, and be 0.
+        titles: for some names a text above each crop.
+        frame: where the box ends within its crop, pixels from the edge, one number or one for some names; drawn in
+            white.
+    """
+    titles = titles or {}
+    frames = frame if isinstance(frame, dict) else dict.fromkeys(rows, frame)
+    columns = max(len(crops) for crops in rows.values())
+    assert columns, "nothing was drawn"
+    side = min(1.9, 10.5 / columns)
+    height = side + (0.3 if titles else 0.05)
+    _, axes = plt.subplots(len(rows), columns, figsize=(side * columns + 1.5, height * len(rows)), squeeze=False)
+    for line, (name, crops) in zip(axes, rows.items(), strict=True):
+        line[0].text(-0.1, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
+        for ax in line:
+            ax.set_axis_off()
+        if not len(crops):
+            line[0].text(0, 0.5, "none", va="center")
+        for i, (ax, crop) in enumerate(zip(line, crops, strict=False)):
+            picture(crop, ax)
+            if name in titles:
+                ax.set_title(titles[name][i], fontsize=12)
+            if frames.get(name) is not None:
+                _frame(ax, frames[name], crop.shape[-1] - frames[name])
+
+
+def _frame(ax: Axes, low: float, high: float) -> None:
+    halo = [withStroke(linewidth=3, foreground="black", alpha=0.6)]
+    side = high - low
+    ax.add_patch(Rectangle((low, low), side, side, fill=False, ec="white", lw=1.5, path_effects=halo))

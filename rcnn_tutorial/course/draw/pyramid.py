@@ -1,0 +1,293 @@
+"""Feature pyramids: what a small object leaves on a coarse map, how maps are added, what each level shows."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.patches import ConnectionPatch, Polygon, Rectangle
+from matplotlib.transforms import Affine2D
+from torch import Tensor
+
+from rcnn_tutorial.course.draw.anchors import DARK, surround
+from rcnn_tutorial.course.draw.maps import LIT, range_of
+from rcnn_tutorial.course.draw.pictures import boxes, picture
+from rcnn_tutorial.course.draw.regions import rounded
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, Style
+from rcnn_tutorial.course.draw.windows import DOTTED
+from rcnn_tutorial.nets.fpn import level_of, upsample
+from rcnn_tutorial.ops.pooling import roi_pool
+
+FRAME = Style(LIT, 4)
+LIGHT = ListedColormap(colormaps["viridis"](np.linspace(0.3, 1, 256)))  # black lines are seen on it
+
+
+def pooled_numbers(image: Tensor, objects: Tensor, feature_map: Tensor, stride: int, n: int = 7) -> list[int]:
+    """Objects of an image, the cells that RoI pooling takes for each, and what it pools; lines part different numbers.
+
+    Args:
+        image: (3, H, W).
+        objects: (R, 4), pixels.
+        feature_map: (h, w), one channel.
+        stride: pixels per cell.
+        n: bins along each side.
+    Returns:
+        how many different numbers each object's n x n bins have.
+    """
+    assert len(objects), "nothing was drawn"
+    rois = torch.cat((objects.new_zeros(len(objects), 1), objects), dim=1)
+    pooled = roi_pool(feature_map.detach()[None, None], rois, n, 1 / stride)[:, 0]
+    layout = [["image", f"cells {i}", f"bins {i}"] for i in range(len(objects))]
+    _, axes = plt.subplot_mosaic(layout, figsize=(12, 3.3 * len(objects)), width_ratios=(1.5, 1, 1))
+    picture(image, axes["image"])
+    counts, (height, width) = [], feature_map.shape
+    for i, (box, grid) in enumerate(zip(objects, pooled, strict=True)):
+        name = f"{(box[2:] - box[:2]).prod().sqrt():.0f} px"
+        boxes(axes["image"], box[None], [name], FRAME)
+        x1, y1, x2, y2 = rounded((box / stride).tolist())
+        x2, y2 = min(x2, width), min(y2, height)
+        cells = _values(axes[f"cells {i}"], feature_map, range_of(grid))
+        boxes(cells, torch.tensor([[x1, y1, x2, y2]]), styles=FRAME)
+        cells.set(xlim=(max(x1 - 2, 0), min(x2 + 2, width)), ylim=(min(y2 + 2, height), max(y1 - 2, 0)))
+        cells.set_title(f"{name}: {x2 - x1} x {y2 - y1} cells")
+        counts.append(len(grid.unique()))
+        bins = _values(axes[f"bins {i}"], grid, range_of(grid))
+        bins.set_title(f"{counts[-1]} different number{'s' * (counts[-1] > 1)}")
+    return counts
+
+
+def _values(ax: Axes, grid: Tensor, limits: tuple[float, float]) -> Axes:
+    """Numbers (h, w) as colours, one unit of the axes per cell, with a line where neighbours differ."""
+    grid, (height, width) = grid.detach(), grid.shape
+    ax.imshow(grid.numpy(), cmap=LIGHT, vmin=limits[0], vmax=limits[1], extent=(0, width, height, 0))
+    row, column = (grid[:, 1:] != grid[:, :-1]).nonzero().T
+    ax.vlines(column + 1, row, row + 1, color="black", lw=1.5, zorder=0.5)
+    row, column = (grid[1:] != grid[:-1]).nonzero().T
+    ax.hlines(row + 1, column, column + 1, color="black", lw=1.5, zorder=0.5)
+    ax.add_patch(Rectangle((0, 0), width, height, fill=False, ec="black", lw=1.5, zorder=0.5))
+    ax.set_axis_off()
+    return ax
+
+
+def designs(image: Tensor, box: Tensor, maps: dict[str, Sequence[Tensor]], read: dict[str, int]) -> None:
+    """The maps of several designs, stacked over the image, the coarsest on top; framed the one that reads an object.
+
+    Args:
+        image: (3, H, W).
+        box: (4,) of the object, pixels.
+        maps: for each design its maps (h, w), the finest first; their cells cover the image.
+        read: for each design which of them reads the object.
+    """
+    assert maps, "nothing was drawn"
+    height, width = image.shape[1:]
+    levels = sorted({level_of(width / each.shape[1]) for stack in maps.values() for each in stack})
+    sizes = dict(zip(levels, torch.linspace(1, 0.42, max(len(levels), 2)).tolist(), strict=False))
+    top, floors = 0.82 * height, {}  # of the planes, upwards from that of the image
+    for level, each in sizes.items():
+        floors[level] = top
+        top += (0.08 + 0.62 * each) * height
+    wide = 12 / (len(maps) + 0.3)
+    size = (12, wide * (top + 0.06 * height) / (1.32 * width) + 0.4)
+    _, (left, *axes) = plt.subplots(1, len(maps) + 1, figsize=size, width_ratios=(0.3, *[1] * len(maps)), sharey=True)
+    for ax, (name, stack) in zip(axes, maps.items(), strict=True):
+        _plane(ax, image.permute(1, 2, 0).clamp(0, 1).numpy(), image, 1, 0, box, False)
+        for i, each in enumerate(stack):
+            level = level_of(width / each.shape[1])
+            _plane(ax, each.detach().numpy(), image, sizes[level], floors[level], box, i == read[name])
+        ax.set(xlim=(-0.66 * width, 0.66 * width), ylim=(-0.06 * height, top), aspect="equal")
+        ax.set_title(name)
+        ax.set_axis_off()
+    left.set_axis_off()
+    for level in levels:
+        left.text(0, floors[level] + 0.31 * sizes[level] * height, f"stride\n{2**level}", va="center")
+
+
+def _plane(ax: Axes, pixels: np.ndarray, image: Tensor, size: float, floor: float, box: Tensor, strong: bool) -> None:
+    """A map of the image's extent as if it lay flat, its lower edge at `floor`, with an object on it."""
+    height, width = image.shape[1:]
+    across, up = 0.3 * size, 0.62 * size  # how far a row is moved, how high it is
+    matrix = [[size, -across, (across * height - size * width) / 2], [0, -up, floor + up * height], [0, 0, 1]]
+    to = Affine2D(matrix) + ax.transData
+    low, high = pixels.min(), pixels.max()
+    ax.imshow(pixels, cmap="Greys", vmin=low, vmax=high + 0.3 * (high - low), extent=(0, width, height, 0),
+              transform=to, interpolation="nearest")  # fmt: skip
+    for (x1, y1, x2, y2), style in (
+        ((0, 0, width, height), Style(GOOD, 5) if strong else Style(PALE, 1)),
+        (box.tolist(), Style(LIT, 2.5 if strong else 1.5)),
+    ):
+        corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
+        ax.add_patch(Polygon(corners, fill=False, ec=style.color, lw=style.width, transform=to))
+
+
+def addition(coarse: Tensor, fine: Tensor) -> None:
+    """By hand: the numbers of a coarse map, repeated to the size of a fine one, and added to its numbers.
+
+    Args:
+        coarse: (h, w).
+        fine: (H, W), the lateral map.
+    """
+    above = upsample(coarse[None, None], fine.shape)[0, 0]
+    owner = upsample(torch.arange(coarse.numel()).view(1, 1, *coarse.shape).float(), fine.shape)[0, 0].long()
+    own = torch.arange(coarse.numel()).view_as(coarse)
+    parts = [("coarse map", coarse, own), ("upsampled", above, owner), ("lateral", fine, None),
+             ("sum", above + fine, owner)]  # fmt: skip
+    longest = max(len(f"{value:g}") for _, grid, _ in parts for value in grid.flatten().tolist())
+    ratios = (1, 0.32, 1, 0.22, 1, 0.22, 1)
+    _, axes = plt.subplots(1, 7, figsize=(12, 12 / sum(ratios) * fine.shape[0] / fine.shape[1] + 0.4),
+                           width_ratios=ratios)  # fmt: skip
+    for ax, (title, grid, colors) in zip(axes[::2], parts, strict=True):
+        _numbers(ax, grid, colors, min(30, 90 / grid.shape[1], 215 / (grid.shape[1] * longest)))
+        ax.set_title(title)
+    for ax, sign in zip(axes[1::2], ("", "+", "="), strict=True):
+        ax.text(0.5, 0.5, sign, ha="center", va="center", fontsize=34)
+        ax.set_axis_off()
+    _arrow(axes[1])
+    assert axes[0].texts, "nothing was drawn"
+
+
+def _numbers(ax: Axes, grid: Tensor, colors: Tensor | None, fontsize: float) -> None:
+    """A map as a table of numbers, cells in the light colour of that number, or white."""
+    (height, width), light = grid.shape, [tuple(0.45 + 0.55 * c for c in to_rgb(color)) for color in COLORS]
+    for i, row in enumerate(grid.tolist()):
+        for j, value in enumerate(row):
+            face = "white" if colors is None else light[int(colors[i, j]) % len(light)]
+            ax.add_patch(Rectangle((j, i), 1, 1, fc=face, ec=DARK, lw=1.5))
+            ax.text(j + 0.5, i + 0.5, f"{value:g}", ha="center", va="center", fontsize=fontsize)
+    ax.set(xlim=(-0.03, width + 0.03), ylim=(height + 0.03, -0.03), aspect="equal")
+    ax.set_axis_off()
+
+
+def _arrow(ax: Axes) -> None:
+    ax.annotate("", (1, 0.5), (0, 0.5), arrowprops=dict(arrowstyle="-|>", color="black", lw=2.5, mutation_scale=24))
+
+
+def merging(levels: dict[str, Sequence[Tensor | None]]) -> None:
+    """Real maps on their way through the pyramid: the sum of each level goes down to the next.
+
+    A row's first three maps have one scale of grey levels; the last has its own.
+
+    Args:
+        levels: for each level, the finest first, one channel (h, w) of the lateral map, of the map upsampled from above
+            (None for the coarsest), of their sum, and of the map after the 3 x 3 convolution.
+    """
+    assert levels, "nothing was drawn"
+    rows = list(levels.items())[::-1]
+    height, width = rows[-1][1][0].shape
+    size = (11, 10 / 4.6 * height / width * len(rows) + 0.25 * len(rows) + 0.3)
+    figure, axes = plt.subplots(len(rows), 7, figsize=size, squeeze=False, width_ratios=(1, 0.2) * 3 + (1,))
+    for line, (name, maps) in zip(axes, rows, strict=True):
+        limits = range_of(*(each for each in maps[:3] if each is not None))
+        for ax, each, own in zip(line[::2], maps, (limits, limits, limits, None), strict=True):
+            if each is None:
+                ax.set_box_aspect(height / width)
+                ax.set_axis_off()
+            else:
+                _grey(ax, each, own)
+        for ax, sign in zip(line[1::2], ("+" if maps[1] is not None else "", "=", ""), strict=True):
+            ax.text(0.5, 0.5, sign, ha="center", va="center", fontsize=26)
+            ax.set_axis_off()
+        _arrow(line[5])
+        line[0].text(-0.08, 0.5, name, transform=line[0].transAxes, ha="right", va="center", weight="bold")
+    for ax, title in zip(axes[0, ::2], ("lateral", "from above", "sum", "after 3 x 3"), strict=True):
+        ax.set_title(title)
+    for above, below in zip(axes, axes[1:], strict=False):
+        figure.add_artist(ConnectionPatch((0, 0), (1, 1), *["axes fraction"] * 2, axesA=above[4], axesB=below[2],
+                                          arrowstyle="-|>", mutation_scale=24, color=LIT, lw=3, zorder=5))  # fmt: skip
+
+
+def _grey(ax: Axes, feature_map: Tensor, limits: tuple[float, float] | None = None, extent=None) -> Axes:
+    low, high = limits or range_of(feature_map)
+    ax.imshow(feature_map.detach().numpy(), cmap="Greys", vmin=low, vmax=high, extent=extent, interpolation="nearest")
+    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, ec=PALE, lw=1))
+    ax.set_axis_off()
+    return ax
+
+
+def level_anchors(image: Tensor, box: Tensor, anchors: Tensor, ious: Sequence[float], strides: Sequence[int]) -> None:
+    """One object and on every level the anchor that fits it best, over the cells of that level.
+
+    Args:
+        image: (3, H, W).
+        box: (4,) of the object, pixels.
+        anchors: (L, 4) the best anchor of each level, pixels.
+        ious: (L,) of each with the object.
+        strides: (L,) of the levels, the finest first.
+    """
+    assert len(anchors), "nothing was drawn"
+    height, width = image.shape[1:]
+    columns = -(-len(anchors) // 2) if len(anchors) > 3 else len(anchors)
+    rows = -(-len(anchors) // columns)
+    beyond = torch.stack((-anchors[:, :2], anchors[:, 2:] - anchors.new_tensor([width, height]))).amax(dim=(0, 1))
+    across, up = (beyond + 4).clamp(min=4).minimum(beyond.new_tensor([width, height]) / 3).tolist()
+    size = (12, 12 / columns * (height + 2 * up) / (width + 2 * across) * rows + 0.5 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    legend = {"best anchor of the level": Style(COLORS[0], 3), "best of all": Style(GOOD, 4.5), "object": DOTTED}
+    best = max(range(len(anchors)), key=lambda i: ious[i])
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for i, (ax, stride) in enumerate(zip(axes.flat, strides, strict=False)):
+        surround(picture(image, ax, faint=True), image, across, up)
+        ax.vlines(range(stride, width, stride), 0, height, color=DARK, lw=0.5, alpha=0.3)
+        ax.hlines(range(stride, height, stride), 0, width, color=DARK, lw=0.5, alpha=0.3)
+        boxes(ax, anchors[[i]], styles=legend["best of all" if i == best else "best anchor of the level"])
+        boxes(ax, box[None], styles=DOTTED)
+        ax.set_title(f"P{level_of(stride)}, stride {stride}: IoU {ious[i]:.2f}",
+                     weight="bold" if i == best else "normal")  # fmt: skip
+    handles = [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, s in legend.items()]
+    if len(anchors) < axes.size:
+        axes.flat[-1].legend(handles=handles, loc="center", frameon=False, fontsize=15, labelspacing=1)
+    else:
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+
+
+def level_maps(image: Tensor, maps: dict[str, Tensor], level: str, box: Tensor | None = None) -> None:
+    """The image, and beside it how strongly one level responds where.
+
+    Args:
+        image: (3, H, W).
+        maps: for each level (h, w); its cells cover the image, or a little more.
+        level: which one to show.
+        box: (4,) of an object to outline, pixels.
+    """
+    height, width = image.shape[1:]
+    rows, columns = maps[level].shape
+    stride = 2 ** level_of(width / columns)
+    _, (left, right) = plt.subplots(1, 2, figsize=(12, 5.9 * height / width + 0.45))
+    picture(image, left)
+    _grey(right, maps[level], extent=(0, columns * stride, rows * stride, 0))
+    right.set(xlim=(0, width), ylim=(height, 0))
+    right.set_title(f"{level}: {columns} x {rows} cells of {stride} px")
+    for ax in (left, right):
+        if box is not None:
+            boxes(ax, box[None], styles=Style(LIT, 3))
+    assert right.images, "nothing was drawn"
+
+
+def responses(
+    image: Tensor, maps: dict[str, Sequence[Tensor]], levels: Sequence[str] = ("P2", "P3", "P4", "P5")
+) -> None:
+    """An image, and how strongly the levels of several pyramids respond to it.
+
+    Args:
+        image: (3, H, W).
+        maps: for each pyramid its maps (h, w), the finest first.
+        levels: their names.
+    """
+    assert maps, "nothing was drawn"
+    layout = [["image", *(f"{row} {level}" for level in levels)] for row in maps]
+    high = 12 / (len(levels) + 1.6) * image.shape[1] / image.shape[2] + 0.05
+    size = (12, high * len(maps) + 0.4)
+    _, axes = plt.subplot_mosaic(layout, figsize=size, width_ratios=(1.6, *[1] * len(levels)))
+    picture(image, axes["image"])
+    for line, stack in zip(layout, maps.values(), strict=True):
+        for name, each in zip(line[1:], stack, strict=True):
+            _grey(axes[name], each)
+    for (_, first, *_), row in zip(layout, maps, strict=True):
+        axes[first].text(-0.1, 0.5, row, transform=axes[first].transAxes, ha="right", va="center", weight="bold",
+                         fontsize=20)  # fmt: skip
+    for name, level in zip(layout[0][1:], levels, strict=True):
+        axes[name].set_title(level)

@@ -1,0 +1,124 @@
+"""Windows: where they come from, what they are examples of, how often they see each pixel, where they go."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+
+from rcnn_tutorial.course.draw.pictures import boxes, picture
+from rcnn_tutorial.course.draw.style import BAD, GOOD, PALE, STATES, Style, ink
+
+DOTTED = Style("black", 2, ":")
+CORNERS = ((0, 1, "left", "top"), (2, 1, "right", "top"), (0, 3, "left", "bottom"), (2, 3, "right", "bottom"))
+
+
+def grouping(image: Tensor, moments: Sequence[tuple[Tensor, int]]) -> None:
+    """Moments of a hierarchical grouping, each region in its mean colour.
+
+    Args:
+        image: (3, H, W).
+        moments: labels (H, W) int64 as `labels_at` gives them, and how many regions they have.
+    """
+    height = 12 / len(moments) * image.shape[1] / image.shape[2]
+    _, axes = plt.subplots(1, len(moments), figsize=(12, height + 0.45), squeeze=False)
+    for ax, (labels, regions) in zip(axes[0], moments, strict=True):
+        picture(_mean_colours(image, labels), ax)
+        ax.set_title(f"{regions} region{'s' * (regions > 1)}")
+    assert moments, "nothing was drawn"
+
+
+def _mean_colours(image: Tensor, labels: Tensor) -> Tensor:
+    """(3, H, W) the image with each pixel in the mean colour of its region."""
+    region = labels.unique(return_inverse=True)[1].flatten()
+    sums = image.new_zeros(3, int(region.max()) + 1).index_add_(1, region, image.flatten(1))
+    return (sums / region.bincount())[:, region].view_as(image)
+
+
+def windows_by_iou(
+    image: Tensor, windows: Tensor, iou: Tensor, truths: Tensor, fine_tuning: Tensor, svm: Tensor, label: str
+) -> None:
+    """The same windows under both of R-CNN's rules, coloured by what each makes of them; objects dotted.
+
+    Args:
+        image: (3, H, W).
+        windows: (N, 4), pixels.
+        iou: (N,) of each window with the object that it overlaps most; written at the window.
+        truths: (M, 4), pixels.
+        fine_tuning, svm: (N,) int64, FOREGROUND, BACKGROUND or UNUSED by each rule.
+        label: the class whose SVM it is.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(12, 6 * image.shape[1] / image.shape[2] + 0.8))
+    for ax, name, state in zip(axes, ("fine-tuning", f"SVM of {label}"), (fine_tuning, svm), strict=True):
+        picture(image, ax)
+        order = state.argsort(stable=True)  # unused ones at the bottom, foreground on top
+        styles = [Style(STATES[s][1], 3) for s in state[order].tolist()]
+        boxes(ax, truths, styles=DOTTED)
+        boxes(ax, windows[order], styles=styles)
+        _texts_inside(ax, windows, [f"{v:.2f}" for v in iou.tolist()], [STATES[s][1] for s in state.tolist()])
+        counts = {word: int((state == s).sum()) for s, (word, _) in STATES.items()}
+        ax.set_title(f"{name}: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count))
+    styles = {word: Style(color, 3) for word, color in STATES.values()} | {"object": DOTTED}
+    figure.legend(handles=_handles(styles), loc="outside lower center", ncols=4, frameon=False)
+    assert axes[0].texts, "nothing was drawn"
+
+
+def _texts_inside(ax: Axes, windows: Tensor, texts: Sequence[str], colors: Sequence[str]) -> None:
+    """A text in a corner of each window, the one farthest from the texts before it."""
+    taken = torch.empty(0, 2)
+    for window, text, color in zip(windows.float(), texts, colors, strict=True):
+        places = torch.stack([window[[x, y]] for x, y, _, _ in CORNERS])  # (4, 2)
+        free = torch.cdist(places, taken).min(dim=1).values if len(taken) else torch.zeros(4)
+        _, _, across, up = CORNERS[best := int(free.argmax())]
+        ax.text(*places[best].tolist(), text, ha=across, va=up, color=ink(color), fontsize=12,
+                bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5})  # fmt: skip
+        taken = torch.cat((taken, places[[best]]))
+
+
+def _handles(styles: dict[str, Style]) -> list[Line2D]:
+    return [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, s in styles.items()]
+
+
+def coverage(count: Tensor, image: Tensor) -> None:
+    """An image, and beside it how many windows cover each pixel, count (H, W)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5.2 * image.shape[1] / image.shape[2] + 0.5))
+    picture(image, left)
+    height, width = count.shape
+    heat = right.imshow(count.numpy(), cmap="inferno", vmin=0, extent=(0, width, height, 0))
+    right.set_axis_off()
+    right.set_title(f"up to {count.max():.0f} windows, {count.double().mean():.0f} on average")
+    figure.colorbar(heat, ax=right, label="windows that cover the pixel", shrink=0.9)
+    assert count.max() > 0, "nothing was drawn"
+
+
+def moves(image: Tensor, before: Tensor, after: Tensor, truths: Tensor, ax: Axes | None = None) -> Axes:
+    """Where two corners of each proposal went: before (N, 4) dashed, after (N, 4) solid, objects (M, 4) dotted."""
+    ax = picture(image, ax or plt.subplots(figsize=(8, 8 * image.shape[1] / image.shape[2] + 0.4))[1])
+    styles = {"proposal": Style(BAD, 2, "--"), "refined": Style(GOOD, 3), "object": DOTTED}
+    for each, style in zip((before, after, truths), styles.values(), strict=True):
+        boxes(ax, each, styles=style)
+    arrow = {"arrowstyle": "-|>", "color": "black", "lw": 2, "mutation_scale": 14, "shrinkA": 0, "shrinkB": 0,
+             "path_effects": [withStroke(linewidth=4, foreground="white")]}  # fmt: skip
+    for start, end in zip(before.reshape(-1, 2).tolist(), after.reshape(-1, 2).tolist(), strict=True):
+        ax.annotate("", end, start, arrowprops=arrow)
+    ax.legend(handles=_handles(styles), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False)
+    assert ax.texts, "nothing was drawn"
+    return ax
+
+
+def iou_histogram(before: Tensor, after: Tensor, ax: Axes | None = None) -> None:
+    """How well windows fit their object before (N,) and after (N,) regression, as IoU; the means marked."""
+    ax = ax or plt.subplots(figsize=(9, 4.2))[1]
+    edges = torch.linspace(0, 1, 21)
+    for values, name, color in ((before, "before", PALE), (after, "after", GOOD)):
+        counts = torch.histogram(values.float(), edges).hist
+        mean = values.double().mean().item()
+        filled = {"fill": True, "alpha": 0.4} if name == "before" else {"lw": 3}
+        ax.stairs(counts, edges, color=color, label=f"{name}, mean {mean:.2f}", **filled)
+        ax.axvline(mean, color=color, ls="--", lw=3)
+    ax.set(xlabel="IoU with the object", ylabel="windows", xlim=(0, 1))
+    ax.legend(frameon=False)
+    assert len(before) and ax.patches, "nothing was drawn"

@@ -1,0 +1,48 @@
+import matplotlib.pyplot as plt
+import pytest
+
+from rcnn_tutorial.course import draw
+from tests.course.draw.figures import fills, labels, looks, rectangles, render, texts, ticks, written
+
+
+def test_shares_print_their_value():
+    draw.shares({"all windows": 0.0912, "mini-batch": 0.25, "one of many": 0.0012, "all": 1.0})
+    render()
+    ax = plt.gca()
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["all windows", "mini-batch", "one of many", "all"]
+    assert texts(ax) == ["9.1 % positive", "25 % positive", "0.12 % positive", "100 % positive"]
+    assert [r.get_width() for r in rectangles(ax)] == [1, 1, 1, 1, 0.0912, 0.25, 0.0012, 1]
+    assert ax.get_xlim() == (0, 1) and ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row on top
+    assert fills(ax) == [draw.PALE] * 4 + [draw.GOOD] * 4
+    assert [place for _, place in written(ax)] == [(0.0912, 0), (0.25, 1), (0.0012, 2), (1, 3)]
+    draw.shares({"objects": 0.5}, what="found")
+    assert texts(plt.gca()) == ["50 % found"]
+
+
+def test_ablation_shows_seeds_and_means():
+    draw.ablation({"0.3": [0.5, 0.7, 0.6], "no pre-training": [0.2, 0.4, 0.0, 0.2]}, "AP50", reference="0.3")
+    render()
+    ax = plt.gca()
+    dots, mean, across, others, other_mean = ax.lines
+    assert list(dots.get_ydata()) == [0.5, 0.7, 0.6] and list(others.get_ydata()) == [0.2, 0.4, 0.0, 0.2]
+    assert mean.get_ydata() == pytest.approx([0.6, 0.6]) and other_mean.get_ydata() == pytest.approx([0.2, 0.2])
+    assert across.get_ydata() == pytest.approx([0.6, 0.6]) and across.get_linestyle() == ":"
+    assert [round(float(x)) for x in others.get_xdata()] == [1, 1, 1, 1]
+    assert [round(float(x)) for x in dots.get_xdata()] == [0, 0, 0]
+    assert [list(line.get_xdata()) for line in (mean, other_mean)] == [[-0.3, 0.3], [0.7, 1.3]]
+    assert written(ax) == [("0.600", (0, 0.7)), ("0.200", (1, 0.4))] and labels(ax) == ("", "AP50")
+    assert (looks(dots)[0], looks(others)[0]) == (draw.PALE, draw.COLORS[0])
+    assert ticks(ax.xaxis) == {0: "0.3", 1: "no pre-training"}
+
+
+def test_the_mean_is_not_the_middle_value():
+    draw.ablation({"one": [0.1, 0.2, 0.9]}, "AP")
+    assert plt.gca().lines[1].get_ydata() == pytest.approx([0.4, 0.4]) and texts(plt.gca()) == ["0.400"]
+
+
+def test_eight_variants_do_not_run_into_each_other():
+    draw.ablation({f"negatives below 0.{k}": [12.3, 12.4] for k in range(8)}, "milliseconds")
+    render()
+    names = [t.get_window_extent() for t in plt.gca().get_xticklabels()]
+    assert all(a.x1 < b.x0 for a, b in zip(names, names[1:], strict=False))
+    assert set(texts(plt.gca())) <= {"12.3", "12.4"}

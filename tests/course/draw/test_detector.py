@@ -1,0 +1,76 @@
+import matplotlib.pyplot as plt
+import pytest
+
+from rcnn_tutorial.course import draw
+from tests.course.draw.figures import (
+    CLASSES,
+    IMAGE,
+    TARGET,
+    edges,
+    extents,
+    fills,
+    key,
+    panels,
+    pixels,
+    render,
+    texts,
+    thin,
+    titles,
+    written,
+)
+
+
+def test_pipeline_shows_windows_detections_and_time():
+    windows = TARGET["boxes"].repeat(10, 1)
+    draw.pipeline(IMAGE, windows, TARGET, CLASSES, {"proposals": 0.5, "network": 1.5})
+    render()
+    picture, bar = panels()
+    assert titles() == ["20 windows, 2 detections", "2.0 s"]
+    assert thin(picture.collections[0]) == windows.tolist()
+    assert pixels(picture) == (IMAGE.permute(1, 2, 0).tolist(), [0, 80, 60, 0])
+    assert extents(picture) == TARGET["boxes"].tolist() and texts(picture) == ["disc", "ring"]
+    assert edges(picture) == [draw.class_color(1), draw.class_color(2)]
+    assert written(bar) == [("proposals\n25 %", (0.125, 0)), ("network\n75 %", (0.625, 0))]
+
+
+def test_pipeline_without_detections():
+    empty = {key: value[:0] for key, value in TARGET.items()}
+    draw.pipeline(IMAGE, TARGET["boxes"][:0], empty, CLASSES, {"network": 0.004})
+    render()
+    assert titles() == ["0 windows, 0 detections", "4 ms"]
+
+
+def test_time_bar_names_narrow_stages_below():
+    draw.time_bar({"selective search": 0.5, "warp": 0.00001, "network": 9.0, "SVM": 0.5, "nothing": 0.0})
+    render()
+    ax = plt.gca()
+    assert texts(ax) == ["network\n90 %"]
+    named = ["selective search 5 %", "warp <0.01 %", "SVM 5 %", "nothing 0 %"]
+    assert key(ax.get_legend()) == dict(zip(named, [fills(ax)[i] for i in (0, 1, 3, 4)], strict=True))
+    assert ax.get_title() == "10.0 s"
+    lefts, widths = zip(*((p.get_x(), p.get_width()) for p in ax.patches), strict=True)
+    assert lefts == pytest.approx([0, 0.05, 0.05, 0.95, 1], abs=1e-4)
+    assert sum(widths) == pytest.approx(1)
+    assert fills(ax) == list(draw.COLORS[:5])
+
+
+def test_time_bar_names_many_narrow_stages_in_rows():
+    draw.time_bar({"network": 9.0} | {f"selective search {i}": 0.01 for i in range(6)})
+    render()
+    below, figure = plt.gca().get_legend().get_window_extent(), plt.gcf().bbox
+    assert below.x0 >= 0 and below.y0 >= 0 and below.x1 <= figure.x1
+    assert plt.gca().patches[0].get_window_extent().width > 0.9 * figure.width
+
+
+def test_time_bar_breaks_long_names():
+    draw.time_bar({"selective search": 0.2, "network": 0.8})
+    render()
+    ax = plt.gca()
+    assert texts(ax)[0] == "selective\nsearch\n20 %" and ax.get_legend() is None
+    text, bar = ax.texts[0].get_window_extent(), ax.patches[0].get_window_extent()
+    assert bar.x0 < text.x0 and text.x1 < bar.x1 and bar.y0 < text.y0 and text.y1 < bar.y1
+
+
+def test_time_bar_of_nothing():
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.time_bar({})

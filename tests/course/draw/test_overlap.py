@@ -1,0 +1,124 @@
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from rcnn_tutorial.course import draw
+from rcnn_tutorial.ops.assign import match
+from rcnn_tutorial.ops.nms import nms_steps
+from tests.course.draw.figures import (
+    IMAGE,
+    edges,
+    extents,
+    fills,
+    is_darker_where_higher,
+    labels,
+    looks,
+    panels,
+    pixels,
+    points,
+    rectangles,
+    render,
+    texts,
+    ticks,
+    titles,
+    written,
+)
+
+SIX = torch.tensor(
+    [[4, 4, 24, 24], [7, 5, 27, 25], [12, 6, 32, 26], [15, 7, 35, 27], [30, 12, 46, 28], [5, 10, 21, 30.0]]
+)
+SCORES = torch.tensor([0.95, 0.9, 0.8, 0.7, 0.6, 0.5])
+
+
+def test_iou_slide_marks_the_overlap():
+    draw.iou_slide(5)
+    render()
+    left, right = plt.gcf().axes
+    assert left.get_title() == "in both 50, in either 150" and right.get_title() == "shift 5: IoU 0.333"
+    assert extents(left) == [[0, 0, 10, 10], [5, 0, 15, 10], [5, 0, 10, 10]]  # the two boxes, what both have
+    assert edges(left)[:2] == list(draw.COLORS[:2]) and fills(left)[2] == draw.GOOD
+    assert [r.get_fill() for r in rectangles(left)] == [False, False, True]
+    curve, marker, half = right.lines
+    assert labels(right) == ("shift, pixels", "IoU") and points(marker) == [(5, pytest.approx(1 / 3))]
+    assert points(curve) == [
+        (pytest.approx(s, abs=1e-5), pytest.approx(max(10 - s, 0) / (20 - max(10 - s, 0)), abs=1e-5))
+        for s in torch.linspace(0, 20, 201).tolist()
+    ]
+    assert list(half.get_ydata()) == [0.5, 0.5] and looks(marker)[0] == draw.GOOD
+    draw.iou_slide(15)
+    assert plt.gcf().axes[0].get_title() == "in both 0, in either 200"
+    draw.iou_slide(2, size=4)
+    assert extents(plt.gcf().axes[0])[2] == [2, 0, 4, 4] and plt.gcf().axes[0].get_title() == "in both 8, in either 24"
+
+
+def test_iou_table_names_every_row():
+    iou = torch.tensor([[0.9, 0.1], [0.2, 0.4], [0.1, 0.0]])
+    draw.iou_table(iou, "ABC", "XY", match(iou, 0.5, (0.0, 0.3)).state)
+    render()
+    ax = plt.gca()
+    assert [(t, place) for t, place in written(ax) if not t.isalpha()] == [
+        (f"{iou[row, column]:.2f}", (column, row)) for row in range(3) for column in range(2)
+    ]
+    named = [("foreground", (1.6, 0)), ("unused", (1.6, 1)), ("background", (1.6, 2))]
+    assert [(t, place) for t, place in written(ax) if t.isalpha()] == named
+    assert pixels(ax)[0] == iou.tolist() and ax.images[0].get_clim() == (0, 2)  # black numbers are seen on it
+    assert ticks(ax.xaxis) == {0: "X", 1: "Y"} and ticks(ax.yaxis) == {0: "A", 1: "B", 2: "C"}
+    assert is_darker_where_higher(ax) and ax.xaxis.get_ticks_position() == "top"
+    middles = [((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in extents(ax)]
+    assert middles == [pytest.approx(place) for place in ((0, 0), (1, 1), (0, 2))]  # the highest of each row
+    assert edges(ax) == [draw.GOOD, draw.PALE, draw.BAD]
+    assert [to_hex(t.get_color()).upper() for t in ax.texts if t.get_text().isalpha()] == edges(ax)
+    draw.iou_table(iou, "ABC", "XY")
+    assert edges(plt.gca()) == [draw.COLORS[0]] * 3
+
+
+def test_nms_strip_has_a_panel_per_decision():
+    steps = nms_steps(SIX, SCORES, 0.5)
+    draw.nms_strip(SIX, SCORES, steps, "ABCDEF")
+    render()
+    titles = [ax.get_title() for ax in plt.gcf().axes]
+    assert titles[0] == "A (0.95): kept" and titles[1] == "B (0.90): dropped by A, IoU 0.68"
+    last = plt.gcf().axes[-1]
+    assert sum(r.get_linestyle() == "--" for r in rectangles(last)) == 2
+
+
+def test_nms_step_shows_what_is_decided_by_then():
+    steps = nms_steps(SIX, SCORES, 0.5)
+    assert [(step.box, step.by) for step in steps[:4]] == [(0, None), (1, 0), (2, None), (3, 2)]
+    order = [3, 0, 5, 1, 2, 4]  # of the boxes by decreasing score, as they come
+    shuffled, scores = SIX[order], SCORES[order]
+    steps = nms_steps(shuffled, scores, 0.5)
+    for now, decided in ((0, "A"), (1, "AB"), (2, "ABC"), (3, "ABCD")):
+        ax = plt.figure().gca()
+        draw.nms_step(shuffled, scores, steps, "DAFBCE", now, ax)
+        found = {tuple(box): r for box, r in zip(extents(ax), rectangles(ax), strict=True)}
+        kept = {letter: steps[i].by is None for i, letter in enumerate("ABCD")}
+        for letter, box in zip("ABCDEF", SIX.tolist(), strict=True):
+            shown, is_now = found[tuple(box)], letter == decided[-1]
+            color = draw.PALE if letter not in decided else draw.GOOD if kept[letter] else draw.BAD
+            assert to_hex(shown.get_edgecolor()).upper() == color
+            assert shown.get_linestyle() == ("--" if color == draw.BAD else "-")
+            assert shown.get_linewidth() == (1 if color == draw.PALE else 4 if is_now else 2)
+        corners = {letter: tuple(v + 0.6 for v in SIX["ABCDEF".index(letter), :2].tolist()) for letter in decided}
+        assert {t: place for t, place in written(ax) if t} == {c: pytest.approx(p) for c, p in corners.items()}
+        assert extents(ax)[-1] == SIX["ABCDEF".index(decided[-1])].tolist()  # on top
+        assert ax.get_xlim() == (3, 47) and ax.get_ylim() == (31, 3)  # around all six
+        assert to_hex(ax.title.get_color()).upper() == (draw.GOOD if kept[decided[-1]] else draw.BAD)
+
+
+def test_threshold_curve_marks_the_choice_and_keeps_colours():
+    kept = {0.1: {"boxes": SIX[:1]}, 0.3: {"boxes": SIX[[0, 2]]}, 0.7: {"boxes": SIX[[2, 0, 4]]}}
+    draw.threshold_curve({0.1: 0.4, 0.3: 0.55, 0.7: 0.2}, 0.3, IMAGE, kept)
+    render()
+    curve, low, middle, high = panels()
+    assert texts(curve) == ["0.3: AP50 0.55"] and curve.texts[0].xy == (0.3, 0.55)
+    assert points(curve.lines[0]) == [(0.1, 0.4), (0.3, 0.55), (0.7, 0.2)] and points(curve.lines[1]) == [(0.3, 0.55)]
+    assert looks(curve.lines[1])[0] == curve.texts[0].get_color() == draw.GOOD
+    assert labels(curve) == ("IoU above which the lower score is dropped", "AP50")
+    assert all(pixels(ax)[0] == IMAGE.permute(1, 2, 0).tolist() for ax in (low, middle, high))
+    assert titles() == ["", "0.1: 1 box", "0.3: 2 boxes", "0.7: 3 boxes"]
+    assert extents(high) == SIX[[2, 0, 4]].tolist()
+    assert edges(low)[0] == edges(middle)[0] == edges(high)[1] and edges(middle)[1] == edges(high)[0]
+    assert len(set(edges(high))) == 3
+    assert all(ax.get_xlim() == (-4, 54) and ax.get_ylim() == (36, -4) for ax in (low, middle, high))

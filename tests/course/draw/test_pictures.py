@@ -1,0 +1,102 @@
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from rcnn_tutorial.course import draw
+from tests.course.draw.figures import (
+    CLASSES,
+    IMAGE,
+    TARGET,
+    edges,
+    extents,
+    panels,
+    pixels,
+    rectangles,
+    render,
+    texts,
+    titles,
+    written,
+)
+
+
+def test_scene_marks_difficult_objects():
+    ax = draw.scene(IMAGE, TARGET, CLASSES)
+    render()
+    assert written(ax) == [("disc", (5, 5)), ("ring?", (30, 10))]
+    assert edges(ax) == [to_hex(t.get_bbox_patch().get_facecolor()).upper() for t in ax.texts]
+    assert edges(ax) == [draw.class_color(1), draw.class_color(2)]
+    assert pixels(ax) == (IMAGE.permute(1, 2, 0).tolist(), [0, 80, 60, 0]) and ax.images[0].get_alpha() == 1
+    assert ax.get_xlim() == (0, 80) and ax.get_ylim() == (60, 0)
+    assert [r.get_linestyle() for r in rectangles(ax)] == ["-", "--"]
+    assert extents(ax) == TARGET["boxes"].tolist()
+
+
+def test_scene_without_objects():
+    ax = draw.scene(IMAGE, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}, CLASSES)
+    render()
+    assert not rectangles(ax) and ax.images
+
+
+def test_close_up_shows_the_box_and_its_size():
+    draw.close_up(IMAGE, TARGET, CLASSES, box=0)
+    render()
+    right = plt.gcf().axes[1]
+    assert right.get_title() == "20 - 5 = 15 wide, 20 - 5 = 15 high"
+    assert right.images[0].get_array().shape[:2] == (21, 21)
+    draw.close_up(IMAGE, TARGET | {"boxes": torch.tensor([[5, 5, 20, 20], [30, 8, 70, 58.0]])}, CLASSES, box=1)
+    left, right = plt.gcf().axes
+    assert texts(left) == ["disc", "ring?"] and right.get_title() == "70 - 30 = 40 wide, 58 - 8 = 50 high"
+    assert pixels(right) == (IMAGE[:, 5:60, 27:73].permute(1, 2, 0).tolist(), [27, 73, 60, 5])
+    assert extents(right) == [[30, 8, 70, 58]] and edges(right) == [draw.class_color(2)]
+    assert list(right.get_xticks()) == [30, 70] and list(right.get_yticks()) == [8, 58]
+    assert list(right.get_xticks(minor=True)) == [x for x in range(27, 74) if x not in (30, 70)]
+
+
+def test_a_faint_picture_is_pale():
+    assert draw.picture(IMAGE, faint=True).images[0].get_alpha() < 0.5
+
+
+@pytest.mark.parametrize("x, y", [(0, 0), (30, 30), (75, 30), (75, 0), (-4, 58)])
+def test_labels_stay_inside_the_picture(x, y):
+    ax = draw.picture(IMAGE)
+    draw.label(ax, x, y, "background: disc", draw.GOOD)
+    render()
+    text, picture = ax.texts[0].get_window_extent(), ax.get_window_extent()
+    assert picture.x0 - 2 <= text.x0 and text.x1 <= picture.x1 + 2
+    assert picture.y0 - 2 <= text.y0 and text.y1 <= picture.y1 + 2
+
+
+def test_a_label_that_does_not_fit_above_stands_in_its_box_or_below_it():
+    ax = draw.picture(IMAGE)
+    draw.boxes(ax, torch.tensor([[10, 2, 30, 40], [40, 2, 60, 9], [10, 20, 30, 40.0]]), ["high", "flat", "low"])
+    assert written(ax) == [("high", (10, 2)), ("flat", (40, 9)), ("low", (10, 20))]
+    assert [t.get_va() for t in ax.texts] == ["top", "top", "bottom"]
+
+
+def test_outlines_are_one_object():
+    ax = draw.picture(IMAGE)
+    draw.outlines(ax, TARGET["boxes"], "white", 0.5)
+    render()
+    first, second = (path.vertices.tolist() for path in ax.collections[0].get_paths())
+    assert first == [[5, 5], [20, 5], [20, 20], [5, 20], [5, 5]]
+    assert second == [[30, 10], [70, 10], [70, 50], [30, 50], [30, 10]]
+
+
+def test_contact_sheet_names_rows_and_frames_boxes():
+    crops = torch.rand(5, 3, 16, 16)
+    draw.contact_sheet({"tight": crops[:3], "context": crops[3:], "no more": crops[:0]}, {"context": ["a", "b"]}, 4)
+    render()
+    assert [len(ax.images) for ax in panels()] == [1, 1, 1, 1, 1, 0, 0, 0, 0]
+    assert [texts(ax) for ax in panels()[::3]] == [["tight"], ["context"], ["no more", "none"]]
+    assert titles()[3:6] == ["a", "b", ""] and written(panels()[0]) == [("tight", (-0.1, 0.5))]
+    shown = [pixels(ax)[0] for ax in panels() if ax.images]
+    assert shown == [crop.permute(1, 2, 0).tolist() for crop in crops]
+    assert all(extents(ax) == [[4, 4, 12, 12]] for ax in panels() if ax.images)
+    draw.contact_sheet({"tight": crops[:1], "context": crops[1:2]}, frame={"context": 2})
+    assert [extents(ax) for ax in panels()] == [[], [[2, 2, 14, 14]]]
+
+
+def test_contact_sheet_of_nothing():
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.contact_sheet({"pass 1": torch.zeros(0, 3, 8, 8)})

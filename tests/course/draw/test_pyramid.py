@@ -1,0 +1,228 @@
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.colors import to_hex
+from matplotlib.patches import ConnectionPatch, Polygon
+
+from rcnn_tutorial.course import draw
+from rcnn_tutorial.course.draw.maps import LIT
+from rcnn_tutorial.ops.pooling import roi_pool
+from tests.course.draw.figures import (
+    IMAGE,
+    edges,
+    extents,
+    fills,
+    is_darker_where_higher,
+    key,
+    panels,
+    pixels,
+    rectangles,
+    render,
+    texts,
+    titles,
+    written,
+)
+
+MAP = torch.rand(15, 20, generator=torch.Generator().manual_seed(1))  # of stride 4 on IMAGE
+BOX = torch.tensor([40.0, 20, 60, 40])
+
+
+def stack(*sizes):
+    return [torch.rand(size, generator=torch.Generator().manual_seed(size[0])) for size in sizes]
+
+
+def inside():
+    """Does every text and title lie on the figure?"""
+    figure = plt.gcf()
+    found = [t for ax in figure.axes for t in (*ax.texts, ax.title) if t.get_text()]
+    places = [t.get_window_extent() for t in found]
+    return all(p.x0 >= 0 and p.x1 <= figure.bbox.x1 and p.y0 >= 0 and p.y1 <= figure.bbox.y1 for p in places)
+
+
+def lines(ax):
+    """Where lines part different numbers, as ((x, y), (x, y))."""
+    return {tuple(map(tuple, path.vertices.tolist())) for drawn in ax.collections for path in drawn.get_paths()}
+
+
+def test_pooled_numbers_counts_what_is_pooled():
+    objects = torch.tensor([[8.0, 8, 12, 12], [10, 4, 78, 55]])
+    counts = draw.pooled_numbers(IMAGE, objects, MAP, 4, n=5)
+    render()
+    pooled = roi_pool(MAP[None, None], torch.cat((torch.zeros(2, 1), objects), dim=1), 5, 0.25)[:, 0]
+    assert counts == [len(set(grid.flatten().tolist())) for grid in pooled] and counts[0] == 4 < counts[1]
+    image, *others = panels()
+    assert extents(image) == objects.tolist() and texts(image) == ["4 px", "59 px"]
+    assert titles()[1:] == [
+        "4 px: 2 x 2 cells", "4 different numbers", "59 px: 17 x 14 cells", f"{counts[1]} different numbers",
+    ]  # fmt: skip
+    assert pixels(image)[0] == IMAGE.permute(1, 2, 0).tolist()
+    assert all(pixels(ax) == (MAP.tolist(), [0, 20, 15, 0]) for ax in others[::2])
+    assert not any(is_darker_where_higher(ax) for ax in others)  # the lines are black
+    assert extents(others[2])[1] == [3, 1, 20, 15]
+    for grid, ax in zip(pooled, others[1::2], strict=True):
+        assert ax.images[0].get_array().tolist() == grid.tolist()
+        assert ax.images[0].get_clim() == (grid.min(), grid.max())
+    assert extents(others[0])[1] == [2, 2, 4, 4] and edges(others[0])[1] == LIT
+    assert others[0].get_xlim() == (0, 6) and others[0].get_ylim() == (6, 0)
+    assert others[2].get_xlim() == (1, 20) and others[2].get_ylim() == (15, 0)
+    assert inside()
+
+
+def test_lines_part_the_different_numbers_alone():
+    (count,) = draw.pooled_numbers(IMAGE, torch.tensor([[0.0, 0, 8, 4]]), torch.tensor([[1.0, 1, 3], [1, 1, 3]]), 4, 3)
+    assert count == 2 and lines(panels()[2]) == {((2, i), (2, i + 1)) for i in range(3)}
+    assert lines(panels()[1]) == {((2, 0), (2, 1)), ((2, 1), (2, 2))}
+    draw.pooled_numbers(IMAGE, torch.tensor([[0.0, 0, 4, 8]]), torch.tensor([[1.0, 1], [1, 1], [3, 3]]), 4, 3)
+    assert lines(panels()[1]) == {((0, 2), (1, 2)), ((1, 2), (2, 2))}
+    draw.pooled_numbers(IMAGE, torch.tensor([[0.0, 0, 8, 4]]), torch.ones(3, 3), 4)
+    assert titles()[-1] == "1 different number" and not lines(panels()[2])
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.pooled_numbers(IMAGE, torch.zeros(0, 4), MAP, 4)
+
+
+def planes(ax):
+    """The outline of every plane and of the object on it, in the coordinates of the axes, and the plane's colour."""
+    patches = [p for p in ax.patches if isinstance(p, Polygon)]
+    corners = [ax.transData.inverted().transform(p.get_transform().transform(p.get_xy()[:4])) for p in patches]
+    colors = [to_hex(p.get_edgecolor()).upper() for p in patches]
+    return list(zip(corners[::2], corners[1::2], colors[::2], strict=True))
+
+
+def test_designs_stack_their_maps_by_stride():
+    maps = {"single map": stack((15, 20)), "pyramid": stack((30, 40), (15, 20), (8, 10))}
+    draw.designs(IMAGE, BOX, maps, {"single map": 0, "pyramid": 2})
+    render()
+    left, single, pyramid = panels()
+    assert titles()[1:] == list(maps) and texts(left) == ["stride\n2", "stride\n4", "stride\n8"]
+    assert [image.get_array().shape for image in pyramid.images] == [(60, 80, 3), (30, 40), (15, 20), (8, 10)]
+    assert [color for _, _, color in planes(pyramid)] == [draw.PALE] * 3 + [draw.GOOD]
+    assert [color for _, _, color in planes(single)] == [draw.PALE, draw.GOOD]
+    objects = [p for p in pyramid.patches if isinstance(p, Polygon)][1::2]
+    assert {to_hex(p.get_edgecolor()).upper() for p in objects} == {LIT}
+    strength = [p.get_linewidth() for p in objects]
+    assert strength[3] > max(strength[:3])  # on the map that reads it
+    assert all(is_darker_where_higher(pyramid, i) for i in (1, 2, 3))
+    outlines = [outline for outline, _, _ in planes(pyramid)]
+    widths = [outline[1, 0] - outline[0, 0] for outline in outlines]
+    assert widths[0] == pytest.approx(80) and widths[0] >= widths[1] > widths[2] > widths[3]
+    tops, bottoms = [o[:, 1].max() for o in outlines], [o[:, 1].min() for o in outlines]
+    assert (
+        all(top < bottom for top, bottom in zip(tops, bottoms[1:], strict=False)) and tops[-1] < pyramid.get_ylim()[1]
+    )
+    assert planes(single)[1][0] == pytest.approx(planes(pyramid)[2][0])  # one stride, one height
+    for (_, (_, y)), bottom, top in zip(written(left), bottoms[1:], tops[1:], strict=True):
+        assert bottom < y < top  # each stride is written beside its planes
+    for outline, box, _ in planes(pyramid):  # the object's corner has its place among the map's corners
+        a, b, _, d = outline
+        assert box[0] == pytest.approx(a + 40 / 80 * (b - a) + 20 / 60 * (d - a))
+    assert inside()
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.designs(IMAGE, BOX, {}, {})
+
+
+def test_addition_by_hand():
+    draw.addition(torch.tensor([[1.0, 2], [3, 4]]), torch.arange(16.0).view(4, 4) * 10)
+    render()
+    coarse, arrow, above, plus, fine, equals, sums = panels()
+    assert titles()[::2] == ["coarse map", "upsampled", "lateral", "sum"]
+    assert texts(coarse) == ["1", "2", "3", "4"] and texts(fine)[:5] == ["0", "10", "20", "30", "40"]
+    assert texts(above) == ["1", "1", "2", "2"] * 2 + ["3", "3", "4", "4"] * 2
+    assert texts(sums)[:4] == ["1", "11", "22", "32"] and texts(sums)[-1] == "154"
+    assert [texts(ax)[0] for ax in (plus, equals)] == ["+", "="] and arrow.texts[1].arrow_patch
+    assert fills(above) == fills(sums) and fills(above)[::3][:2] == [fills(coarse)[0], fills(coarse)[1]]
+    assert len(set(fills(above))) == 4 and set(fills(fine)) == {"#FFFFFF"}
+    assert [fills(above)[4 * row + column] for row in (0, 2) for column in (0, 2)] == fills(coarse)
+    for ax in (coarse, above, fine, sums):  # row by row, each number in its cell
+        side = round(len(ax.texts) ** 0.5)
+        places = [(column, row) for row in range(side) for column in range(side)]
+        assert [r.get_xy() for r in rectangles(ax)] == places
+        assert [place for _, place in written(ax)] == [(x + 0.5, y + 0.5) for x, y in places]
+    cells = zip(rectangles(sums), sums.texts, strict=True)
+    assert all(t.get_window_extent().width < r.get_window_extent().width for r, t in cells) and inside()
+
+
+def test_addition_to_an_odd_size():
+    draw.addition(torch.tensor([[1.0, -2], [3, 4]]), torch.tensor([[0.5, 0, 10], [-2.5, 1, 0], [0, 0, 12.5]]))
+    assert texts(panels()[2]) == ["1", "1", "-2", "1", "1", "-2", "3", "3", "4"]
+    assert texts(panels()[6]) == ["1.5", "1", "8", "-1.5", "2", "-2", "3", "3", "16.5"]
+
+
+def test_merging_goes_down_level_by_level():
+    coarse, fine = torch.tensor([[0.0, 1]]), torch.tensor([[0.0, 0, 5, 0], [0, 0, 0, -7]])
+    above = coarse.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    levels = {"P4": (fine, above, fine + above, 9 * fine), "P5": (coarse, None, coarse, 2 * coarse)}
+    draw.merging(levels)
+    render()
+    top, bottom = panels()[:7], panels()[7:]
+    assert titles()[:7:2] == ["lateral", "from above", "sum", "after 3 x 3"]
+    assert texts(top[0]) == ["P5"] and texts(bottom[0]) == ["P4"]
+    assert [ax.images[0].get_array().tolist() for ax in bottom[::2]] == [each.tolist() for each in levels["P4"]]
+    assert [ax.images[0].get_clim() for ax in bottom[::2]] == [(-7, 6)] * 3 + [(-63, 45)]
+    assert all(is_darker_where_higher(ax) for ax in bottom[::2])
+    assert not top[2].images and texts(top[1]) == [""] and texts(bottom[1]) == ["+"] and texts(bottom[3]) == ["="]
+    (down,) = [a for a in plt.gcf().artists if isinstance(a, ConnectionPatch)]
+    assert (down.axesA, down.axesB) == (top[4], bottom[2]) and inside()
+    assert to_hex(down.get_edgecolor()).upper() == LIT and written(top[0]) == [("P5", (-0.08, 0.5))]
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.merging({})
+
+
+def test_level_anchors_mark_the_best():
+    anchors = torch.tensor([[40.0, 20, 44, 24], [38, 18, 62, 42], [20, 0, 80, 60], [-90, -90, 90, 90], [0, 0, 9, 9]])
+    draw.level_anchors(IMAGE, BOX, anchors, (0.04, 0.69, 0.11, 0.01, 0), (4, 8, 16, 32, 64))
+    render()
+    *shown, rest = panels()
+    assert titles()[:2] == ["P2, stride 4: IoU 0.04", "P3, stride 8: IoU 0.69"] and titles()[4][:13] == "P6, stride 64"
+    assert [ax.title.get_fontweight() for ax in shown] == ["normal", "bold"] + ["normal"] * 3
+    assert [extents(ax)[1] for ax in shown] == anchors.tolist()
+    assert [extents(ax)[2] for ax in shown] == [BOX.tolist()] * 5
+    assert [edges(ax)[1] for ax in shown] == [draw.COLORS[0], draw.GOOD] + [draw.COLORS[0]] * 3
+    across, down = ([s.tolist() for s in drawn.get_segments()] for drawn in shown[1].collections)
+    assert across == [[[x, 0], [x, 60]] for x in range(8, 80, 8)]  # between 10 x 8 cells
+    assert down == [[[0, y], [80, y]] for y in range(8, 60, 8)]
+    across, up = 80 / 3, 20
+    assert shown[0].get_xlim() == pytest.approx((-across, 80 + across)) and shown[0].get_ylim() == (60 + up, -up)
+    assert inside() and key(rest.get_legend()) == {
+        "best anchor of the level": (draw.COLORS[0], "-"), "best of all": (draw.GOOD, "-"), "object": ("#000000", ":"),
+    }  # fmt: skip
+    assert [r.get_linestyle() for r in rectangles(shown[0])[1:]] == ["-", ":"]
+
+
+def test_level_anchors_with_every_panel_used():
+    draw.level_anchors(IMAGE, BOX, BOX.expand(4, 4), (0.1, 0.2, 0.3, 0.2), (4, 8, 16, 32))
+    assert len(panels()) == 4 and len(plt.gcf().legends) == 1 and panels()[0].get_xlim() == (-4, 84)
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.level_anchors(IMAGE, BOX, torch.zeros(0, 4), (), ())
+
+
+def test_level_maps_lie_on_the_image():
+    fine, coarse = stack((15, 20), (2, 3))
+    draw.level_maps(IMAGE, {"P2": fine, "P5": coarse}, "P5", BOX)
+    render()
+    left, right = panels()
+    assert right.images[0].get_array().tolist() == coarse.tolist()
+    assert right.images[0].get_extent() == [0, 96, 64, 0]  # 3 x 2 cells of 32 px cover a little more than the image
+    assert right.get_xlim() == (0, 80) and right.get_ylim() == (60, 0) and titles() == ["", "P5: 3 x 2 cells of 32 px"]
+    assert (
+        extents(left)[0] == extents(right)[1] == BOX.tolist()
+        and edges(left)[0] == edges(right)[1] == LIT
+        and inside()
+        and is_darker_where_higher(right)
+    )
+    assert pixels(left)[0] == IMAGE.permute(1, 2, 0).tolist()
+    draw.level_maps(IMAGE, {"P2": fine, "P5": coarse}, "P2")
+    assert titles()[1] == "P2: 20 x 15 cells of 4 px" and not rectangles(panels()[0])
+
+
+def test_responses_name_letters_alone():
+    maps = {letter: stack((15, 20), (8 + i, 10)) for i, letter in enumerate("abc")}
+    draw.responses(IMAGE, maps, levels=("P2", "P3"))
+    render()
+    image, *shown = panels()
+    assert titles() == ["", "P2", "P3", "", "", "", ""] and [texts(ax) for ax in shown[::2]] == [["a"], ["b"], ["c"]]
+    assert [written(ax) for ax in shown[::2]] == [[(name, (-0.1, 0.5))] for name in "abc"]
+    found = [ax.images[0].get_array().tolist() for ax in shown]
+    assert found == [each.tolist() for row in maps.values() for each in row] and len(image.images) == 1
+    assert shown[1].images[0].get_clim() == (maps["a"][1].min(), maps["a"][1].max()) and inside()
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.responses(IMAGE, {})

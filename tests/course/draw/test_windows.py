@@ -1,0 +1,118 @@
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from rcnn_tutorial.course import draw
+from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, UNUSED
+from tests.course.draw.figures import (
+    IMAGE,
+    TARGET,
+    edges,
+    extents,
+    is_darker_where_higher,
+    key,
+    labels,
+    looks,
+    panels,
+    pixels,
+    rectangles,
+    render,
+    texts,
+    titles,
+)
+
+TRUTHS = TARGET["boxes"]
+
+
+def test_grouping_shows_the_mean_of_each_region():
+    image = torch.tensor([[0.0, 1, 1, 0.5]]).expand(3, 2, 4)
+    labels = torch.tensor([[7, 7, 2, 2]]).expand(2, 4)
+    draw.grouping(image, [(labels, 2), (torch.zeros_like(labels), 1)])
+    render()
+    assert titles() == ["2 regions", "1 region"]
+    parts, whole = (ax.images[0].get_array() for ax in panels())
+    assert parts[0, :, 0].tolist() == parts[1, :, 2].tolist() == [0.5, 0.5, 0.75, 0.75]
+    assert whole[1, :, 2].tolist() == [0.625] * 4
+
+
+def test_windows_by_iou_colours_by_both_rules():
+    windows = torch.tensor([[5, 5, 20, 20], [30, 10, 60, 50], [0, 40, 10, 50.0]])
+    fine_tuning = torch.tensor([FOREGROUND, FOREGROUND, BACKGROUND])
+    svm = torch.tensor([FOREGROUND, UNUSED, BACKGROUND])
+    draw.windows_by_iou(IMAGE, windows, torch.tensor([1, 0.75, 0]), TRUTHS, fine_tuning, svm, "bar")
+    render()
+    assert titles() == ["fine-tuning: 2 foreground, 1 background", "SVM of bar: 1 foreground, 1 background, 1 unused"]
+    by_window = [dict(zip(map(tuple, extents(ax)), edges(ax), strict=True)) for ax in panels()]
+    first, second, third = (tuple(w) for w in windows.tolist())
+    assert [by_window[0][w] for w in (first, second, third)] == [draw.GOOD, draw.GOOD, draw.BAD]
+    assert [by_window[1][w] for w in (first, second, third)] == [draw.GOOD, draw.PALE, draw.BAD]
+    assert [r.get_linestyle() for r in rectangles(panels()[0])[:2]] == [":", ":"]
+    for ax in panels():
+        assert texts(ax) == ["1.00", "0.75", "0.00"]
+        colors = {tuple(box): color for box, color in zip(extents(ax), edges(ax), strict=True)}
+        for text, window in zip(ax.texts, windows.tolist(), strict=True):  # inside a corner, in its window's colour
+            (x, y), (x1, y1, x2, y2) = text.get_position(), window
+            assert (x, text.get_ha()) in ((x1, "left"), (x2, "right"))
+            assert (y, text.get_va()) in ((y1, "top"), (y2, "bottom"))
+            assert to_hex(text.get_bbox_patch().get_facecolor()).upper() == colors[tuple(window)]
+    assert key(plt.gcf().legends[0]) == {
+        "foreground": (draw.GOOD, "-"), "background": (draw.BAD, "-"), "unused": (draw.PALE, "-"),
+        "object": ("#000000", ":"),
+    }  # fmt: skip
+
+
+def test_windows_of_one_object_do_not_hide_each_others_iou():
+    windows = torch.tensor([[30, 10, 70, 50]]).repeat(4, 1) + torch.arange(4.0)[:, None] * 0.1
+    state = torch.full((4,), FOREGROUND)
+    draw.windows_by_iou(IMAGE, windows, torch.ones(4), TRUTHS, state, state, "bar")
+    render()
+    places = [t.get_window_extent() for t in panels()[0].texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(places) for b in places[:i])
+
+
+def test_coverage_draws_the_count():
+    count = torch.zeros(60, 80, dtype=torch.int64)
+    count[:15] = 8
+    draw.coverage(count, IMAGE)
+    render()
+    picture, heat, bar = panels()
+    assert heat.get_title() == "up to 8 windows, 2 on average" and heat.images[0].get_extent() == [0, 80, 60, 0]
+    assert pixels(picture)[0] == IMAGE.permute(1, 2, 0).tolist() and not is_darker_where_higher(heat)
+    assert (heat.images[0].get_array() == count.numpy()).all() and heat.images[0].get_clim() == (0, 8)
+    assert bar.get_ylabel() == "windows that cover the pixel" and len(picture.images) == 1
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.coverage(torch.zeros(60, 80), IMAGE)
+
+
+def test_moves_point_from_proposals_to_refined_boxes():
+    before, after = TRUTHS + torch.tensor([[2.0, -1, 3, 4]]), TRUTHS + 0.5
+    ax = draw.moves(IMAGE, before, after, TRUTHS)
+    render()
+    assert extents(ax) == [*before.tolist(), *after.tolist(), *TRUTHS.tolist()]
+    assert [r.get_linestyle() for r in rectangles(ax)] == ["--", "--", "-", "-", ":", ":"]
+    arrows = [(list(t.xyann), list(t.xy)) for t in ax.texts]
+    corners = [
+        (b[i : i + 2], a[i : i + 2]) for b, a in zip(before.tolist(), after.tolist(), strict=True) for i in (0, 2)
+    ]
+    assert arrows == corners
+    assert edges(ax) == [draw.BAD] * 2 + [draw.GOOD] * 2 + ["#000000"] * 2
+    named = {"proposal": (draw.BAD, "--"), "refined": (draw.GOOD, "-"), "object": ("#000000", ":")}
+    assert key(ax.get_legend()) == named
+
+
+def test_iou_histogram_marks_the_means():
+    before, after = torch.tensor([0.52, 0.54, 0.68, 0.62]), torch.tensor([0.72, 0.74, 0.88, 1.0])
+    draw.iou_histogram(before, after)
+    render()
+    ax = plt.gca()
+    first, second = (p.get_data() for p in ax.patches)
+    assert first.values[10] == 2 and first.values.sum() == 4 and second.values[-1] == 1
+    assert [line.get_xdata()[0] for line in ax.lines] == pytest.approx([0.59, 0.835])
+    assert second.values[14] == 2 and first.values[12] == first.values[13] == 1
+    assert key(ax.get_legend()) == {"before, mean 0.59": draw.PALE, "after, mean 0.84": (draw.GOOD, "-")}
+    assert [looks(line) for line in ax.lines] == [(draw.PALE, "--"), (draw.GOOD, "--")]
+    assert [looks(ax.patches[0]), to_hex(ax.patches[1].get_edgecolor()).upper()] == [draw.PALE, draw.GOOD]
+    assert labels(ax) == ("IoU with the object", "windows") and ax.get_xlim() == (0, 1)
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.iou_histogram(before[:0], after[:0])
