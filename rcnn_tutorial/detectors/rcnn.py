@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcnn_tutorial.cache import fingerprint
+from rcnn_tutorial.detectors.saving import Saved, describe
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.linear import SVMSettings
 from rcnn_tutorial.nets.backbones import ConvNet
@@ -73,7 +74,7 @@ class RCNNSettings:
         return cls(**(own | changes))
 
 
-class RCNN(nn.Module):
+class RCNN(Saved, nn.Module):
     """The detector. Train it with `rcnn_fit.fit`; then `model(images, proposals=...)` detects.
 
     Args:
@@ -82,6 +83,8 @@ class RCNN(nn.Module):
         settings: of the detector.
         mean: RGB in [0, 1], subtracted from the pixels and put where a crop leaves the image.
     """
+
+    name = "rcnn"
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class RCNN(nn.Module):
         if net.classifier.out_features != len(classes):
             raise ValueError(f"net: expected {len(classes)} outputs, one per class, got {net.classifier.out_features}")
         self.net, self.classes, self.settings = net, tuple(classes), settings or RCNNSettings()
+        self.network = describe(net)
         k, hidden = len(classes) - 1, net.classifier.in_features
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("scale", torch.tensor(1.0))  # of the fc7 features that the SVMs read
@@ -158,11 +162,10 @@ class RCNN(nn.Module):
         """
         settings = self.settings
         threshold = float(self.nms_threshold) if nms_threshold is None else nms_threshold
-        image = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
-        sizes = torch.tensor([size], device=scores.device)
-        return select(
-            scores, boxes, image, sizes, threshold, settings.least_score, settings.detections, shown
-        )[0]  # fmt: skip
+        detection = select(
+            scores, boxes, size, threshold, settings.least_score, settings.detections, shown
+        )  # fmt: skip
+        return {name: detection[name] for name in ("boxes", "labels", "scores")}
 
     def forward(
         self, images: list[Tensor], targets: list[dict] | None = None, proposals: list[Tensor] | None = None

@@ -119,6 +119,8 @@ class SPPnet(RCNN):
         ValueError: a network without a pyramid.
     """
 
+    name = "sppnet"
+
     def __init__(
         self,
         net: ConvNet,
