@@ -195,7 +195,30 @@ def test_the_version_is_told_once():
 
 
 def test_importing_the_package_loads_nothing_else():
-    code = "import sys; known = set(sys.modules); import rcnn_tutorial; print(*sorted(set(sys.modules) - known))"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "rcnn_tutorial" in loaded.split()
-    assert not {"torch", "numpy", "rcnn_tutorial.data", "rcnn_tutorial.training"} & set(loaded.split()), loaded
+    heavy = ["torch", "numpy", "importlib.metadata", "rcnn_tutorial.data", "rcnn_tutorial.training"]
+    code = f"import sys, rcnn_tutorial; print(rcnn_tutorial.__name__, *sys.modules.keys() & {heavy})"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["rcnn_tutorial"]
+
+
+def test_the_hooks_before_a_commit_are_the_linters_of_make_lint():
+    lint = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nlint:")[1].split("\n\n")[0]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [repo["repo"] for repo in hooks] == ["local"]  # nothing is fetched
+    entries = " ".join(hook["entry"] for repo in hooks for hook in repo["hooks"])
+    linters = re.findall(r"/(ruff \w+|pyright)", lint)
+    assert linters == ["ruff check", "ruff format", "pyright"] == re.findall(r"/(ruff \w+|pyright)", entries)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    dev = {re.match(r"[\w-]+", name)[0] for name in project["optional-dependencies"]["dev"]}
+    assert {"ruff", "pyright", "hatchling"} <= dev
+
+
+def test_the_forms_for_issues_ask_something():
+    forms = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
+    assert [form.stem for form in forms] == ["bug", "config", "finding", "unclear"]
+    for form in forms:
+        content = yaml.safe_load(form.read_text(encoding="utf-8"))
+        if form.stem != "config":
+            assert content["name"] and content["description"] and len(content["body"]) >= 3
+            ids = [field["id"] for field in content["body"]]
+            assert len(set(ids)) == len(ids) and all(field["attributes"]["label"] for field in content["body"])
