@@ -65,8 +65,8 @@ MAY_IMPORT = {  # part of the package: the parts that it may know
     "ops": {"engine"},
     "weights": set(),
     "cache": set(),
-    "nets": {"ops", "engine", "weights"},
     "data": {"ops"},
+    "nets": {"ops", "engine", "weights", "data"},  # of data the checks of what comes in
     "proposals": {"ops", "engine", "data", "cache"},
     "evaluation": {"ops", "data"},  # they see a detector only through its call
     "training": {"ops", "data", "evaluation"},
