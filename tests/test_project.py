@@ -69,7 +69,7 @@ MAY_IMPORT = {  # part of the package: the parts that it may know
     "nets": {"ops", "engine", "weights", "data"},  # of data the checks of what comes in
     "proposals": {"ops", "engine", "data", "cache"},
     "evaluation": {"ops", "data"},  # they see a detector only through its call
-    "training": {"ops", "data", "evaluation"},
+    "training": {"ops", "data", "evaluation", "cache"},
     "detectors": LIBRARY | {"compat", "linear", "mining"},  # `from_torchvision` is found in detectors/fpn.py too
     "compat": LIBRARY,
     "linear": {"ops", "engine"},
