@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.nets.backbones import ConvNet
-from rcnn_tutorial.nets.fpn import BottomUp, FeaturePyramid, Pyramid, subsample, upsample
+from rcnn_tutorial.nets.fpn import BottomUp, FeaturePyramid, Pyramid, upsample
 
 
 class Hierarchy(Pyramid):
@@ -22,7 +22,7 @@ class Hierarchy(Pyramid):
         """(B, 3, H, W) to P2 to P6."""
         layers = zip(self.fpn.laterals, self.fpn.outputs, self.bottom_up(images), strict=True)
         maps = [output(lateral(stage)) for lateral, output, stage in layers]
-        return [*maps, subsample(maps[-1])]
+        return _with_coarser(maps)
 
 
 class NoLaterals(Pyramid):
@@ -40,7 +40,7 @@ class NoLaterals(Pyramid):
         for stage in finer[::-1]:
             merged.insert(0, upsample(merged[0], stage.shape[-2:]))
         maps = [output(features) for output, features in zip(self.fpn.outputs, merged, strict=True)]
-        return [*maps, subsample(maps[-1])]
+        return _with_coarser(maps)
 
 
 class NotSmoothed(Pyramid):
@@ -100,7 +100,11 @@ class Images(Single):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) to as many maps as there are sizes, and one coarser one."""
         maps = [super(Images, self).forward(_resized(images, factor))[0] for factor in self.FACTORS]
-        return [*maps, subsample(maps[-1])]
+        return _with_coarser(maps)
+
+
+def _with_coarser(maps: list[Tensor]) -> list[Tensor]:
+    return [*maps, maps[-1][..., ::2, ::2]]
 
 
 def _resized(images: Tensor, factor: float) -> Tensor:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rcnn_tutorial.ops.pooling import spatial_pyramid_pool
 from rcnn_tutorial.weights import load_weights
@@ -38,6 +37,9 @@ class Conv:
     ceil: bool = False
     norm: str | None = None
 
+
+Layers = tuple[Conv, ...]
+Levels = tuple[int, ...]
 
 # Krizhevsky et al., NIPS 2012, in the order of layers that R-CNN's network had (R-CNN, section 2.1)
 ALEXNET = (
@@ -123,15 +125,7 @@ class ConvNet(nn.Module):
     Source: R-CNN, section 2.1; with `levels` SPPnet, section 2.2.
     """
 
-    def __init__(
-        self,
-        layers: tuple[Conv, ...],
-        size: int,
-        hidden: int,
-        classes: int,
-        dropout: float = 0.5,
-        levels: tuple[int, ...] = (),
-    ):
+    def __init__(self, layers: Layers, size: int, hidden: int, classes: int, dropout: float = 0.5, levels: Levels = ()):
         super().__init__()
         if levels and layers[-1].pool:
             raise ValueError(f"layers: expected no pooling before the levels {levels}, got {layers[-1]}")
@@ -174,16 +168,6 @@ class ConvNet(nn.Module):
             self.classifier.weight.copy_(0.01 * torch.randn(classes, old.shape[1], generator=generator))
             self.classifier.bias.zero_()
 
-    def fold(self) -> None:
-        """Put each batch normalisation into the convolution before it, with the statistics gathered so far.
-
-        What the network computes in eval mode stays the same, and from now on does not depend on the mode.
-        """
-        for i, block in enumerate(self.convs):
-            convolution, norm, *others = block.children()
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                self.convs[i] = nn.Sequential(fuse_conv_bn_eval(convolution.eval(), norm.eval()), *others)
-
 
 def alexnet(classes: int = 1000) -> ConvNet:
     """AlexNet on 227 x 227 pixels: pool5 has 9,216 numbers, fc7 4,096.
@@ -193,7 +177,7 @@ def alexnet(classes: int = 1000) -> ConvNet:
     return ConvNet(ALEXNET, 227, 4096, classes)
 
 
-def zf5(classes: int = 1000, levels: tuple[int, ...] = (6, 3, 2, 1)) -> ConvNet:
+def zf5(classes: int = 1000, levels: Levels = (6, 3, 2, 1)) -> ConvNet:
     """ZF-5 with a pyramid of 50 bins on its last map, as SPPnet detected with it: pool5 has 12,800 numbers.
 
     Source: SPPnet, sections 3.1 and 4.1.
@@ -209,14 +193,13 @@ def vgg16(classes: int = 1000) -> ConvNet:
     return ConvNet(VGG16, 224, 4096, classes)
 
 
-def tiny_net(
-    classes: int = 20, norm: str | None = None, pretrained: bool = False, levels: tuple[int, ...] = ()
-) -> ConvNet:
+def tiny_net(classes: int = 20, norm: str | None = None, pretrained: bool = False, levels: Levels = ()) -> ConvNet:
     """The laptop's network, on 64 x 64 pixels, without dropout: pool5 has 1,536 numbers, fc7 256.
 
     Args:
         classes: outputs of the classifier.
-        norm: "batch" for the pre-training, where nothing is learnt without; `fold` takes it out afterwards.
+        norm: "batch" for the pre-training, where nothing is learnt without; data_scripts/train_backbone.py takes it out
+            afterwards.
         pretrained: with the weights that data_scripts/train_backbone.py made, on the 20 auxiliary shapes.
         levels: of a pyramid in place of the last pooling, (4, 2, 1) for SPPnet: pool5 has 2,016 numbers.
     Raises:

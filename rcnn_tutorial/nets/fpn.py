@@ -10,8 +10,7 @@ A network's fine maps say where an edge is, its coarse maps say what an object i
 the fine ones, so that every level knows both. Maps come in lists, the finest first.
 
 What differs from the paper: the laptop's network has no stages at strides 16 and 32, so `tiny_stages` adds two that
-are not pre-trained. The paper's other designs, from which it tells the
-pyramid apart, are in experiments/designs.py.
+are not pre-trained. The designs that the paper compares the pyramid with are in experiments/designs.py.
 
 What cost accuracy when it was wrong:
 - Upsampling. Doubled maps have an odd row too many (38 rows become 76, the finer map has 75), and where a pooling has
@@ -88,8 +87,7 @@ def tiny_stages(net: ConvNet, generator: torch.Generator | None = None) -> Botto
     """
     if net.layers[:4] != TINY[:4]:
         raise ValueError(f"net: expected `tiny_net` without normalisations, got layers {net.layers[:4]}")
-    blocks: list[Any] = list(net.convs)
-    first, second, third, fourth, fifth = blocks
+    first, second, third, fourth, fifth = list[Any](net.convs)
     width = net.layers[-1].channels
     # a map is taken before the pooling that ends its stage
     stages = [third[:-1], nn.Sequential(third[-1], fourth, fifth[:2])]
@@ -151,14 +149,6 @@ def upsample(features: Tensor, size: Sequence[int]) -> Tensor:
     return F.pad(doubled, (0, right, 0, below), mode="replicate") if below or right else doubled
 
 
-def subsample(features: Tensor) -> Tensor:
-    """P6 from P5: every second cell of every second row.
-
-    Source: FPN, section 4.1, footnote 1.
-    """
-    return features[..., ::2, ::2]
-
-
 class Pyramid(nn.Module):
     """The body of a detector on several maps: a network, the pyramid on its stages, and P6 for the RPN.
 
@@ -166,6 +156,7 @@ class Pyramid(nn.Module):
         bottom_up: the network.
         channels: of every map.
         generator: of the initial weights.
+    Source: FPN, section 3; P6: section 4.1, footnote 1.
     """
 
     def __init__(self, bottom_up: BottomUp, channels: int = 256, generator: torch.Generator | None = None):
@@ -177,7 +168,7 @@ class Pyramid(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) to P2 to P6, (B, d, H / stride_i, W / stride_i)."""
         maps = self.fpn(self.bottom_up(images))
-        return [*maps, subsample(maps[-1])]
+        return [*maps, maps[-1][..., ::2, ::2]]  # P6 is every second cell of every second row of P5
 
 
 def roi_levels(boxes: Tensor, finest: int, coarsest: int, k0: int = 4, s0: float = 224.0) -> Tensor:
@@ -196,8 +187,7 @@ def roi_levels(boxes: Tensor, finest: int, coarsest: int, k0: int = 4, s0: float
     """
     if boxes.shape[-1:] != (4,) or s0 <= 0:
         raise ValueError(f"boxes: expected (..., 4) and s0 above 0, got {tuple(boxes.shape)} and {s0}")
-    width, height = (boxes[..., 2:] - boxes[..., :2]).unbind(-1)
-    side = (width * height).sqrt()
+    side = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1).sqrt()
     # 448 / 224 is to be level 5 in single precision too
     level = (k0 + torch.log2(side / s0) + 1e-6).floor()
     return level.clamp(finest, coarsest).long()

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcnn_tutorial.ops.warp import IMAGENET_MEAN, LEAST_SIDE
+from rcnn_tutorial.data.checks import check_images
+from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 
 Size = tuple[int, int]  # height, width
 Boxes = TypeVar("Boxes", Tensor, list[Tensor])
@@ -88,15 +89,9 @@ class Preprocess(nn.Module):
         Returns:
             A batch, of the images' type and on their device.
         Raises:
-            ValueError: no image, one of another shape, a side that is too short, or a type or device that differs; on
-                the CPU also one with a pixel that is not finite.
+            ValueError: what `check_images` refuses, or an image of which no cell of the last map is left.
         """
-        if not len(images):
-            raise ValueError("images: expected at least one")
-        for i, image in enumerate(images):
-            if problem := _problem(image, images[0]):
-                raise ValueError(f"images[{i}]: expected {problem}")
-        check_sides(images, self.least_side)
+        check_images(images, self.least_side)
         originals = [(image.shape[1], image.shape[2]) for image in images]
         sizes = [self.new_size(size) for size in originals]
         for i, (size, (height, width)) in enumerate(zip(sizes, originals, strict=True)):
@@ -118,41 +113,6 @@ class Preprocess(nn.Module):
     def extra_repr(self) -> str:
         """The settings, for print(model)."""
         return ", ".join(f"{name}={getattr(self, name)}" for name in ("mean", "std", "min_size", "max_size", "divisor"))
-
-
-def check_sides(images: Sequence[Tensor], least: int = LEAST_SIDE) -> None:
-    """Refuse images of a few pixels, of which nothing can be detected.
-
-    Args:
-        images: (3, H, W) each.
-        least: pixels.
-    Raises:
-        ValueError: an image with a shorter side.
-    """
-    for i, image in enumerate(images):
-        height, width = image.shape[-2:]
-        if min(height, width) < least:
-            raise ValueError(
-                f"images[{i}]: expected {least} pixels at least on each side, got {height} x {width} (height x width)"
-            )
-
-
-def _problem(image: object, first: Tensor) -> str | None:
-    """What is expected of an image and what it is instead, or None."""
-    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
-        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        return f"a tensor of shape (3, H, W), got {got}"
-    if not image.is_floating_point():
-        return f"floats in [0, 1], got {image.dtype}"
-    if (image.dtype, image.device) != (first.dtype, first.device):
-        return f"{first.dtype} on {first.device} as the first, got {image.dtype} on {image.device}"
-    if image.device.type == "cpu":  # a GPU is not waited for
-        least, most = torch.aminmax(image.detach())
-        if not (least.isfinite() and most.isfinite()):
-            return f"finite pixels, got {(~torch.isfinite(image)).sum()} NaN or infinite"
-        if most > 16:  # far from any normalisation, and from rounding
-            return f"RGB in [0, 1], got up to {most:.0f}: divide by 255"
-    return None
 
 
 def _scale(boxes: Boxes, sources: list[Size], results: list[Size]) -> Boxes:

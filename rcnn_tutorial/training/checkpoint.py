@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings
 
-PARTS = {"model", "optimizer", "scaler", "history", "random", "identity"}
+STATEFUL = ("model", "optimizer", "scaler")
 # settings that a resumed training may change
 WITHOUT_INFLUENCE = {"workers", "evaluate_every", "checkpoint_every", "log_every"}
 
@@ -50,6 +50,7 @@ class Run:
         dataset: a checkpoint knows its length and class names.
         settings: of the training.
     Attributes:
+        rank, processes: this process's number, and how many there are.
         trained: the parameters, those with weight decay first.
         device: where they lie.
         forward: the model, or what shares its gradients between the processes.
@@ -62,12 +63,12 @@ class Run:
     """
 
     def __init__(self, model: nn.Module, dataset: Any, settings: TrainSettings):
-        _, processes = process_rank()
+        self.rank, self.processes = process_rank()
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if len(dataset) < settings.batch_size:
             raise ValueError(f"dataset: {len(dataset)} images, expected at least batch_size = {settings.batch_size}")
-        if settings.batch_size % processes:
-            raise ValueError(f"batch_size: {settings.batch_size}, expected a multiple of the {processes} processes")
+        if settings.batch_size % self.processes:
+            raise ValueError(f"batch_size: {settings.batch_size}, expected a multiple of {self.processes} processes")
         if not parameters:
             raise ValueError("model: no parameter requires a gradient, expected one at least")
         self.model, self.dataset, self.settings, self.history = model, dataset, settings, History()
@@ -76,7 +77,7 @@ class Run:
         if self.precision and self.device.type == "cpu":
             warnings.warn(f"precision {settings.precision!r} is for GPUs: on the CPU it stays float32", stacklevel=3)
             self.precision = None
-        self.forward = DistributedDataParallel(model, find_unused_parameters=True) if processes > 1 else model
+        self.forward = DistributedDataParallel(model, find_unused_parameters=True) if self.processes > 1 else model
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         matrices = [parameter for parameter in parameters if parameter.ndim > 1]
         vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
@@ -90,21 +91,14 @@ class Run:
         The file is written beside the old one, pushed to the disk and only then renamed: at any moment `path` is a
         whole checkpoint, the old or the new.
         """
-        rank, processes = process_rank()
         random: list[Any] = [{name: generator.get_state() for name, generator in generators(self.model).items()}]
-        if processes > 1:
-            states, random = random[0], [None] * processes
-            dist.all_gather_object(random, states)
-        if rank > 0:
+        if self.processes > 1:
+            random *= self.processes
+            dist.all_gather_object(random, random[self.rank])
+        if self.rank > 0:
             return
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "history": asdict(self.history),
-            "random": random,
-            "identity": self._identity(),
-        }
+        state = {name: getattr(self, name).state_dict() for name in STATEFUL}
+        state |= {"history": asdict(self.history), "random": random, "identity": self._identity()}
         unfinished = path.with_suffix(".unfinished")
         with open(unfinished, "wb") as file:
             torch.save(state, file)
@@ -130,15 +124,14 @@ class Run:
                 "Give the same settings (more pictures are no other training, nor more steps where schedule='step'), "
                 "another folder, or resume=False to start again"
             )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        for name in STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
         self.history = History(**state["history"])
         if self.history.steps > self.settings.steps:
             raise ValueError(
                 f"{path}: a training of {self.history.steps} steps, expected at most steps = {self.settings.steps}"
             )
-        states = state["random"][process_rank()[0]]
+        states = state["random"][self.rank]
         for name, generator in generators(self.model).items():
             if name in states:  # a training that moved to a GPU has none for it
                 generator.set_state(states[name])
@@ -150,7 +143,7 @@ class Run:
             "settings": {key: value for key, value in settings.items() if key not in WITHOUT_INFLUENCE},
             "classes": list(self.dataset.classes or ()),
             "images": len(self.dataset),
-            "processes": process_rank()[1],
+            "processes": self.processes,
             "generator": "model" in generators(self.model),
             "shapes": {name: list(value.shape) for name, value in self.model.state_dict().items()},
             "trained": {name: value.requires_grad for name, value in self.model.named_parameters()},
@@ -173,7 +166,7 @@ def read(path: Path) -> dict[str, Any]:
                 raise ValueError(f"wrong checksum of {damaged}")
             file.seek(0)
             state = torch.load(file, map_location="cpu", weights_only=True)
-            complete = state.keys() >= PARTS
+            complete = state.keys() >= {*STATEFUL, "history", "random", "identity"}
         except Exception as error:  # a damaged file can make the reader raise nearly anything
             raise ValueError(f"{path}: cut short or damaged, expected a checkpoint of train() ({error})") from error
     if not complete:

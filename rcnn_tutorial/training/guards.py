@@ -25,14 +25,13 @@ def patient_interrupt() -> Iterator[list]:
         signal.signal(signal.SIGINT, usual)
 
     alone = process_rank()[1] == 1 and threading.current_thread() is threading.main_thread()
-    if not alone or usual in (None, signal.SIG_IGN):  # None: what handles it is not Python's
-        yield interrupted
-        return
-    signal.signal(signal.SIGINT, note)
+    if alone and usual not in (None, signal.SIG_IGN):  # None: what handles it is not Python's
+        signal.signal(signal.SIGINT, note)
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, usual)
+        if signal.getsignal(signal.SIGINT) is note:
+            signal.signal(signal.SIGINT, usual)
 
 
 @contextmanager

@@ -23,15 +23,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from rcnn_tutorial.data.targets import check_target, trained_on
+from rcnn_tutorial.data.checks import CheckedSamples, Sample
 from rcnn_tutorial.data.wrappers import check_classes, prepare, set_epoch
 from rcnn_tutorial.evaluation.prediction import eval_mode
-from rcnn_tutorial.training.checkpoint import Run, process_rank
+from rcnn_tutorial.training.checkpoint import Run
 from rcnn_tutorial.training.guards import patient_interrupt, undisturbed
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings, learning_rate
-
-Sample = tuple[int, Tensor, Any]  # index in the data set, image, target
 
 
 def train(
@@ -75,14 +73,12 @@ def train(
             a model that returns no dict of scalars, or a checkpoint that is damaged or of another training.
         RuntimeError: a loss or gradient that is not finite, before it touches the weights.
     """
-    rank, _ = process_rank()
-    data = _Checked(dataset, check_classes(model, dataset))
-    run = Run(model, data, settings)
+    run = Run(model, CheckedSamples(dataset, check_classes(model, dataset)), settings)
     if settings.workers:
-        prepare(dataset, range(len(data)))
+        prepare(dataset, range(len(run.dataset)))
     path = None if folder is None else Path(folder) / "checkpoint.pt"
     with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
-        torch.manual_seed(settings.seed + rank)
+        torch.manual_seed(settings.seed + run.rank)
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             if resume and path.exists():
@@ -90,19 +86,19 @@ def train(
         history = run.history
         steps = range(history.steps, settings.steps)
         model.train()
-        bar = tqdm(total=settings.steps, initial=steps.start, unit="step", disable=not progress or rank > 0)
+        bar = tqdm(total=settings.steps, initial=steps.start, unit="step", disable=not progress or run.rank > 0)
         with bar, patient_interrupt() as interrupted:
             start = perf_counter()
-            for step, batch in zip(steps, _batches(data, settings, steps.start), strict=False):
+            for step, batch in zip(steps, _batches(run, steps.start), strict=False):
                 lr = learning_rate(step, settings)
                 losses = _step(run, step, lr, batch)
                 history.add(losses, lr, perf_counter() - start)
                 bar.set_postfix(loss=f"{sum(losses.values()):.3f}", refresh=False)
                 bar.update()
 
-                if evaluate and rank == 0 and _due(step, settings.evaluate_every, settings):
+                if evaluate and run.rank == 0 and _due(step, settings.evaluate_every, settings):
                     history.evaluations.append({"step": step + 1} | _evaluate(model, evaluate))
-                if on_log and rank == 0 and _due(step, settings.log_every, settings):
+                if on_log and run.rank == 0 and _due(step, settings.log_every, settings):
                     on_log(history)
                 if path and (interrupted or _due(step, settings.checkpoint_every, settings)):
                     run.save(path)
@@ -122,11 +118,12 @@ def _step(run: Run, step: int, lr: float, batch: Sequence[Sample]) -> dict[str, 
     targets = [_on(run.device, target) for _, _, target in batch]
     with torch.autocast(run.device.type, dtype=run.precision, enabled=run.precision is not None):
         losses = run.forward(images, targets)
-    values = _values(losses)
+    values = _values(losses, run.processes)
     _require_finite(values, step, batch)
 
     optimizer.zero_grad()
-    scaler.scale(sum(losses.values())).backward()
+    total = torch.as_tensor(sum(losses.values()))
+    scaler.scale(total).backward()
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(run.trained, run.settings.clip_norm)
     if not scaler.is_enabled():  # a scaler leaves out such a step, and halves its scale
@@ -143,7 +140,7 @@ def _on(device: torch.device, target: Any) -> Any:
     return target.to(device) if isinstance(target, Tensor) else target
 
 
-def _values(losses: Any) -> dict[str, float]:
+def _values(losses: Any, processes: int) -> dict[str, float]:
     """Losses as numbers, means over the processes: the one copy to the host in a step, needed to stop in time."""
     if not isinstance(losses, dict) or not losses:
         raise ValueError(f"model: returned {type(losses).__name__} in training mode, expected a dict of scalar losses")
@@ -153,7 +150,6 @@ def _values(losses: Any) -> dict[str, float]:
     if not any(loss.requires_grad for loss in losses.values()):
         raise ValueError(f"model: none of the losses {sorted(losses)} depends on a parameter that is trained")
     values = torch.stack([loss.detach().float().flatten()[0] for loss in losses.values()])
-    _, processes = process_rank()
     if processes > 1:
         dist.all_reduce(values)
         values /= processes
@@ -170,20 +166,19 @@ def _require_finite(values: dict[str, float], step: int, batch: Sequence[Sample]
         )
 
 
-def _batches(dataset: "_Checked", settings: TrainSettings, start: int) -> Iterator[list[Sample]]:
+def _batches(run: Run, start: int) -> Iterator[list[Sample]]:
     """The samples of this process in each step, from step `start` on, without end.
 
     Epoch e visits the images in the order that (seed, e) gives. The images after its last whole batch are left out;
     the next epoch leaves out others.
     """
-    rank, processes = process_rank()
-    share = settings.batch_size // processes
+    dataset, settings = run.dataset, run.settings
     per_epoch = len(dataset) // settings.batch_size
     for epoch in count(start // per_epoch):
         set_epoch(dataset, epoch)
         random = np.random.default_rng((settings.seed, epoch))
         order = random.permutation(len(dataset))[: per_epoch * settings.batch_size]
-        mine = order.reshape(per_epoch, processes, share)[:, rank].tolist()  # (steps, images of this process)
+        mine = order.reshape(per_epoch, run.processes, -1)[:, run.rank].tolist()  # (steps, images of this process)
         yield from DataLoader(
             dataset,
             batch_sampler=mine[max(start - epoch * per_epoch, 0) :],
@@ -191,27 +186,6 @@ def _batches(dataset: "_Checked", settings: TrainSettings, start: int) -> Iterat
             num_workers=settings.workers,
             generator=torch.Generator().manual_seed(int(random.integers(2**62))),  # not the global one
         )
-
-
-class _Checked(Dataset):
-    """A data set that checks its targets and leaves their difficult and crowd objects out.
-
-    Args:
-        dataset: of (image, target).
-        classes: names that the labels must be of, or None.
-    """
-
-    def __init__(self, dataset: Any, classes: Sequence[str] | None):
-        self.dataset, self.classes = dataset, classes
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        image, target = self.dataset[index]
-        if isinstance(target, Tensor):  # labels of crops: a classifier's, not a detector's
-            return index, image, target
-        return index, image, trained_on(check_target(target, f"dataset[{index}]", self.classes))
 
 
 def _due(step: int, every: int | None, settings: TrainSettings) -> bool:
