@@ -45,7 +45,7 @@ class SeveralFilters(SingleFPN):
         for head, side in zip(heads, self.KERNELS, strict=True):
             head.conv = nn.Conv2d(channels, channels, side, padding=side // 2)
             head.conv.weight.data = 0.01 * torch.randn(head.conv.weight.shape, generator=self.generator)
-            head.conv.bias.data.zero_()
+            head.conv.bias = nn.Parameter(torch.zeros(channels))
 
     def maps(self, images: Sequence[Tensor]) -> tuple[Batch, list[Tensor]]:
         """The one map, once for each head."""
