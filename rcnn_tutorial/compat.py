@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model, get_weight
 
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
@@ -42,7 +42,7 @@ RESNET = {  # of the stages of a residual network under a pyramid
 
 
 def from_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of torchvision's FasterRCNN under our names, without the offsets of the background, which nothing reads.
+    """Rename the weights of torchvision's FasterRCNN to ours, and drop the background's offsets, which nothing reads.
 
     Raises:
         ValueError: a weight of another model.
@@ -52,7 +52,7 @@ def from_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our weights under torchvision's names; the offsets of the background are 0.
+    """Rename our weights to torchvision's; the offsets of the background, which we do not have, become 0.
 
     torchvision's model detects the same where ours has its settings (`settings_of`): its anchors lie about the cells'
     corners, those of `RPNSettings(anchors="exact")` about their middles.
@@ -69,7 +69,7 @@ def to_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def settings_of(model: Any, training: TrainSettings | None = None) -> TwoStageSettings:
-    """Our settings for a torchvision FasterRCNN, the model itself, not its weights.
+    """Read our settings off a torchvision FasterRCNN, the model itself, not its weights.
 
     Args:
         model: a torchvision FasterRCNN. Of several shorter sides the last counts, as it does there in detection.
@@ -128,7 +128,7 @@ def settings_of(model: Any, training: TrainSettings | None = None) -> TwoStageSe
 def faster_rcnn_from_torchvision(
     model: Any, classes: Sequence[str], stride: int, training: TrainSettings | None = None, seed: int = 0
 ) -> TwoStage:
-    """Our detector with the weights and settings of a torchvision FasterRCNN on one map.
+    """Make our detector of a torchvision FasterRCNN on one map, with the same weights and settings.
 
     Args:
         model: a torchvision FasterRCNN whose backbone gives one map, with its default heads. It is not changed.
@@ -160,12 +160,12 @@ def faster_rcnn_from_torchvision(
 
 
 def from_torchvision(
-    model: Any | WeightsEnum | str,
+    model: nn.Module | WeightsEnum | str,
     classes: Sequence[str] | None = None,
     training: TrainSettings | None = None,
     seed: int = 0,
 ) -> "FPN":
-    """Our detector with the weights and settings of torchvision's, such as `fasterrcnn_resnet50_fpn`.
+    """Make our detector of torchvision's, such as `fasterrcnn_resnet50_fpn`, with the same weights and settings.
 
     Args:
         model: a torchvision FasterRCNN on a pyramid, which is not changed; or its weights or their name, such as
@@ -179,10 +179,9 @@ def from_torchvision(
     from rcnn_tutorial.detectors.fpn import FPN, FPNSettings  # not above: that module passes this function on
 
     if isinstance(model, (WeightsEnum, str)):
-        theirs, names = _by_name(str(model))
+        model, names = _by_name(str(model))
         classes = classes or names
-    else:
-        theirs = model
+    theirs: Any = model
     if not hasattr(getattr(theirs, "backbone", None), "fpn") or not hasattr(theirs, "roi_heads"):
         raise ValueError(f"model: expected a Faster R-CNN on a feature pyramid, got {type(theirs).__name__}")
     hidden, pooling = theirs.roi_heads.box_head, theirs.roi_heads.box_roi_pool
@@ -214,7 +213,7 @@ def from_torchvision(
 
 
 def bottom_up_of(body: Any) -> BottomUp:
-    """The stages of the network under torchvision's pyramid, copied.
+    """Copy the stages of the network under torchvision's pyramid.
 
     Args:
         body: that of torchvision's `resnet_fpn_backbone`, or stages of ours.
@@ -230,7 +229,7 @@ def bottom_up_of(body: Any) -> BottomUp:
     return stages_of(freeze_norms(body, frozen))
 
 
-def _by_name(name: str) -> tuple[Any, tuple[str, ...]]:
+def _by_name(name: str) -> tuple[nn.Module, tuple[str, ...]]:
     """torchvision's detector with these weights, and its classes."""
     architecture, _, version = name.partition("_Weights.")
     try:

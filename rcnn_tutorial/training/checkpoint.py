@@ -32,7 +32,7 @@ def process_rank() -> tuple[int, int]:
 
 
 def generators(model: nn.Module) -> dict[str, torch.Generator]:
-    """All random generators that a step draws from: torch's global ones, and `model.generator` where there is one."""
+    """List the random generators that a step draws from: torch's global ones, and the model's where it has one."""
     device = next(model.parameters()).device
     used = {"cpu": torch.default_generator}
     if device.type == "cuda":
@@ -43,7 +43,7 @@ def generators(model: nn.Module) -> dict[str, torch.Generator]:
 
 
 class Run:
-    """A training between two steps.
+    """A run is a training between two steps: all that the next step needs, and what a checkpoint keeps of it.
 
     Args:
         model: with its weights, and the generator of its sampling in `model.generator` where it has one.
@@ -175,7 +175,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def differences(saved: Any, now: Any, name: str = "") -> list[str]:
-    """Where two nested dicts of plain values differ, one line each."""
+    """List where two nested dicts of plain values differ, one line each."""
     if isinstance(saved, dict) and isinstance(now, dict):
         pairs = [(f"{name}.{key}".strip("."), saved.get(key), now.get(key)) for key in saved | now]
         return [line for key, there, here in pairs for line in differences(there, here, key)]
