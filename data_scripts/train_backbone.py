@@ -18,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rcnn_tutorial.data.generated.auxiliary import AuxiliaryBatches, accuracy
 from rcnn_tutorial.data.generated.shapes import AUXILIARY_CLASSES
 from rcnn_tutorial.detectors.rcnn_fit import FineTuning
-from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.nets.backbones import ConvNet, tiny_net
 from rcnn_tutorial.training import TrainSettings, train
 from rcnn_tutorial.weights import save_weights
 
@@ -53,7 +55,7 @@ def main() -> None:
     else:
         net = tiny_net(len(AUXILIARY_CLASSES), norm="batch")
     history = train(FineTuning(net), training, settings)
-    net.eval().fold()
+    fold(net)
     save_weights(net.state_dict(), PACKAGE / f"weights/{name}.pt")
     shipped = tiny_net(pretrained=True, levels=levels).eval()
     record = {
@@ -68,6 +70,17 @@ def main() -> None:
         record["accuracy"]["fresh at 52"] = round(accuracy(shipped, fresh, 52), 4)
     (PACKAGE / f"course/records/{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record["accuracy"]))
+
+
+def fold(net: ConvNet) -> None:
+    """Put each batch normalisation into the convolution before it, with the statistics gathered so far.
+
+    What the network computes in eval mode stays the same, and from now on does not depend on the mode.
+    """
+    for i, block in enumerate(net.eval().convs):
+        convolution, norm, *others = block.children()
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            net.convs[i] = nn.Sequential(fuse_conv_bn_eval(convolution, norm), *others)
 
 
 if __name__ == "__main__":

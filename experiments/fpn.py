@@ -1,32 +1,35 @@
 """The feature pyramid's parts, each against its alternatives.
 
 Scenes, mini-batches and the loop are those of `faster_rcnn.py`; every variant has the same network, head and steps.
+The pyramid's other designs are in `designs.py`.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from experiments import faster_rcnn
+from experiments.designs import DESIGNS, ImagesFPN, NotSmoothedFPN, SingleFPN
 from experiments.faster_rcnn import tested, trained
 from experiments.scenes import TEST, TRAIN, Experiment
 from experiments.variants import SeparateHeads
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
+from rcnn_tutorial.nets.backbones import ConvNet
 from rcnn_tutorial.nets.preprocess import Batch
 
 STEPS, LONGER = 400, 1000
 SETTINGS = {"train": TRAIN, "test": TEST, "steps": STEPS}
-DESIGNS = ("single", "hierarchy", "no laterals", "finest", "top-down")
+READ = ("single", "hierarchy", "no laterals", "finest", "top-down")
 RATES = {"finest": 0.02}  # where one map has all the gradient, no detection is learnt at the others' 0.05
 
 
 def settings(seed: int, rpn: dict | None = None, steps: int = STEPS, **changes) -> FPNSettings:
     """The laptop's, with changes of the RPN's settings and of the detector's."""
-    own = FPNSettings.tiny(steps, **changes)
-    training = replace(own.training, seed=seed, lr=RATES.get(own.design, own.training.lr))
-    return replace(own, rpn=replace(own.rpn, **(rpn or {})), training=training)
+    tiny = FPNSettings.tiny(steps, **changes)
+    return replace(tiny, rpn=replace(tiny.rpn, **(rpn or {})), training=replace(tiny.training, seed=seed))
 
 
 class FPNOfSeparateHeads(FPN):
@@ -35,19 +38,20 @@ class FPNOfSeparateHeads(FPN):
     make_rpn = SeparateHeads
 
 
-class SeveralFilters(FPN):
+class SeveralFilters(SingleFPN):
     """One map, and for each scale of anchors a head of its own, whose filters grow with the anchors (X-08)."""
 
     KERNELS = (1, 3, 5, 7, 9)
 
-    def __init__(self, net: nn.Module, classes: tuple[str, ...], chosen: FPNSettings, seed: int = 0):
-        super().__init__(net, classes, replace(chosen, design="single"), seed=seed)
-        channels, count = chosen.channels, len(self.KERNELS)
-        self.rpn = SeparateHeads(channels, self.strides * count, chosen.rpn, self.generator)
-        for head, side in zip(self.rpn.head, self.KERNELS, strict=True):
+    def __init__(self, net: ConvNet, classes: Sequence[str], settings: FPNSettings, seed: int = 0):
+        super().__init__(net, classes, settings, seed=seed)
+        channels, count = settings.channels, len(self.KERNELS)
+        self.rpn = SeparateHeads(channels, self.strides * count, settings.rpn, self.generator)
+        heads: Any = self.rpn.head
+        for head, side in zip(heads, self.KERNELS, strict=True):
             head.conv = nn.Conv2d(channels, channels, side, padding=side // 2)
             head.conv.weight.data = 0.01 * torch.randn(head.conv.weight.shape, generator=self.generator)
-            nn.init.zeros_(head.conv.bias)
+            head.conv.bias = nn.Parameter(torch.zeros(channels))
 
     def maps(self, images: Sequence[Tensor]) -> tuple[Batch, list[Tensor]]:
         """The one map, once for each head."""
@@ -57,7 +61,12 @@ class SeveralFilters(FPN):
 
 def designs(seed: int) -> dict[str, dict]:
     """FPN-07, FPN-10, FPN-16: what the second stage and the RPN read."""
-    return {design: tested(*trained(settings(seed, design=design), FPN)) for design in DESIGNS}
+    results = {}
+    for design in READ:
+        chosen = settings(seed)
+        training = replace(chosen.training, lr=RATES.get(design, chosen.training.lr))
+        results[design] = tested(*trained(replace(chosen, training=training), DESIGNS[design]))
+    return results
 
 
 def detectors(seed: int) -> dict[str, dict]:
@@ -72,7 +81,7 @@ def smoothing(seed: int) -> dict[str, dict]:
     """FPN-03: without the 3 x 3 convolutions on the merged maps."""
     return {
         "3 x 3": tested(*trained(settings(seed), FPN)),
-        "none": tested(*trained(settings(seed, smooth=False), FPN)),
+        "none": tested(*trained(settings(seed), NotSmoothedFPN)),
     }
 
 
@@ -101,9 +110,9 @@ def pyramids(seed: int) -> dict[str, dict]:
     """X-08: four ways to meet objects of all sizes."""
     chosen = settings(seed)
     return {
-        "images": tested(*trained(replace(chosen, design="images"), FPN)),
+        "images": tested(*trained(chosen, ImagesFPN)),
         "filters": tested(*trained(chosen, SeveralFilters)),
-        "anchors": tested(*trained(replace(chosen, design="single"), FPN)),
+        "anchors": tested(*trained(chosen, SingleFPN)),
         "features": tested(*trained(chosen, FPN)),
     }
 

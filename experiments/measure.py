@@ -21,21 +21,21 @@ def measure(detections: Detections, targets: Detections, classes: tuple[str, ...
         `hits`, how many objects of each image they find.
     """
     coco = coco_ap(detections, targets, classes)
-    objects = sum(int((~target.get("difficult", torch.zeros_like(target["labels"], dtype=bool))).sum())
-                  for target in targets)  # fmt: skip
+    difficult = sum(int(target["difficult"].sum()) for target in targets if "difficult" in target)
+    objects = sum(len(target["labels"]) for target in targets) - difficult
     scores = torch.cat([detection["scores"] for detection in detections]).sort(descending=True).values
     threshold = scores[:objects][-1].item() if len(scores) else 0.0
-    found = failures(detections, targets, score_threshold=threshold)
+    judged = failures(detections, targets, score_threshold=threshold)
     overlaps = []
-    for detection, kinds, target in zip(detections, found.kinds, targets, strict=True):
+    for detection, kinds, target in zip(detections, judged.kinds, targets, strict=True):
         for i in (i for i, kind in enumerate(kinds) if kind == "correct"):
-            own = target["boxes"][target["labels"] == detection["labels"][i]]
-            overlaps.append(box_iou(detection["boxes"][i : i + 1], own).max().item())
+            same_class = target["boxes"][target["labels"] == detection["labels"][i]]
+            overlaps.append(box_iou(detection["boxes"][i : i + 1], same_class).max().item())
     return {
         **{name: round(coco[name], 4) for name in ("AP", "AP50", "AP75")},
         "iou": round(sum(overlaps) / len(overlaps), 4) if overlaps else None,
-        "kinds": found.counts,
-        "hits": [kinds.count("correct") for kinds in found.kinds],
+        "kinds": judged.counts,
+        "hits": [kinds.count("correct") for kinds in judged.kinds],
     }
 
 
@@ -43,6 +43,6 @@ def by_size(detections: Detections, targets: Detections, classes: tuple[str, ...
     """Average precision of the smallest, the middle and the largest third of the objects, and of COCO's three sizes."""
     thirds = coco_ap(detections, targets, classes, size_thirds(targets))
     coco = coco_ap(detections, targets, classes)
-    found = {f"AP_{third}_third": thirds[f"AP_{size}"] for third, size in THIRDS.items()}
-    found |= {f"AP_{size}": coco[f"AP_{size}"] for size in THIRDS.values()}
-    return {name: round(value, 4) for name, value in found.items()}
+    values = {f"AP_{third}_third": thirds[f"AP_{size}"] for third, size in THIRDS.items()}
+    values |= {f"AP_{size}": coco[f"AP_{size}"] for size in THIRDS.values()}
+    return {name: round(value, 4) for name, value in values.items()}

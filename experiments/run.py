@@ -64,7 +64,7 @@ def main() -> None:
                 "runs": dict(sorted(runs.items())),
             }
             path.write_text(json.dumps(record) + "\n")
-            print(seed, {variant: next(iter(found.items())) for variant, found in variants.items()}, flush=True)
+            print(seed, {variant: next(iter(results.items())) for variant, results in variants.items()}, flush=True)
 
 
 if __name__ == "__main__":

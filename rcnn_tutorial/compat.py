@@ -1,13 +1,15 @@
-"""Between torchvision's detectors and ours: settings and weights, there and back.
+"""torchvision's Faster R-CNN as ours, with a feature pyramid or without, and back: settings and weights.
 
 Only what a model carries is read; nothing of torchvision's detection code is imported.
 """
 
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import WeightsEnum, get_model, get_weight
 
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
 from rcnn_tutorial.nets.fpn import BottomUp, stages_of
@@ -16,6 +18,10 @@ from rcnn_tutorial.nets.resnet import freeze_norms
 from rcnn_tutorial.nets.rpn import RPNSettings
 from rcnn_tutorial.training import TrainSettings
 
+if TYPE_CHECKING:
+    from rcnn_tutorial.detectors.fpn import FPN
+
+OFFSETS = "roi_heads.box_predictor.bbox_pred."
 NAMES = {  # prefixes, torchvision's and ours, the narrower first
     **{f"backbone.fpn.inner_blocks.{i}.0.": f"body.fpn.laterals.{i}." for i in range(4)},
     **{f"backbone.fpn.layer_blocks.{i}.0.": f"body.fpn.outputs.{i}." for i in range(4)},
@@ -26,7 +32,7 @@ NAMES = {  # prefixes, torchvision's and ours, the narrower first
     "rpn.head.bbox_pred.": "rpn.head.offsets.",
     "roi_heads.box_head.": "head.hidden.",
     "roi_heads.box_predictor.cls_score.": "head.score.",
-    "roi_heads.box_predictor.bbox_pred.": "head.offsets.",
+    OFFSETS: "head.offsets.",
 }
 RESNET = {  # of the stages of a residual network under a pyramid
     "backbone.body.conv1.": "body.bottom_up.stem.0.",
@@ -36,17 +42,17 @@ RESNET = {  # of the stages of a residual network under a pyramid
 
 
 def from_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of torchvision's FasterRCNN under our names; the offsets of the background go, which nothing reads.
+    """Rename the weights of torchvision's FasterRCNN to ours, and drop the background's offsets, which nothing reads.
 
     Raises:
         ValueError: a weight of another model.
     """
     names = RESNET | NAMES if "backbone.body.conv1.weight" in state else NAMES
-    return {_renamed(name, names): value[4:] if _of_boxes(name) else value for name, value in state.items()}
+    return {_renamed(name, names): value[4:] if name.startswith(OFFSETS) else value for name, value in state.items()}
 
 
 def to_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our weights under torchvision's names; the offsets of the background are 0.
+    """Rename our weights to torchvision's; the offsets of the background, which we do not have, become 0.
 
     torchvision's model detects the same where ours has its settings (`settings_of`): its anchors lie about the cells'
     corners, those of `RPNSettings(anchors="exact")` about their middles.
@@ -57,13 +63,13 @@ def to_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     names = RESNET | NAMES if "body.bottom_up.stem.1.running_var" in state else NAMES
     back = {_renamed(name, {ours: theirs for theirs, ours in names.items()}): value for name, value in state.items()}
     return {
-        name: torch.cat((torch.zeros_like(value[:4]), value)) if _of_boxes(name) else value
+        name: torch.cat((torch.zeros_like(value[:4]), value)) if name.startswith(OFFSETS) else value
         for name, value in back.items()
     }
 
 
-def settings_of(model: nn.Module, training: TrainSettings | None = None) -> TwoStageSettings:
-    """Our settings for a torchvision FasterRCNN, the model itself, not its weights.
+def settings_of(model: Any, training: TrainSettings | None = None) -> TwoStageSettings:
+    """Read our settings off a torchvision FasterRCNN, the model itself, not its weights.
 
     Args:
         model: a torchvision FasterRCNN. Of several shorter sides the last counts, as it does there in detection.
@@ -77,7 +83,7 @@ def settings_of(model: nn.Module, training: TrainSettings | None = None) -> TwoS
     if transform.fixed_size is not None:
         raise ValueError(f"model: expected no fixed_size, got {transform.fixed_size}")
     grid, (ratios, *others) = rpn.anchor_generator, rpn.anchor_generator.aspect_ratios
-    if any(each != ratios for each in others):
+    if any(other != ratios for other in others):
         raise ValueError(f"model: expected the same ratios on every map, got {grid.aspect_ratios}")
     return TwoStageSettings(
         rpn=RPNSettings(
@@ -113,9 +119,9 @@ def settings_of(model: nn.Module, training: TrainSettings | None = None) -> TwoS
 
 
 def faster_rcnn_from_torchvision(
-    model: nn.Module, classes: Sequence[str], stride: int, training: TrainSettings | None = None, seed: int = 0
+    model: Any, classes: Sequence[str], stride: int, training: TrainSettings | None = None, seed: int = 0
 ) -> TwoStage:
-    """Our detector with the weights and settings of a torchvision FasterRCNN on one map.
+    """Make our detector of a torchvision FasterRCNN on one map, with the same weights and settings.
 
     Args:
         model: a torchvision FasterRCNN whose backbone gives one map, with its default heads. It is not changed.
@@ -146,8 +152,60 @@ def faster_rcnn_from_torchvision(
     return ours.to(predictor.cls_score.weight).train(model.training)
 
 
-def bottom_up_of(body: nn.Module) -> BottomUp:
-    """The stages of the network under torchvision's pyramid, copied.
+def from_torchvision(
+    model: nn.Module | WeightsEnum | str,
+    classes: Sequence[str] | None = None,
+    training: TrainSettings | None = None,
+    seed: int = 0,
+) -> "FPN":
+    """Make our detector of torchvision's, such as `fasterrcnn_resnet50_fpn`, with the same weights and settings.
+
+    Args:
+        model: a torchvision FasterRCNN on a pyramid, which is not changed; or its weights or their name, such as
+            "FasterRCNN_ResNet50_FPN_Weights.COCO_V1", which are then loaded from the network.
+        classes: names, background first; by default those of the weights, or their numbers.
+        training: settings of ours; by default those of FPNSettings.
+        seed: of the generator that draws the mini-batches.
+    Raises:
+        ValueError: weights of another detector, another number of names, or layers that ours has not.
+    """
+    from rcnn_tutorial.detectors.fpn import FPN, FPNSettings  # not above: that module passes this function on
+
+    if isinstance(model, (WeightsEnum, str)):
+        model, names = _by_name(str(model))
+        classes = classes or names
+    theirs: Any = model
+    if not hasattr(getattr(theirs, "backbone", None), "fpn") or not hasattr(theirs, "roi_heads"):
+        raise ValueError(f"model: expected a Faster R-CNN on a feature pyramid, got {type(theirs).__name__}")
+    hidden, pooling = theirs.roi_heads.box_head, theirs.roi_heads.box_roi_pool
+    height, width = pooling.output_size
+    if not hasattr(hidden, "fc7") or len(pooling.featmap_names) != 4 or height != width:
+        raise ValueError("model: expected a head of two linear layers on square bins of four maps")
+    score = theirs.roi_heads.box_predictor.cls_score
+    classes = tuple(classes or map(str, range(score.out_features)))
+    if len(classes) != score.out_features:
+        raise ValueError(f"classes: expected {score.out_features}, got {len(classes)}")
+    settings = FPNSettings(
+        **vars(settings_of(theirs, training or FPNSettings.training)),
+        channels=theirs.backbone.out_channels,
+        output_size=height,
+        hidden=hidden.fc7.out_features,
+        s0=float(pooling.canonical_scale) * 2.0 ** (4 - pooling.canonical_level),
+    )
+    stages, state = bottom_up_of(theirs.backbone.body), from_state(theirs.state_dict())
+    if settings.divisor % stages.strides[0]:  # torchvision's anchors then have strides of their own
+        raise ValueError(f"model: expected a size_divisible by {stages.strides[0]}, got {settings.divisor}")
+    ours = FPN(stages, classes, settings, theirs.transform.image_mean, theirs.transform.image_std, seed)
+    if different := state.keys() ^ ours.state_dict().keys():
+        raise ValueError(
+            f"model: expected the layers of ours, but for one of them there is no {sorted(different)[0]!r}"
+        )
+    ours.load_state_dict(state)
+    return ours.to(score.weight).train(theirs.training)
+
+
+def bottom_up_of(body: Any) -> BottomUp:
+    """Copy the stages of the network under torchvision's pyramid.
 
     Args:
         body: that of torchvision's `resnet_fpn_backbone`, or stages of ours.
@@ -163,12 +221,20 @@ def bottom_up_of(body: nn.Module) -> BottomUp:
     return stages_of(freeze_norms(body, frozen))
 
 
+def _by_name(name: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """torchvision's detector with these weights, and its classes."""
+    architecture, _, version = name.partition("_Weights.")
+    try:
+        weights = get_weight(name) if architecture == "FasterRCNN_ResNet50_FPN" else None
+    except (AttributeError, KeyError, ValueError):
+        weights = None
+    if weights is None or not version:
+        raise ValueError(f"model: expected weights such as FasterRCNN_ResNet50_FPN_Weights.COCO_V1, got {name!r}")
+    return get_model(architecture.lower(), weights=weights), ("background", *weights.meta["categories"][1:])
+
+
 def _renamed(name: str, names: dict[str, str]) -> str:
     for old, new in names.items():
         if name.startswith(old):
             return new + name.removeprefix(old)
     raise ValueError(f"state: unknown weight {name!r}")
-
-
-def _of_boxes(name: str) -> bool:
-    return name.startswith("roi_heads.box_predictor.bbox_pred.")

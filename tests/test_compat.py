@@ -9,6 +9,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.rpn import AnchorGenerator
 
 from benchmarks.peer import tiny_faster_rcnn, tiny_fpn
+from rcnn_tutorial import compat
 from rcnn_tutorial.compat import faster_rcnn_from_torchvision, from_state, settings_of
 from rcnn_tutorial.detectors.fpn import from_torchvision
 from tests.peers import (
@@ -117,6 +118,7 @@ def test_states_go_there_and_back(peers):
 
 
 def test_the_model_given_stays_as_it_is():
+    assert from_torchvision is compat.from_torchvision
     assert_copied(tiny_faster_rcnn(7, head=16), lambda theirs: faster_rcnn_from_torchvision(theirs, CLASSES, 8))
 
 

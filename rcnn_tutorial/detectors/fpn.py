@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
-from torchvision.models import ResNet, WeightsEnum, get_model, get_weight
+from torch import Tensor
+from torchvision.models import ResNet
 
-from rcnn_tutorial import compat
+from rcnn_tutorial.compat import from_torchvision as from_torchvision
 from rcnn_tutorial.detectors.faster_rcnn import IMAGENET_STD
 from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
@@ -30,9 +30,7 @@ class FPNSettings(TwoStageSettings):
     RoIAlign and the 90,000 steps are the code's too; the paper has RoI pooling, and 80,000 for Fast R-CNN alone.
 
     Attributes: those of TwoStageSettings, and
-        design: of the pyramid; see `Pyramid`.
         channels: d, of every map (section 3).
-        smooth: the 3 x 3 convolutions on the merged maps (section 3).
         output_size: bins along each side of a region.
         hidden: width of the head's two layers.
         s0: side of a region that is read from P4, pixels of the input (equation 1).
@@ -56,9 +54,7 @@ class FPNSettings(TwoStageSettings):
         90_000, batch_size=16, lr=0.02, weight_decay=1e-4, milestones=(60_000, 80_000)
     )
     nms_threshold: float = 0.5
-    design: str = "top-down"
     channels: int = 256
-    smooth: bool = True
     output_size: int = 7
     hidden: int = 1024
     s0: float = 224.0
@@ -101,16 +97,17 @@ class FPN(TwoStage):
         net: pre-trained: `tiny_net`, a residual network, or stages of another one. It becomes a part of the detector
             and may be changed: give each detector its own.
         classes: names, background first.
-        settings: of the detector. Where a design has one map alone, all scales of anchors lie on it.
+        settings: of the detector.
         mean, std: RGB in [0, 1], what normalises the pixels; by default as the net's pre-training had it: the mean
             alone, and for a residual network both. Of stages given as such nothing is known: the mean alone, and none
             of them frozen.
         seed: of the new layers, and of `generator`, which draws the mini-batches.
     Raises:
-        ValueError: another network or design, or not as many scales of anchors as maps.
+        ValueError: another network, or not as many scales of anchors as maps.
     """
 
     name = "fpn"
+    pyramid: type[Pyramid] = Pyramid  # experiments/designs.py puts others in its place
 
     def __init__(
         self,
@@ -131,10 +128,7 @@ class FPN(TwoStage):
             published, cell = 0, 1
         else:
             raise ValueError(f"net: expected a ResNet of torchvision, a `tiny_net` or stages, got {type(net).__name__}")
-        body = Pyramid(net, settings.design, settings.channels, settings.smooth, generator)
-        if body.alone:
-            scales = tuple(scale for level in settings.rpn.scales for scale in level)
-            settings = replace(settings, rpn=replace(settings.rpn, scales=scales))
+        body = self.pyramid(net, settings.channels, generator)
         hidden = TwoLayers(settings.channels * settings.output_size**2, settings.hidden, generator)
         super().__init__(
             body, body.strides, settings.channels, hidden, settings.hidden, settings.output_size, classes, settings,
@@ -152,7 +146,7 @@ class FPN(TwoStage):
     @property
     def head_strides(self) -> tuple[int, ...]:
         """Strides of the maps that regions are read from, pixels."""
-        return self.strides if len(self.strides) == 1 else self.strides[:-1]
+        return self.strides[:-1]
 
     def pool(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Boxes (B, P, 4), pixels of the input, to (B P, C, n, n), each from its own map, in the order given."""
@@ -167,64 +161,3 @@ class FPN(TwoStage):
             for features, part, stride in zip(maps, rois[order].split(counts), self.head_strides, strict=False)
         ]
         return torch.cat(parts)[order.argsort()]
-
-
-def from_torchvision(
-    model: nn.Module | WeightsEnum | str,
-    classes: Sequence[str] | None = None,
-    training: TrainSettings | None = None,
-    seed: int = 0,
-) -> FPN:
-    """Our detector with the weights and settings of torchvision's, such as `fasterrcnn_resnet50_fpn`.
-
-    Args:
-        model: a torchvision FasterRCNN on a pyramid, which is not changed; or its weights or their name, such as
-            "FasterRCNN_ResNet50_FPN_Weights.COCO_V1", which are then loaded from the network.
-        classes: names, background first; by default those of the weights, or their numbers.
-        training: settings of ours; by default those of FPNSettings.
-        seed: of the generator that draws the mini-batches.
-    Raises:
-        ValueError: weights of another detector, another number of names, or layers that ours has not.
-    """
-    if isinstance(model, (WeightsEnum, str)):
-        model, names = _by_name(str(model))
-        classes = classes or names
-    if not hasattr(getattr(model, "backbone", None), "fpn") or not hasattr(model, "roi_heads"):
-        raise ValueError(f"model: expected a Faster R-CNN on a feature pyramid, got {type(model).__name__}")
-    heads, hidden, pooling = model.roi_heads, model.roi_heads.box_head, model.roi_heads.box_roi_pool
-    bins = pooling.output_size
-    if not hasattr(hidden, "fc7") or len(pooling.featmap_names) != 4 or bins[0] != bins[1]:
-        raise ValueError("model: expected a head of two linear layers on square bins of four maps")
-    number = heads.box_predictor.cls_score.out_features
-    classes = tuple(classes or map(str, range(number)))
-    if len(classes) != number:
-        raise ValueError(f"classes: expected {number}, got {len(classes)}")
-    settings = FPNSettings(
-        **vars(compat.settings_of(model, training or FPNSettings.training)),
-        channels=model.backbone.out_channels,
-        output_size=bins[0],
-        hidden=hidden.fc7.out_features,
-        s0=float(pooling.canonical_scale) * 2.0 ** (4 - pooling.canonical_level),
-    )
-    stages, state = compat.bottom_up_of(model.backbone.body), compat.from_state(model.state_dict())
-    if settings.divisor % stages.strides[0]:  # torchvision's anchors then have strides of their own
-        raise ValueError(f"model: expected a size_divisible by {stages.strides[0]}, got {settings.divisor}")
-    ours = FPN(stages, classes, settings, model.transform.image_mean, model.transform.image_std, seed)
-    if different := state.keys() ^ ours.state_dict().keys():
-        raise ValueError(
-            f"model: expected the layers of ours, but for one of them there is no {sorted(different)[0]!r}"
-        )
-    ours.load_state_dict(state)
-    return ours.to(heads.box_predictor.cls_score.weight).train(model.training)
-
-
-def _by_name(name: str) -> tuple[nn.Module, tuple[str, ...]]:
-    """torchvision's detector with these weights, and its classes."""
-    architecture, _, version = name.partition("_Weights.")
-    try:
-        weights = get_weight(name) if architecture == "FasterRCNN_ResNet50_FPN" else None
-    except (AttributeError, KeyError, ValueError):
-        weights = None
-    if weights is None or not version:
-        raise ValueError(f"model: expected weights such as FasterRCNN_ResNet50_FPN_Weights.COCO_V1, got {name!r}")
-    return get_model(architecture.lower(), weights=weights), ("background", *weights.meta["categories"][1:])

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcnn_tutorial.cache import fingerprint
+from rcnn_tutorial.data.checks import check_sides
 from rcnn_tutorial.detectors.saving import Saved, describe
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.linear import SVMSettings
 from rcnn_tutorial.nets.backbones import ConvNet
-from rcnn_tutorial.nets.preprocess import check_sides
 from rcnn_tutorial.ops.boxes import decode
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN, warp
 from rcnn_tutorial.training import TrainSettings

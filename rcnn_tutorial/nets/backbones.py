@@ -1,4 +1,8 @@
-"""The convolutional classifiers that the detectors start from, as published, and a small one like them."""
+"""The convolutional classifiers that the detectors start from, as published, and a small one like them.
+
+A network is a table of its convolutions (`ALEXNET`, `ZF5`, `VGG16`, `TINY`), from which `ConvNet` builds the layers and
+`receptive_field` computes what a cell of the last map looks at.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rcnn_tutorial.ops.pooling import spatial_pyramid_pool
 from rcnn_tutorial.weights import load_weights
@@ -35,7 +38,10 @@ class Conv:
     norm: str | None = None
 
 
-# Krizhevsky et al., NIPS 2012, in the order of layers that R-CNN's network had (RCNN-03)
+Layers = tuple[Conv, ...]
+Levels = tuple[int, ...]
+
+# Krizhevsky et al., NIPS 2012, in the order of layers that R-CNN's network had (R-CNN, section 2.1)
 ALEXNET = (
     Conv(96, 11, stride=4, pool=3, norm="response"),
     Conv(256, 5, padding=2, groups=2, pool=3, norm="response"),
@@ -43,7 +49,7 @@ ALEXNET = (
     Conv(384, 3, padding=1, groups=2),
     Conv(256, 3, padding=1, groups=2, pool=3),
 )
-# Zeiler and Fergus, ECCV 2014, as SPPnet used it: 224 pixels give a map of 13 x 13, 180 give 10 x 10 (SPP-07)
+# Zeiler and Fergus, ECCV 2014, as SPPnet used it (section 3.1): 224 pixels give a map of 13 x 13, 180 give 10 x 10
 ZF5 = (
     Conv(96, 7, stride=2, padding=1, pool=3, ceil=True, norm="response"),
     Conv(256, 5, stride=2, pool=3, ceil=True, norm="response"),
@@ -51,8 +57,8 @@ ZF5 = (
     Conv(384, 3, padding=1),
     Conv(256, 3, padding=1),
 )
-# Simonyan and Zisserman, ICLR 2015, configuration D (FAST-02, FRCNN-07); the poolings round down as torchvision's do,
-# where Caffe's round up: 37 x 62 cells and not 38 x 63 at 600 x 1000
+# Simonyan and Zisserman, ICLR 2015, configuration D; the poolings round down as torchvision's do, where Caffe's round
+# up: 37 x 62 cells and not 38 x 63 at 600 x 1000
 VGG16 = tuple(
     Conv(channels, 3, padding=1, pool=2 * (i == count - 1))
     for channels, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -69,7 +75,7 @@ TINY = (
 
 
 class Field(NamedTuple):
-    """What a cell of a feature map looks at, in pixels."""
+    """The receptive field of a feature map's cells, in pixels."""
 
     size: int  # side of the receptive field
     stride: int  # from one cell to the next
@@ -77,16 +83,14 @@ class Field(NamedTuple):
 
 
 def receptive_field(layers: Sequence[Conv]) -> Field:
-    """Receptive field of the map after these convolutions and their poolings.
+    """What a cell of the map after these convolutions and their poolings looks at.
 
-    Source: FRCNN-06, SPP-02.
+    Source: SPPnet, appendix A; Faster R-CNN, section 3.1.
     """
     size, stride, first = 1, 1, 0.5  # a pixel, as a map of its own; centres lie half a pixel inside
     for layer in layers:
-        steps = [(layer.kernel, layer.stride, layer.padding)]
-        if layer.pool:
-            steps.append((layer.pool, 2, 0))
-        for kernel, step, padding in steps:
+        pooling = [(layer.pool, 2, 0)] if layer.pool else []
+        for kernel, step, padding in [(layer.kernel, layer.stride, layer.padding), *pooling]:
             size += (kernel - 1) * stride
             first += ((kernel - 1) / 2 - padding) * stride
             stride *= step
@@ -94,7 +98,7 @@ def receptive_field(layers: Sequence[Conv]) -> Field:
 
 
 def smallest_side(layers: Sequence[Conv]) -> int:
-    """Side of the smallest image that these convolutions and their poolings leave one cell of, pixels."""
+    """The side of the smallest image of which these convolutions and their poolings leave one cell, pixels."""
     side = 1
     for layer in reversed(layers):
         if layer.pool:
@@ -107,7 +111,7 @@ class ConvNet(nn.Module):
     """Convolutions, two fully connected layers and a classifier.
 
     Without `levels` it reads square crops of one size, as AlexNet does. With them a spatial pyramid stands between
-    the convolutions and fc6, and it reads images of any size (SPP-01); the last convolution then has no pooling.
+    the convolutions and fc6, and it reads images of any size; the last convolution then has no pooling.
 
     Args:
         layers: the convolutions.
@@ -118,17 +122,10 @@ class ConvNet(nn.Module):
         levels: bins along each side, for each level of the pyramid; empty for none.
     Raises:
         ValueError: levels after a pooling.
+    Source: R-CNN, section 2.1; with `levels` SPPnet, section 2.2.
     """
 
-    def __init__(
-        self,
-        layers: tuple[Conv, ...],
-        size: int,
-        hidden: int,
-        classes: int,
-        dropout: float = 0.5,
-        levels: tuple[int, ...] = (),
-    ):
+    def __init__(self, layers: Layers, size: int, hidden: int, classes: int, dropout: float = 0.5, levels: Levels = ()):
         super().__init__()
         if levels and layers[-1].pool:
             raise ValueError(f"layers: expected no pooling before the levels {levels}, got {layers[-1]}")
@@ -136,7 +133,7 @@ class ConvNet(nn.Module):
         channels = (3, *(layer.channels for layer in layers))
         self.convs = nn.Sequential(*(_block(c, layer) for c, layer in zip(channels, layers, strict=False)))
         if levels:
-            self.pool5_length = layers[-1].channels * sum(n * n for n in levels)  # (SPP-03)
+            self.pool5_length = layers[-1].channels * sum(n * n for n in levels)
         else:
             with torch.no_grad():
                 self.pool5_length = self.convs(torch.zeros(1, 3, size, size)).numel()
@@ -161,35 +158,29 @@ class ConvNet(nn.Module):
         return self.classifier(self.hidden(self.pool5(crops)))
 
     def replace_classifier(self, classes: int, generator: torch.Generator | None = None) -> None:
-        """Put a new last layer of random weights in place of the old one; nothing else changes (RCNN-07)."""
+        """Put a new last layer of random weights in place of the old one; nothing else changes.
+
+        Source: R-CNN, section 2.3, "Domain-specific fine-tuning".
+        """
         old = self.classifier.weight
         self.classifier = nn.Linear(old.shape[1], classes, device=old.device, dtype=old.dtype)
         with torch.no_grad():
             self.classifier.weight.copy_(0.01 * torch.randn(classes, old.shape[1], generator=generator))
             self.classifier.bias.zero_()
 
-    def fold(self) -> None:
-        """Work each batch normalisation into the convolution before it, with the statistics gathered so far.
-
-        What the network computes in eval mode stays the same, and from now on does not depend on the mode.
-        """
-        for i, block in enumerate(self.convs):
-            if isinstance(block[1], nn.BatchNorm2d):
-                self.convs[i] = nn.Sequential(fuse_conv_bn_eval(block[0].eval(), block[1].eval()), *block[2:])
-
 
 def alexnet(classes: int = 1000) -> ConvNet:
     """AlexNet on 227 x 227 pixels: pool5 has 9,216 numbers, fc7 4,096.
 
-    Source: RCNN-03.
+    Source: R-CNN, section 2.1, "Feature extraction".
     """
     return ConvNet(ALEXNET, 227, 4096, classes)
 
 
-def zf5(classes: int = 1000, levels: tuple[int, ...] = (6, 3, 2, 1)) -> ConvNet:
+def zf5(classes: int = 1000, levels: Levels = (6, 3, 2, 1)) -> ConvNet:
     """ZF-5 with a pyramid of 50 bins on its last map, as SPPnet detected with it: pool5 has 12,800 numbers.
 
-    Source: SPP-04, SPP-07.
+    Source: SPPnet, sections 3.1 and 4.1.
     """
     return ConvNet(ZF5, 224, 4096, classes, levels=levels)
 
@@ -197,20 +188,19 @@ def zf5(classes: int = 1000, levels: tuple[int, ...] = (6, 3, 2, 1)) -> ConvNet:
 def vgg16(classes: int = 1000) -> ConvNet:
     """VGG16 on 224 x 224 pixels: pool5 has 7 x 7 x 512 = 25,088 numbers.
 
-    Source: FAST-02.
+    Source: Simonyan and Zisserman, ICLR 2015; Fast R-CNN, section 2.1.
     """
     return ConvNet(VGG16, 224, 4096, classes)
 
 
-def tiny_net(
-    classes: int = 20, norm: str | None = None, pretrained: bool = False, levels: tuple[int, ...] = ()
-) -> ConvNet:
+def tiny_net(classes: int = 20, norm: str | None = None, pretrained: bool = False, levels: Levels = ()) -> ConvNet:
     """The laptop's network, on 64 x 64 pixels, without dropout: pool5 has 1,536 numbers, fc7 256.
 
     Args:
         classes: outputs of the classifier.
-        norm: "batch" for the pre-training, where nothing is learnt without; `fold` takes it out afterwards.
-        pretrained: with the weights that data_scripts/train_backbone.py made, on the 20 auxiliary shapes (RCNN-06).
+        norm: "batch" for the pre-training, where nothing is learnt without; data_scripts/train_backbone.py takes it out
+            afterwards.
+        pretrained: with the weights that data_scripts/train_backbone.py made, on the 20 auxiliary shapes.
         levels: of a pyramid in place of the last pooling, (4, 2, 1) for SPPnet: pool5 has 2,016 numbers.
     Raises:
         ValueError: pretrained, with another number of classes than 20, with a norm, or with other levels.
@@ -230,11 +220,17 @@ def tiny_net(
     return net
 
 
+def initialise(convolution: nn.Conv2d, generator: torch.Generator | None = None) -> nn.Conv2d:
+    """Draw the weights of a convolution that a ReLU follows, and return it (He et al., ICCV 2015, equation 10)."""
+    weight, bias = convolution.parameters()
+    nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+    nn.init.zeros_(bias)
+    return convolution
+
+
 def _block(channels: int, layer: Conv) -> nn.Sequential:
     convolution = nn.Conv2d(channels, layer.channels, layer.kernel, layer.stride, layer.padding, groups=layer.groups)
-    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    nn.init.zeros_(convolution.bias)
-    parts: list[nn.Module] = [convolution]
+    parts: list[nn.Module] = [initialise(convolution)]
     if layer.norm == "batch":
         parts.append(nn.BatchNorm2d(layer.channels))
     parts.append(nn.ReLU())

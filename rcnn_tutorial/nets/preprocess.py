@@ -5,15 +5,17 @@ Boxes come and go in the pixels of the images given; `Batch` carries them to the
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcnn_tutorial.ops.warp import IMAGENET_MEAN, LEAST_SIDE
+from rcnn_tutorial.data.checks import check_images
+from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 
 Size = tuple[int, int]  # height, width
+Boxes = TypeVar("Boxes", Tensor, list[Tensor])
 
 
 class Batch(NamedTuple):
@@ -23,17 +25,17 @@ class Batch(NamedTuple):
     sizes: list[Size]  # of the images in the tensor
     originals: list[Size]  # of the images as they were given
 
-    def to_input(self, boxes: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+    def to_input(self, boxes: Boxes) -> Boxes:
         """Boxes in pixels of the images given, (B, ..., 4) or a list of B (N_i, 4), in pixels of the tensor."""
         return _scale(boxes, self.originals, self.sizes)
 
-    def to_original(self, boxes: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+    def to_original(self, boxes: Boxes) -> Boxes:
         """Boxes in pixels of the tensor, (B, ..., 4) or a list of B (N_i, 4), in pixels of the images given."""
         return _scale(boxes, self.sizes, self.originals)
 
 
 class Preprocess(nn.Module):
-    """Normalise, resize, pad.
+    """The preprocessing normalises and resizes images of any size and pads them to one tensor.
 
     An image is scaled until its shorter side is `min_size`, or its longer side `max_size` where that comes first. Both
     new sides are rounded down, so height and width change by slightly different ratios.
@@ -87,11 +89,9 @@ class Preprocess(nn.Module):
         Returns:
             A batch, of the images' type and on their device.
         Raises:
-            ValueError: no image, one of another shape, a side that is too short, or a type or device that differs; on
-                the CPU also one with a pixel that is not finite.
+            ValueError: what `check_images` refuses, or an image of which no cell of the last map is left.
         """
-        _check(images)
-        check_sides(images, self.least_side)
+        check_images(images, self.least_side)
         originals = [(image.shape[1], image.shape[2]) for image in images]
         sizes = [self.new_size(size) for size in originals]
         for i, (size, (height, width)) in enumerate(zip(sizes, originals, strict=True)):
@@ -102,9 +102,7 @@ class Preprocess(nn.Module):
                 )
         height, width = (math.ceil(max(sides) / self.divisor) * self.divisor for sides in zip(*sizes, strict=True))
         tensor = images[0].new_zeros(len(images), 3, height, width)
-        mean, std = (
-            _put([[[v]] for v in values], images[0].dtype, images[0].device) for values in (self.mean, self.std)
-        )
+        mean, std = _put([self.mean, self.std], tensor.dtype, tensor.device)[..., None, None]  # (3, 1, 1) each
         for i, (image, size) in enumerate(zip(images, sizes, strict=True)):
             image = (image - mean).div_(std)
             if size != originals[i]:
@@ -117,54 +115,14 @@ class Preprocess(nn.Module):
         return ", ".join(f"{name}={getattr(self, name)}" for name in ("mean", "std", "min_size", "max_size", "divisor"))
 
 
-def check_sides(images: Sequence[Tensor], least: int = LEAST_SIDE) -> None:
-    """Detectors refuse images of a few pixels.
-
-    Args:
-        images: (3, H, W) each.
-        least: pixels.
-    Raises:
-        ValueError: an image with a shorter side.
-    """
-    for i, image in enumerate(images):
-        height, width = image.shape[-2:]
-        if min(height, width) < least:
-            raise ValueError(
-                f"images[{i}]: expected {least} pixels at least on each side, got {height} x {width} (height x width)"
-            )
-
-
-def _check(images: Sequence[Tensor]) -> None:
-    if not len(images):
-        raise ValueError("images: expected at least one")
-    for i, image in enumerate(images):
-        if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
-            found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-            raise ValueError(f"images[{i}]: expected a tensor of shape (3, H, W), got {found}")
-        if not image.is_floating_point():
-            raise ValueError(f"images[{i}]: expected floats in [0, 1], got {image.dtype}")
-        if (image.dtype, image.device) != (images[0].dtype, images[0].device):
-            raise ValueError(
-                f"images[{i}]: expected {images[0].dtype} on {images[0].device} as the first, "
-                f"got {image.dtype} on {image.device}"
-            )
-        if image.device.type == "cpu":  # a GPU is not waited for
-            least, most = torch.aminmax(image.detach())
-            if not (least.isfinite() and most.isfinite()):
-                wrong = (~torch.isfinite(image)).sum()
-                raise ValueError(f"images[{i}]: expected finite pixels, got {wrong} NaN or infinite")
-            if most > 16:  # far from any normalisation, and from rounding
-                raise ValueError(f"images[{i}]: expected RGB in [0, 1], got up to {most:.0f}: divide by 255")
-
-
-def _scale(boxes: Tensor | Sequence[Tensor], sources: list[Size], results: list[Size]) -> Tensor | list[Tensor]:
+def _scale(boxes: Boxes, sources: list[Size], results: list[Size]) -> Boxes:
     if len(boxes) != len(sources) or any(b.shape[-1:] != (4,) for b in boxes):
         raise ValueError(
             f"boxes: expected (..., 4) for each of {len(sources)} images, got {[tuple(b.shape) for b in boxes]}"
         )
     ratios = [[w / from_w, h / from_h] * 2 for (from_h, from_w), (h, w) in zip(sources, results, strict=True)]
     # float32 for boxes of every type: torchvision's ratios to the last bit
-    scale = _put(ratios, torch.float32, boxes[0].device)
+    scale = _put(ratios, torch.float32, boxes[0].device)  # (B, 4)
     if isinstance(boxes, Tensor):
         return boxes * scale.view(-1, *[1] * (boxes.ndim - 2), 4)
     return [b * s for b, s in zip(boxes, scale, strict=True)]

@@ -1,21 +1,29 @@
 """Residual networks as the bodies of detectors: torchvision's, their batch normalisation frozen."""
 
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
+Net = TypeVar("Net", bound=nn.Module)
+
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation with the statistics that it came with: a scale and a shift that nothing changes.
+    """Batch normalisation that keeps the statistics it came with: a scale and a shift that nothing changes.
 
     Args:
-        norm: whose weights and statistics are taken over.
-        eps: in place of that of `norm`; torchvision's COCO weights were trained with 0.
+        norm: a layer whose weights, statistics and `eps` are taken over.
     """
 
-    def __init__(self, norm: nn.BatchNorm2d, eps: float | None = None):
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, norm: Any):
         super().__init__()
-        self.eps = norm.eps if eps is None else eps
+        self.eps: float = norm.eps
         for name in ("weight", "bias", "running_mean", "running_var"):
             self.register_buffer(name, getattr(norm, name).detach().clone())
 
@@ -26,8 +34,11 @@ class FrozenBatchNorm2d(nn.Module):
         return x * scale[:, None, None] + shift[:, None, None]
 
 
-def freeze_norms(module: nn.Module, kinds: type | tuple[type, ...] = nn.BatchNorm2d) -> nn.Module:
-    """Put a FrozenBatchNorm2d in place of every BatchNorm2d, or of what is as one, and return the module."""
+def freeze_norms(module: Net, kinds: type | tuple[type, ...] = nn.BatchNorm2d) -> Net:
+    """Put a FrozenBatchNorm2d in place of every layer of these kinds, and return the module.
+
+    Batches of one or two large images give no useful statistics, so a detector keeps those of the pre-training.
+    """
     for name, child in module.named_children():
         if isinstance(child, kinds):
             setattr(module, name, FrozenBatchNorm2d(child))
@@ -37,15 +48,16 @@ def freeze_norms(module: nn.Module, kinds: type | tuple[type, ...] = nn.BatchNor
 
 
 def c4(net: ResNet) -> tuple[nn.Sequential, nn.Sequential, int, int]:
-    """A residual network cut before its last stage, as He et al. (CVPR 2016) use it in Faster R-CNN.
+    """Cut a residual network before its last stage, which then reads the regions, as Faster R-CNN uses it.
 
     Args:
         net: a torchvision ResNet; its normalisations are frozen.
     Returns:
         The body, of stride 16; the last stage with its mean, for RoIs of 14 x 14; channels between them and after.
+    Source: He et al., CVPR 2016, appendix A.
     """
     freeze_norms(net)
     body = nn.Sequential(nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool), net.layer1, net.layer2, net.layer3)
-    width = net.fc.in_features
-    first = net.layer4[0]
-    return body, nn.Sequential(net.layer4, net.avgpool, nn.Flatten()), first.conv1.in_channels, width
+    head = nn.Sequential(net.layer4, net.avgpool, nn.Flatten())
+    first = next(layer for layer in net.layer4.modules() if isinstance(layer, nn.Conv2d))
+    return body, head, first.in_channels, net.fc.in_features

@@ -5,24 +5,23 @@ generator, and the record, whose length gives the learning rate and the place in
 """
 
 import os
-from dataclasses import asdict, dataclass, field
+import warnings
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.utils.data import Dataset
+from torch.nn.parallel import DistributedDataParallel
 
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings
 
-WITHOUT_INFLUENCE = (
-    "workers",
-    "evaluate_every",
-    "checkpoint_every",
-    "log_every",
-)  # settings that a resumed training may change
+STATEFUL = ("model", "optimizer", "scaler")
+# settings that a resumed training may change
+WITHOUT_INFLUENCE = {"workers", "evaluate_every", "checkpoint_every", "log_every"}
 
 
 def process_rank() -> tuple[int, int]:
@@ -32,34 +31,59 @@ def process_rank() -> tuple[int, int]:
     return 0, 1
 
 
-@dataclass
+def generators(model: nn.Module) -> dict[str, torch.Generator]:
+    """List the random generators that a step draws from: torch's global ones, and the model's where it has one."""
+    device = next(model.parameters()).device
+    used = {"cpu": torch.default_generator}
+    if device.type == "cuda":
+        used["cuda"] = torch.cuda.default_generators[device.index]
+    if isinstance(generator := getattr(model, "generator", None), torch.Generator):
+        used["model"] = generator
+    return used
+
+
 class Run:
-    """A training between two steps.
+    """A run is a training between two steps: all that the next step needs, and what a checkpoint keeps of it.
 
     Args:
         model: with its weights, and the generator of its sampling in `model.generator` where it has one.
+        dataset: a checkpoint knows its length and class names.
+        settings: of the training.
+    Attributes:
+        rank, processes: this process's number, and how many there are.
+        trained: the parameters, those with weight decay first.
+        device: where they lie.
         forward: the model, or what shares its gradients between the processes.
+        precision: of the forward pass; None is float32.
         optimizer: with its momentum.
         scaler: of the loss, for float16.
-        precision: of the forward pass; None is float32.
-        settings: of the training.
-        dataset: a checkpoint knows its length and class names.
         history: of the steps done.
+    Raises:
+        ValueError: too few images for a batch, a batch that the processes cannot share evenly, or nothing to train.
     """
 
-    model: nn.Module
-    forward: nn.Module
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    precision: torch.dtype | None
-    settings: TrainSettings
-    dataset: Dataset
-    history: History = field(default_factory=History)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.model.parameters()).device
+    def __init__(self, model: nn.Module, dataset: Any, settings: TrainSettings):
+        self.rank, self.processes = process_rank()
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if len(dataset) < settings.batch_size:
+            raise ValueError(f"dataset: {len(dataset)} images, expected at least batch_size = {settings.batch_size}")
+        if settings.batch_size % self.processes:
+            raise ValueError(f"batch_size: {settings.batch_size}, expected a multiple of {self.processes} processes")
+        if not parameters:
+            raise ValueError("model: no parameter requires a gradient, expected one at least")
+        self.model, self.dataset, self.settings, self.history = model, dataset, settings, History()
+        self.device = parameters[0].device
+        self.precision = None if settings.precision == "float32" else getattr(torch, settings.precision)
+        if self.precision and self.device.type == "cpu":
+            warnings.warn(f"precision {settings.precision!r} is for GPUs: on the CPU it stays float32", stacklevel=3)
+            self.precision = None
+        self.forward = DistributedDataParallel(model, find_unused_parameters=True) if self.processes > 1 else model
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+        matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+        vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+        self.trained = matrices + vectors
+        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.SGD(groups, settings.lr, settings.momentum, weight_decay=settings.weight_decay)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint in place of the last one; called by every process, written by the first.
@@ -67,21 +91,14 @@ class Run:
         The file is written beside the old one, pushed to the disk and only then renamed: at any moment `path` is a
         whole checkpoint, the old or the new.
         """
-        rank, processes = process_rank()
-        random = [self._random_state()]
-        if processes > 1:
-            random = [None] * processes
-            dist.all_gather_object(random, self._random_state())
-        if rank > 0:
+        random: list[Any] = [{name: generator.get_state() for name, generator in generators(self.model).items()}]
+        if self.processes > 1:
+            random *= self.processes
+            dist.all_gather_object(random, random[self.rank])
+        if self.rank > 0:
             return
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "history": asdict(self.history),
-            "random": random,
-            "identity": self._identity(),
-        }
+        state = {name: getattr(self, name).state_dict() for name in STATEFUL}
+        state |= {"history": asdict(self.history), "random": random, "identity": self._identity()}
         unfinished = path.with_suffix(".unfinished")
         with open(unfinished, "wb") as file:
             torch.save(state, file)
@@ -95,72 +112,46 @@ class Run:
         Raises:
             ValueError: a file that is no whole checkpoint, or one of another training; the message names what differs.
         """
-        state = read(path)
-        different = differences(state["identity"], self._continued(state["identity"], self._identity()))
-        if different:
+        state, identity = read(path), self._identity()
+        saved = state["identity"]
+        identity["images"] = min(saved["images"], identity["images"])
+        if self.settings.schedule == "step":  # cosine: the number of steps decides the rate of those already done, too
+            identity["settings"]["steps"] = saved["settings"].get("steps")
+        if different := differences(saved, identity):
             more = f" and {len(different) - 5} more" if len(different) > 5 else ""
             raise ValueError(
                 f"{path}: the checkpoint of another training ({'; '.join(different[:5])}{more}). "
                 "Give the same settings (more pictures are no other training, nor more steps where schedule='step'), "
                 "another folder, or resume=False to start again"
             )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        for name in STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
         self.history = History(**state["history"])
         if self.history.steps > self.settings.steps:
             raise ValueError(
                 f"{path}: a training of {self.history.steps} steps, expected at most steps = {self.settings.steps}"
             )
-        rank, _ = process_rank()
-        self._set_random_state(state["random"][rank])
+        states = state["random"][self.rank]
+        for name, generator in generators(self.model).items():
+            if name in states:  # a training that moved to a GPU has none for it
+                generator.set_state(states[name])
 
-    @staticmethod
-    def _continued(saved: dict, now: dict) -> dict:
-        """This training's identity, less what it may have more of than the checkpoint: pictures, and steps.
-
-        With the cosine schedule the number of steps decides the rate of every step, those already done too.
-        """
-        settings = dict(now["settings"])
-        if settings["schedule"] == "step":
-            settings["steps"] = saved["settings"].get("steps")
-        return now | {"settings": settings, "images": min(saved["images"], now["images"])}
-
-    def _identity(self) -> dict:
+    def _identity(self) -> dict[str, Any]:
         """What must be the same for a training to go on, in plain values."""
         settings = asdict(self.settings)
         return {
             "settings": {key: value for key, value in settings.items() if key not in WITHOUT_INFLUENCE},
             "classes": list(self.dataset.classes or ()),
             "images": len(self.dataset),
-            "processes": process_rank()[1],
-            "generator": self._generator is not None,
+            "processes": self.processes,
+            "generator": "model" in generators(self.model),
             "shapes": {name: list(value.shape) for name, value in self.model.state_dict().items()},
             "trained": {name: value.requires_grad for name, value in self.model.named_parameters()},
         }
 
-    @property
-    def _generator(self) -> torch.Generator | None:
-        return getattr(self.model, "generator", None)
 
-    def _random_state(self) -> dict[str, torch.Tensor]:
-        states = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            states["cuda"] = torch.cuda.get_rng_state(self.device)
-        if self._generator is not None:
-            states["model"] = self._generator.get_state()
-        return states
-
-    def _set_random_state(self, states: dict[str, torch.Tensor]) -> None:
-        torch.set_rng_state(states["cpu"])
-        if self.device.type == "cuda" and "cuda" in states:
-            torch.cuda.set_rng_state(states["cuda"], self.device)
-        if self._generator is not None:
-            self._generator.set_state(states["model"])
-
-
-def read(path: Path) -> dict:
-    """Contents of a checkpoint, on the CPU.
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint to the CPU.
 
     Args:
         path: of the file.
@@ -171,12 +162,11 @@ def read(path: Path) -> dict:
     """
     with open(path, "rb") as file:
         try:
-            damaged = ZipFile(file).testzip()
-            if damaged:
+            if damaged := ZipFile(file).testzip():
                 raise ValueError(f"wrong checksum of {damaged}")
             file.seek(0)
             state = torch.load(file, map_location="cpu", weights_only=True)
-            complete = {"model", "optimizer", "scaler", "history", "random", "identity"} <= state.keys()
+            complete = state.keys() >= {*STATEFUL, "history", "random", "identity"}
         except Exception as error:  # a damaged file can make the reader raise nearly anything
             raise ValueError(f"{path}: cut short or damaged, expected a checkpoint of train() ({error})") from error
     if not complete:
@@ -184,9 +174,9 @@ def read(path: Path) -> dict:
     return state
 
 
-def differences(saved: object, now: object, name: str = "") -> list[str]:
-    """Where two nested dicts of plain values differ, one line each."""
+def differences(saved: Any, now: Any, name: str = "") -> list[str]:
+    """List where two nested dicts of plain values differ, one line each."""
     if isinstance(saved, dict) and isinstance(now, dict):
         pairs = [(f"{name}.{key}".strip("."), saved.get(key), now.get(key)) for key in saved | now]
-        return [line for key, *values in pairs for line in differences(*values, key)]
+        return [line for key, there, here in pairs for line in differences(there, here, key)]
     return [] if saved == now else [f"{name}: {saved} there, {now} here"]

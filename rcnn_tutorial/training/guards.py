@@ -1,19 +1,18 @@
-"""What a training guards: the caller's random numbers, the model during an evaluation, the step that Ctrl-C meets."""
+"""What a training guards: the step that Ctrl-C meets, and itself during an evaluation."""
 
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
-import torch
 from torch import nn
 
-from rcnn_tutorial.training.checkpoint import process_rank
+from rcnn_tutorial.training.checkpoint import generators, process_rank
 
 
 @contextmanager
 def patient_interrupt() -> Iterator[list]:
-    """Inside it the first Ctrl-C is noted in the list and the step goes on to its end; a second one is as usual.
+    """Let a step end before Ctrl-C does: the first one is noted in the list that this yields, a second one is as usual.
 
     Several processes do not end after the same step, and would wait for each other: there, in a thread, to which no
     signal comes, and where Ctrl-C is ignored, nothing is changed.
@@ -26,31 +25,24 @@ def patient_interrupt() -> Iterator[list]:
         signal.signal(signal.SIGINT, usual)
 
     alone = process_rank()[1] == 1 and threading.current_thread() is threading.main_thread()
-    if not alone or usual in (None, signal.SIG_IGN):  # None: what handles it is not Python's
-        yield interrupted
-        return
-    signal.signal(signal.SIGINT, note)
+    if alone and usual not in (None, signal.SIG_IGN):  # None: what handles it is not Python's
+        signal.signal(signal.SIGINT, note)
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, usual)
-
-
-def own_random_state(device: torch.device) -> AbstractContextManager:
-    """Inside it torch's global generators may be used and seeded; outside they stay as they were."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+        if signal.getsignal(signal.SIGINT) is note:
+            signal.signal(signal.SIGINT, usual)
 
 
 @contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Inside it a model may run in training mode; afterwards its statistics and its generator are as before."""
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Let a model run between two steps: afterwards its buffers and all random generators are as before."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    generator = getattr(model, "generator", None)
-    state = None if generator is None else generator.get_state()
+    states = [(generator, generator.get_state()) for generator in generators(model).values()]
     try:
         yield
     finally:
         for buffer, value in buffers:
             buffer.copy_(value)
-        if generator is not None:
+        for generator, state in states:
             generator.set_state(state)

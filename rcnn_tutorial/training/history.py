@@ -1,4 +1,4 @@
-"""What a training has seen: one entry per step, and the evaluations."""
+"""The record of a training: one entry per step, and the evaluations."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass
 class History:
-    """Record of a training, in plain numbers.
+    """The record of a training, in plain numbers.
 
     Args:
         losses: for each name the loss of every step; the mean over the processes where there are several.
@@ -32,7 +32,7 @@ class History:
         return [sum(step) for step in zip(*self.losses.values(), strict=True)]
 
     def add(self, losses: dict[str, float], lr: float, seconds: float) -> None:
-        """Append one step.
+        """Append one step to the record.
 
         Raises:
             ValueError: losses of other names than in the steps before.

@@ -1,4 +1,4 @@
-"""What a training is told: how many steps, how large, in which order, how often to look."""
+"""The settings of a training: how many steps, how large, in which order, how often to look."""
 
 import math
 from dataclasses import dataclass
@@ -48,29 +48,28 @@ class TrainSettings:
     log_every: int = 20
 
     def __post_init__(self):
-        schedules, precisions = ("step", "cosine"), ("float32", "bfloat16", "float16")
         counts = ("steps", "batch_size", "checkpoint_every", "log_every")
         expected = {name: (getattr(self, name) >= 1, "at least 1") for name in counts} | {
             "lr": (0 < self.lr < math.inf, "a positive number"),
             "momentum": (0 <= self.momentum < 1, "from 0 to below 1"),
             "weight_decay": (0 <= self.weight_decay < math.inf, "at least 0"),
-            "schedule": (self.schedule in schedules, f"one of {schedules}"),
+            "schedule": (self.schedule in ("step", "cosine"), "'step' or 'cosine'"),
             "warmup": (0 <= self.warmup <= self.steps, "from 0 to steps"),
             "milestones": (list(self.milestones) == sorted(set(self.milestones)), "increasing steps"),
             "lr_factor": (0 < self.lr_factor <= 1, "above 0, at most 1"),
             "clip_norm": (self.clip_norm > 0, "a positive number or infinity"),
-            "precision": (self.precision in precisions, f"one of {precisions}"),
+            "precision": (self.precision in ("float32", "bfloat16", "float16"), "'float32', 'bfloat16' or 'float16'"),
             "seed": (self.seed >= 0, "at least 0"),
             "workers": (self.workers >= 0, "at least 0"),
             "evaluate_every": (self.evaluate_every is None or self.evaluate_every >= 1, "None or at least 1"),
         }
-        for name, (holds, what) in expected.items():
+        for name, (holds, allowed) in expected.items():
             if not holds:
-                raise ValueError(f"{name}: {getattr(self, name)!r}, expected {what}")
+                raise ValueError(f"{name}: {getattr(self, name)!r}, expected {allowed}")
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Learning rate of one step.
+    """The learning rate of one step, which rises during the warm-up and then follows the schedule.
 
     Args:
         step: number of the step, from 0.

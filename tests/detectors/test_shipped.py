@@ -42,6 +42,7 @@ def test_the_shipped_detector_detects_what_its_record_says(name, data):
         assert abs(float(model.nms_threshold) - record["nms_threshold"]) < 1e-3
 
 
+# settings that are none any more were recorded with what is now the rule
 @pytest.mark.parametrize("name", ["faster_rcnn", "fpn"])
 def test_the_script_trains_with_the_settings_of_the_record(name):
     recorded = records.load(name)["settings"]

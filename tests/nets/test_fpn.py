@@ -20,7 +20,6 @@ from rcnn_tutorial.nets.fpn import (
     level_of,
     resnet_stages,
     roi_levels,
-    subsample,
     tiny_stages,
     upsample,
 )
@@ -44,9 +43,9 @@ def stages(sizes, widths=WIDTHS, images=2):
     return [random(images, width, *size, seed=i).requires_grad_() for i, (width, size) in enumerate(pairs)]
 
 
-def pyramid(channels=4, spread=True, **changes):
+def pyramid(channels=4, spread=True):
     """A pyramid in float64, its biases not 0."""
-    fpn = FeaturePyramid(WIDTHS, channels, generator=generator(), **changes).double()
+    fpn = FeaturePyramid(WIDTHS, channels, generator=generator()).double()
     for name, value in fpn.named_parameters():
         if spread and name.endswith("bias"):
             value.data = random(*value.shape, seed=7)
@@ -150,12 +149,12 @@ def test_the_pyramid_equals_torchvision(name):
 
 
 def test_a_pyramid_by_hand():
-    fpn = FeaturePyramid((1, 1), 1, smooth=False)
+    fpn = FeaturePyramid((1, 1), 1)
     for lateral, weight in zip(fpn.laterals, (1.0, 2.0), strict=True):
         nn.init.constant_(lateral.weight, weight)
     fine = torch.arange(16.0).view(1, 1, 4, 4)
     coarse = torch.tensor([[[[100.0, 200], [300, 400]]]])
-    found = fpn([fine, coarse])
+    found = fpn.merge([fine, coarse])
     expected = torch.tensor([[200.0, 201, 402, 403], [204, 205, 406, 407], [608, 609, 810, 811], [612, 613, 814, 815]])
     same = torch.equal(found[0][0, 0], expected) and torch.equal(found[1], 2 * coarse)
     claim("FPN-02", condition=same, note="4 x 4 and 2 x 2 cells: 1 x 1, doubled, added")
@@ -179,8 +178,9 @@ def test_upsampling_where_a_pooling_left_out_the_last_row(size):
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 1), (25, 32)])
 def test_the_coarsest_map_is_every_second_cell(size):
-    map = random(2, 3, *size)
-    same = torch.equal(subsample(map), F.max_pool2d(map, kernel_size=1, stride=2))
+    body = Pyramid(tiny_stages(tiny_net(pretrained=True), generator()), 4)
+    *_, p5, p6 = body(torch.rand(1, 3, *(32 * side for side in size), generator=generator()))
+    same = p5.shape[-2:] == size and torch.equal(p6, F.max_pool2d(p5, kernel_size=1, stride=2))
     claim("FPN-08", condition=same, note=f"P6 is max pooling 1 x 1 with stride 2 of P5, {size[0]} x {size[1]} cells")
 
 
@@ -217,101 +217,19 @@ def test_initial_weights_follow_the_generator():
 
 def test_what_has_an_influence_on_a_map():
     maps = stages(SIZES["even"])
-    found = {
-        name: [moves(map, maps) for map in pyramid(**changes)(maps)]
-        for name, changes in {
-            "pyramid": {}, "no top-down": {"top_down": False}, "no laterals": {"laterals": False},
-            "neither": {"laterals": False, "smooth": False},
-        }.items()
-    }  # fmt: skip
-    assert found["pyramid"] == [[j >= i for j in range(4)] for i in range(4)]
-    assert found["no top-down"] == [[j == i for j in range(4)] for i in range(4)]
-    assert found["no laterals"] == found["neither"] == [[False] * 3 + [True]] * 4
+    found = [moves(output, maps) for output in pyramid()(maps)]
+    assert found == [[j >= i for j in range(4)] for i in range(4)]
 
 
-def test_parts_left_out_have_no_weights():
-    maps = stages(SIZES["odd"])
-    plain, rough, lone = pyramid(), pyramid(smooth=False), pyramid(laterals=False)
-    assert len(list(plain.parameters())) == 16 and len(list(lone.parameters())) == 10
-    assert {name.split(".")[0] for name, _ in rough.named_parameters()} == {"laterals"}
-    rough.load_state_dict(plain.laterals.state_dict(prefix="laterals."))
-    assert all(torch.equal(a, b) for a, b in zip(rough(maps), plain.merge(maps), strict=True))
-    tops = [lone.laterals[3](maps[3])]
-    for map in maps[2::-1]:
-        tops.insert(0, F.interpolate(tops[0], size=map.shape[-2:]))
-    for map, output, top in zip(lone(maps), lone.outputs, tops, strict=True):
-        assert torch.equal(map, output(top)) and map.std() > 0.1
-
-
-def body(design="top-down", seed=0, **changes):
-    """The laptop's network with a pyramid."""
-    net = tiny_net(pretrained=True)
-    g = generator(seed)
-    return Pyramid(tiny_stages(net, g), design, 8, generator=g, **changes)
-
-
-FIVE = (4, 8, 16, 32, 64)
-DESIGNS = {
-    "top-down": FIVE, "hierarchy": FIVE, "no laterals": FIVE, "images": FIVE, "finest": (4,), "single": (8,)
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("design", DESIGNS)
-def test_maps_of_a_design(design):
-    model, image = body(design), torch.rand(1, 3, 128, 256, generator=generator())
+def test_maps_of_the_body():
+    net, g = tiny_net(pretrained=True), generator()
+    model, image = Pyramid(tiny_stages(net, g), 8, g), torch.rand(1, 3, 128, 256, generator=g)
     maps = model(image)
-    assert model.strides == DESIGNS[design] and set(DESIGNS) == set(Pyramid.DESIGNS)
-    assert [map.shape for map in maps] == [(1, 8, 128 // s, 256 // s) for s in model.strides]
-    if not model.alone:
-        assert torch.equal(maps[-1], maps[-2][..., ::2, ::2])
-    sum(map.square().sum() for map in maps).backward()
+    assert model.strides == (4, 8, 16, 32, 64)
+    assert [tuple(found.shape) for found in maps] == [(1, 8, 128 // s, 256 // s) for s in model.strides]
+    assert torch.equal(maps[-1], maps[-2][..., ::2, ::2])
+    sum(found.square().sum() for found in maps).backward()
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-
-
-def test_the_finest_map_is_that_of_the_whole_pyramid():
-    model, whole = body("finest"), body()
-    image = torch.rand(1, 3, 64, 96, generator=generator())
-    (found,) = model(image)
-    assert torch.equal(found, whole(image)[0])
-
-
-def test_what_the_maps_of_a_design_read():
-    image = torch.rand(1, 3, 64, 96, generator=generator())
-    own, lone, single = (body(design) for design in ("hierarchy", "no laterals", "single"))
-    stages = own.bottom_up(image)
-    for map, stage, lateral, output in zip(own(image)[:4], stages, own.fpn.laterals, own.fpn.outputs, strict=True):
-        assert torch.equal(map, output(lateral(stage)))
-    coarsest = lone.fpn.laterals[3](stages[3])
-    for map, output, stride in zip(lone(image), lone.fpn.outputs, (8, 4, 2, 1), strict=False):
-        repeated = coarsest.repeat_interleave(stride, 2).repeat_interleave(stride, 3)
-        assert torch.allclose(map, output(repeated), rtol=0, atol=1e-6)
-    assert torch.equal(single(image)[0], single.fpn.outputs[0](single.fpn.laterals[0](stages[1])))
-
-
-def test_the_single_map_is_the_one_of_faster_rcnn():
-    with torch.device("meta"):
-        single = Pyramid(resnet_stages(models.resnet50()), "single")
-        (found,) = single(torch.zeros(1, 3, 608, 1008))
-    assert single.strides == (16,) and found.shape == (1, 256, 608 // 16, 1008 // 16)
-    assert len(single.bottom_up.stages) == 3 and single.fpn.laterals[0].in_channels == 1024
-    assert len(body("single").bottom_up.stages) == 2
-
-
-@pytest.mark.parametrize("size", [(64, 96), (75, 50)])
-def test_maps_of_resized_images(size):
-    model, single = body("images"), body("single")
-    single.load_state_dict(model.state_dict())
-    image = torch.rand(1, 3, *size, generator=generator())
-    maps = model(image)
-    for map, factor in zip(maps, (2, 1, 0.5, 0.25), strict=False):
-        small = [round(side * factor) for side in size]
-        other = F.interpolate(image, small, mode="bilinear", antialias=factor < 1)
-        assert torch.equal(map, single(other)[0])
-
-
-def test_other_designs_are_refused():
-    with pytest.raises(ValueError, match=r"design: 'panet', expected one of \('top-down', 'hierarchy'"):
-        body("panet")
 
 
 TABLE = {(224, 224): 4, (223.9, 223.9): 3, (112, 112): 3, (447, 447): 4, (448, 448): 5, (32, 32): 1, (800, 800): 5,
