@@ -6,8 +6,8 @@ from pathlib import Path
 
 import platformdirs
 
+from rcnn_tutorial.data.dataset import DetectionDataset
 from rcnn_tutorial.data.files import check_known, visible_files
-from rcnn_tutorial.data.targets import DetectionDataset
 from rcnn_tutorial.data.voc import VOCDetection, find_classes
 
 BCCD_CLASSES = ("RBC", "WBC", "Platelets")

@@ -24,8 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from rcnn_tutorial.data.collate import collate
-from rcnn_tutorial.data.targets import check_target, trained_on
+from rcnn_tutorial.data.targets import check_target, collate, trained_on
 from rcnn_tutorial.data.wrappers import check_classes, prepare, set_epoch
 from rcnn_tutorial.evaluation.prediction import eval_mode
 from rcnn_tutorial.training.checkpoint import Run, process_rank

@@ -19,7 +19,8 @@ from rcnn_tutorial.evaluation import coco_ap
 SIDE = 320
 NAMES = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100"]
 NAMES += ["AR_small", "AR_medium", "AR_large"]
-JUST_ABOVE = math.nextafter(32**2, math.inf)  # in float32 it would count as small too
+JUST_ABOVE = math.nextafter(32**2, math.inf)  # rounded to the nearest float32 it would count as small too
+JUST_BELOW = math.nextafter(96**2, 0)  # and this one as large
 
 
 def diamond(x, y, w, h):
@@ -51,7 +52,7 @@ def bare(x, y, w, h):
 
 
 def at_the_bound(x, y, w, h):
-    return {"area": JUST_ABOVE, "segmentation": []}
+    return {"area": (JUST_ABOVE, JUST_BELOW)[int(x) % 2], "segmentation": []}
 
 
 FILES = {
@@ -130,7 +131,21 @@ def test_the_stated_area_goes_first(tmp_path):
     expected = [a["area"] for a in content["annotations"]]
     targets = by_us(tmp_path, results)[1]
     assert [v for t in targets for v in t["area"].tolist()] == expected
-    assert targets[0]["area"].dtype == torch.float64 and targets[5]["area"].shape == (0,)
+    assert targets[0]["area"].dtype == torch.float32 and targets[5]["area"].shape == (0,)
+
+
+def test_an_area_that_rounds_to_a_bound_stays_on_its_side(tmp_path):
+    stated = [JUST_ABOVE, 32**2, math.nextafter(32**2, 0), JUST_BELOW, 96**2, 702.1057499999998, 0.0, 3e8 + 0.4]
+    assert [float(np.float32(area)) for area in (JUST_ABOVE, JUST_BELOW)] == [32**2, 96**2]
+    results = make(tmp_path, FILES["no segmentation"], 0)
+    content = json.loads((tmp_path / "truth.json").read_text())
+    for annotation, area in zip(content["annotations"], stated, strict=False):
+        annotation["area"] = area
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    read = [v for t in by_us(tmp_path, results)[1] for v in t["area"].tolist()]
+    for area, ours in zip(stated, read, strict=False):
+        assert ours == pytest.approx(area, rel=2e-7)
+        assert all((ours > bound, ours < bound) == (area > bound, area < bound) for bound in (32**2, 96**2))
 
 
 def test_an_area_that_is_not_stated_is_the_mask_s_or_the_box_s(tmp_path):
