@@ -6,6 +6,7 @@ take 150 GB. `encode_masks` keeps the lengths of their runs, as pycocotools coun
 
 from collections.abc import Sequence
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,8 @@ def encode_masks(masks: Tensor) -> list[dict]:
         raise ValueError(f"masks: expected (N, H, W) or (N, 1, H, W), got {tuple(masks.shape)}")
     inside = (masks > 0.5).cpu().numpy().view(np.uint8)
     # (N, H, W) -> (H, W, N), column by column in memory, as the runs are
-    return coco_mask.encode(np.asfortranarray(inside.transpose(1, 2, 0)))
+    codes: Any = coco_mask.encode(np.asfortranarray(inside.transpose(1, 2, 0)))
+    return codes
 
 
 def decode_masks(codes: Sequence[dict], size: tuple[int, int] = (0, 0)) -> Tensor:
@@ -49,7 +51,7 @@ def decode_masks(codes: Sequence[dict], size: tuple[int, int] = (0, 0)) -> Tenso
     return torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, height, width))
 
 
-def mask_areas(masks: Tensor | Sequence[dict]) -> Tensor:
+def mask_areas(masks: Tensor | Sequence[Any]) -> Tensor:
     """Count the pixels inside each mask.
 
     Args:

@@ -70,7 +70,7 @@ class YoloDetection(DetectionDataset):
             raise FileError(file, 'a class is named "background" as label 0 is; leave it out by `classes`')
         super().__init__(tuple(self._names.values()) if classes is None else classes, transform, other_classes)
         check_known(self.classes[1:], self._names.values(), file)
-        self._keypoints = math.prod(content.get("kpt_shape") or [0])  # numbers after the box, of pose labels
+        self._keypoints = int(math.prod(content.get("kpt_shape") or [0]))  # numbers after the box, of pose labels
 
         pictures = _pictures(self.root, split, content, file)
         images = {_id(picture, self.root): picture for picture in pictures}
@@ -86,7 +86,7 @@ class YoloDetection(DetectionDataset):
         objects = [self._object(line, number, size, file) for number, line in enumerate(lines, start=1) if line]
         left_out = self._others([name for name, *_ in objects], file)
         objects = [row for row in objects if row[0] not in left_out]
-        boxes, keep, clipped = clean_boxes([box for _, box, _ in objects], size, file)
+        boxes, keep, clipped = clean_boxes(np.array([box for _, box, _ in objects]), size, file)
         polygons = [polygons for _, _, polygons in objects]
         return Sample(
             id=name,
@@ -124,7 +124,7 @@ class YoloDetection(DetectionDataset):
         shares = [min(max(share, 0.0), 1.0) for share in shares]
         pixels = [share * side for share, side in zip(shares, size * (len(shares) // 2), strict=True)]
         if len(shares) > 4:
-            return name, box_of([pixels], size), [pixels]
+            return name, np.array(box_of([pixels], size)), [pixels]
         x, y, width, height = pixels
         corners = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
         inside = np.clip(corners, 0, [*size, *size])

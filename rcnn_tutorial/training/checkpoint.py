@@ -7,13 +7,13 @@ generator, and the record, whose length gives the learning rate and the place in
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from zipfile import ZipFile
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.utils.data import Dataset
 
+from rcnn_tutorial.cache import read_archive
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings
 
@@ -169,18 +169,14 @@ def read(path: Path) -> dict:
     Raises:
         ValueError: a file that is no whole checkpoint.
     """
-    with open(path, "rb") as file:
-        try:
-            damaged = ZipFile(file).testzip()
-            if damaged:
-                raise ValueError(f"wrong checksum of {damaged}")
-            file.seek(0)
-            state = torch.load(file, map_location="cpu", weights_only=True)
-            complete = {"model", "optimizer", "scaler", "history", "random", "identity"} <= state.keys()
-        except Exception as error:  # a damaged file can make the reader raise nearly anything
-            raise ValueError(f"{path}: cut short or damaged, expected a checkpoint of train() ({error})") from error
-    if not complete:
-        raise ValueError(f"{path}: holds {sorted(map(str, state))}, expected a checkpoint of train()")
+    try:
+        state = read_archive(path)
+    except ValueError as error:
+        raise ValueError(f"{error}, expected a checkpoint of train()") from error
+    parts = {"model", "optimizer", "scaler", "history", "random", "identity"}
+    if not isinstance(state, dict) or not parts <= state.keys():
+        given = sorted(map(str, state)) if isinstance(state, dict) else type(state).__name__
+        raise ValueError(f"{path}: holds {given}, expected a checkpoint of train()")
     return state
 
 
