@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -56,14 +57,15 @@ def coco_ap(
     detected, truths = gather(detections, targets)
     check_labels(detected, classes, "detections")
     check_labels(truths, classes, "targets")
-    truth_rows, detection_rows = _truth_rows(truths, targets), _detection_rows(detected)
+    detection_codes, truth_codes = [], []
     if kind == "segm":
         detection_codes, truth_codes = _codes(detections, "detections"), _codes(targets, "targets")
         _check_sizes(detection_codes, truth_codes)
-        for row, code in zip(truth_rows, [code for codes in truth_codes for code in codes], strict=True):
-            row["segmentation"] = code
-        for row, code in zip(detection_rows, [code for codes in detection_codes for code in codes], strict=True):
-            row |= {"segmentation": code, "area": float(mask_areas([code]))}
+    truth_rows, detection_rows = _truth_rows(truths, targets), _detection_rows(detected)
+    for row, code in zip(truth_rows, chain(*truth_codes), strict=kind == "segm"):
+        row["segmentation"] = code
+    for row, code in zip(detection_rows, chain(*detection_codes), strict=kind == "segm"):
+        row |= {"segmentation": code, "area": float(mask_areas([code]))}
     with contextlib.redirect_stdout(io.StringIO()):
         truth_index = _index(truth_rows, len(targets), classes)
         evaluation = _Evaluation(truth_index, _index(detection_rows, len(targets), classes), kind)
