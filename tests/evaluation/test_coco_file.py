@@ -1,4 +1,4 @@
-"""From a COCO file to its twelve numbers, of boxes and masks: `coco_ap` beside pycocotools, which reads the same file."""
+"""From a COCO file to its twelve numbers, of boxes and of masks: ours beside pycocotools, which reads the same file."""
 
 import contextlib
 import io
