@@ -107,7 +107,7 @@ class CocoDetection(DetectionDataset):
         precise = boxes.astype(np.float64)
         areas = [_area(a, s, box, size, path) for a, s, box in zip(annotations, parsed, precise, strict=True)]
         return Sample(
-            id=number,
+            image_id=number,
             path=path,
             size=size,
             boxes=boxes,

@@ -49,7 +49,7 @@ def clean_boxes(
 class Sample:
     """One image and the N objects that its annotation states."""
 
-    id: str | int
+    image_id: str | int  # what the data set itself calls the image
     path: Path
     size: tuple[int, int]  # width, height
     boxes: np.ndarray  # (N, 4), clipped to the image
@@ -137,7 +137,7 @@ class DetectionDataset(Dataset):
 
     def _pack(self, samples: Sequence[Sample]) -> None:
         """Keep the objects of all images in a few large tensors: a DataLoader sends thousands of small ones badly."""
-        self.ids = tuple(s.id for s in samples)
+        self.ids = tuple(s.image_id for s in samples)
         self._files = [(str(s.path), s.size) for s in samples]
         self._starts = np.cumsum([0, *(int(s.keep.sum()) for s in samples)])
         boxes = [np.zeros((0, 4), np.float32), *(s.boxes[s.keep] for s in samples)]

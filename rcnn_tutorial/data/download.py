@@ -188,7 +188,7 @@ class _Member:
     name: str
     kind: str  # "file", "folder" or "other": links, devices
     size: int
-    open: Callable[[], IO[bytes]]
+    content: Callable[[], IO[bytes]]  # opens it
 
 
 def extract(
@@ -219,7 +219,7 @@ def extract(
                 target = _target(names, inside.split("/"), parts)
                 if target and member.kind == "file":
                     (folder / target).parent.mkdir(parents=True, exist_ok=True)
-                    with member.open() as source, open(folder / target, "wb") as file:
+                    with member.content() as source, open(folder / target, "wb") as file:
                         shutil.copyfileobj(source, file, CHUNK)
     except FileNotFoundError:
         raise FileError(archive, "no such file") from None

@@ -100,7 +100,7 @@ class VOCDetection(DetectionDataset):
         objects = [o for o in objects if o.name not in left_out]
         boxes, has_area, clipped = clean_boxes([o.box for o in objects], size, file)
         return Sample(
-            id=name,
+            image_id=name,
             path=images[name],
             size=size,
             boxes=boxes,

@@ -89,7 +89,7 @@ class YoloDetection(DetectionDataset):
         boxes, keep, clipped = clean_boxes(np.array([box for _, box, _ in objects]), size, file)
         polygons = [polygons for _, _, polygons in objects]
         return Sample(
-            id=name,
+            image_id=name,
             path=path,
             size=size,
             boxes=boxes,
