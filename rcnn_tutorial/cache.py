@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
@@ -22,12 +23,12 @@ from torch.utils.data import Dataset, Subset
 PLAIN = (str, int, float, bool, bytes, type(None), Path, torch.dtype, torch.device)
 
 
-def fingerprint(thing: object) -> str:
-    """A hash of a value's content, the same in every process and on every device.
+def fingerprint(value: object) -> str:
+    """Hash the content of a value, alike in every process and on every device.
 
     Args:
-        thing: a tensor or array; a module, by its weights; a dataset, by its images' names, sizes and annotations;
-            a dataclass; a plain value; or a dict, list or tuple of such. Small things are cheap; for a large network
+        value: a tensor or array; a module, by its weights; a dataset, by its images' names, sizes and annotations;
+            a dataclass; a plain value; or a dict, list or tuple of such. Small ones are cheap; of a large network
             take the fingerprint once and use it, a string, in many keys.
     Returns:
         64 hexadecimal digits. Equal content gives equal digits: the order of a dict does not count, and lists and
@@ -35,33 +36,33 @@ def fingerprint(thing: object) -> str:
     Raises:
         ValueError: something else, or a dataset that changes its images by a transform.
     """
-    return _digest(thing).hex()
+    return _digest(value).hex()
 
 
-def _digest(thing):
-    if isinstance(thing, nn.Module):
-        thing = thing.state_dict()
-    if isinstance(thing, np.generic):
-        thing = thing.item()
-    if isinstance(thing, Tensor):
-        content = thing.detach().cpu()
+def _digest(value):
+    if isinstance(value, nn.Module):
+        value = value.state_dict()
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Tensor):
+        content = value.detach().cpu()
         return _hash(f"tensor {content.dtype} {tuple(content.shape)}", content.reshape(-1).view(torch.uint8).numpy())
-    if isinstance(thing, np.ndarray) and not thing.dtype.hasobject:
-        return _hash(f"array {thing.dtype.str} {thing.shape}", np.ascontiguousarray(thing).tobytes())
-    if isinstance(thing, Mapping):
-        return _hash("dict", *sorted(_digest(key) + _digest(value) for key, value in thing.items()))
-    if isinstance(thing, list | tuple):
-        return _hash("list", *map(_digest, thing))
-    if is_dataclass(thing) and not isinstance(thing, type):
-        content = {field.name: getattr(thing, field.name) for field in fields(thing)}
-        return _hash(f"dataclass {type(thing).__qualname__}", _digest(content))
-    if isinstance(thing, Subset):
-        return _hash("subset", _digest(thing.dataset), _digest(list(thing.indices)))
-    if isinstance(thing, Dataset):
-        return _hash("dataset", _digest(_annotations(thing)))
-    if isinstance(thing, PLAIN):
-        return _hash(f"{type(thing).__name__} {thing!r}")
-    raise ValueError(f"key: {type(thing).__qualname__} cannot be hashed; expected tensors, settings or data")
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return _hash(f"array {value.dtype.str} {value.shape}", np.ascontiguousarray(value).tobytes())
+    if isinstance(value, Mapping):
+        return _hash("dict", *sorted(_digest(key) + _digest(part) for key, part in value.items()))
+    if isinstance(value, list | tuple):
+        return _hash("list", *map(_digest, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        content = {field.name: getattr(value, field.name) for field in fields(value)}
+        return _hash(f"dataclass {type(value).__qualname__}", _digest(content))
+    if isinstance(value, Subset):
+        return _hash("subset", _digest(value.dataset), _digest(list(value.indices)))
+    if isinstance(value, Dataset):
+        return _hash("dataset", _digest(_annotations(value)))
+    if isinstance(value, PLAIN):
+        return _hash(f"{type(value).__name__} {value!r}")
+    raise ValueError(f"key: {type(value).__qualname__} cannot be hashed; expected tensors, settings or data")
 
 
 def _hash(kind: str, *parts) -> bytes:
@@ -71,17 +72,17 @@ def _hash(kind: str, *parts) -> bytes:
     return total.digest()
 
 
-def _annotations(dataset: Dataset) -> dict:
-    """What tells one dataset from another without decoding its images; the bytes of a file betray other pixels."""
+def _annotations(dataset: Any) -> dict:
+    """What tells one dataset from another without decoding its images; the size of a file betrays other pixels."""
     if not (hasattr(dataset, "ids") and hasattr(dataset, "target")):
         raise ValueError(f"key: {type(dataset).__qualname__} has no ids and target(i) to be hashed")
     if hasattr(dataset, "dataset") or getattr(dataset, "transform", None) is not None:
         raise ValueError(f"key: {type(dataset).__qualname__} gives other images than its files; take what is under it")
-    found = {"ids": dataset.ids, "classes": dataset.classes}
-    found["targets"] = [dataset.target(index) for index in range(len(dataset))]
+    content = {"ids": dataset.ids, "classes": dataset.classes}
+    content["targets"] = [dataset.target(index) for index in range(len(dataset))]
     if hasattr(dataset, "path"):
-        found["bytes"] = [dataset.path(index).stat().st_size for index in range(len(dataset))]
-    return found
+        content["bytes"] = [dataset.path(index).stat().st_size for index in range(len(dataset))]
+    return content
 
 
 class FeatureCache:
@@ -102,8 +103,8 @@ class FeatureCache:
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
 
-    def get(self, key: object, compute: Callable[[], object], device: torch.device | str = "cpu"):
-        """The entry of this key. A damaged one is computed again, with a warning that names its file.
+    def get(self, key: object, compute: Callable[[], object], device: torch.device | str = "cpu") -> Any:
+        """Give the entry of this key. A damaged one is computed again, with a warning that names its file.
 
         Args:
             key: all that the result depends on, as `fingerprint` takes it.
@@ -116,27 +117,27 @@ class FeatureCache:
         """
         path = self.folder / f"{fingerprint(key)}.pt"
         with suppress(FileNotFoundError, ValueError):
-            return _map(_read(path), lambda tensor: tensor.to(device))
+            return _map(read_archive(path), lambda tensor: tensor.to(device))
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = path.with_suffix(".lock")
         with FileLock(lock):
-            found = self._read_or_compute(path, compute)
+            entry = self._read_or_compute(path, compute)
         with suppress(OSError):  # Windows keeps a file that another process waits for
             lock.unlink()
-        return _map(found, lambda tensor: tensor.to(device))
+        return _map(entry, lambda tensor: tensor.to(device))
 
     def _read_or_compute(self, path, compute):
         try:
-            return _read(path)  # another process was first
+            return read_archive(path)  # another process was first
         except FileNotFoundError:
             pass
         except ValueError as error:
             warnings.warn(f"{error}; computed again", stacklevel=3)
         _write(_map(compute(), _packed), path)
-        return _read(path)
+        return read_archive(path)
 
     def size(self) -> int:
-        """Bytes of all entries."""
+        """Count the bytes of all entries."""
         return sum(path.stat().st_size for path in self.folder.glob("*.pt"))
 
     def clear(self) -> None:
@@ -170,7 +171,15 @@ def _write(value, path: Path) -> None:
     os.replace(partial, path)
 
 
-def _read(path: Path):
+def read_archive(path: Path) -> Any:
+    """Read what `torch.save` wrote, onto the CPU, once the checksums of all its parts are right.
+
+    `torch.load` looks at no checksum: it would give other numbers for a damaged file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that is cut short, damaged or no such archive; the message names it.
+    """
     with open(path, "rb") as file:
         try:
             damaged = ZipFile(file).testzip()

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import platformdirs
 
+from rcnn_tutorial.data.dataset import DetectionDataset
 from rcnn_tutorial.data.files import check_known, visible_files
-from rcnn_tutorial.data.targets import DetectionDataset
 from rcnn_tutorial.data.voc import VOCDetection, find_classes
 
 BCCD_CLASSES = ("RBC", "WBC", "Platelets")
 
 
 def data_root() -> Path:
-    """The folder of all data sets: what RCNN_TUTORIAL_DATA says, or a folder in the user's cache."""
+    """Name the folder of all data sets: what RCNN_TUTORIAL_DATA says, or a folder in the user's cache."""
     return Path(os.environ.get("RCNN_TUTORIAL_DATA") or platformdirs.user_cache_dir("rcnn_tutorial"))
 
 
@@ -25,14 +25,14 @@ def load_dataset(
     classes: Sequence[str] | None = None,
     on_error: str = "raise",
 ) -> DetectionDataset:
-    """A data set by name, or from a folder in one of three layouts.
+    """Load a data set by name, or from a folder in one of three layouts.
 
     - PASCAL VOC's: JPEGImages, Annotations, and ImageSets/Main with a text file for each split.
     - YOLO's: images, labels and data.yaml (or classes.txt), as Ultralytics, Roboflow and Label Studio write them.
     - Pictures with VOC's XML beside them, as labelImg leaves them.
 
     Where a folder of the last two has no splits, its pictures are divided at random, always alike: 70 % "train", 15 %
-    "val", 15 % "test". A picture without an annotation file has no objects.
+    "val", 15 % "test". A picture without an annotation file has no objects; `unannotated` counts such pictures.
 
     Args:
         name: "shapes" (generated on first use), "bccd" (to be downloaded first), or a folder.

@@ -69,7 +69,7 @@ class CheckedSamples(Dataset):
         image, target = self.dataset[index]
         if isinstance(target, Tensor):  # labels of crops: a classifier's, not a detector's
             return index, image, target
-        return index, image, trained_on(check_target(target, f"dataset[{index}]", self.classes))
+        return index, image, trained_on(check_target(target, f"dataset[{index}]", self.classes, size=image.shape[-2:]))
 
 
 def _problem(image: object, first: Tensor) -> str | None:

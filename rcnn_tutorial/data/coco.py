@@ -4,8 +4,8 @@ A box is stated as [x, y, width, height], 0-based, in fractions of pixels. A mas
 lengths of its runs down the columns (RLE), plain or compressed.
 
 Labelling tools write the same in many ways. What has one plain meaning is read: whole numbers as 64.0 or "64", flags as
-"0" or "false", one polygon without the outer list or as a list of corners, backslashes in file names, a size or a list
-of annotations that is missing. All else is refused by name.
+"0" or "false", one polygon without the outer list or as a list of corners, four numbers for a rectangle that the box
+confirms, backslashes in file names, a size or a list of annotations that is missing. All else is refused by name.
 """
 
 import json
@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, tensor
 
+from rcnn_tutorial.data.dataset import DetectionDataset, Sample, clean_boxes
 from rcnn_tutorial.data.files import check_known, flag
 from rcnn_tutorial.data.images import FileError, check_image
 from rcnn_tutorial.data.masks import box_of, decode, parse_segmentation
-from rcnn_tutorial.data.targets import DetectionDataset, Sample, clean_boxes
 
 
 class CocoDetection(DetectionDataset):
@@ -38,13 +38,11 @@ class CocoDetection(DetectionDataset):
     Args:
         images: folder that the JSON's file names start from.
         annotations: the JSON file.
-        transform: called as transform(image, target), returns the two.
+        transform, other_classes: as in `DetectionDataset`.
         on_error: "raise" refuses a data set with bad files, naming them; "skip" decodes every image once and leaves the
             bad ones out, and annotations of images that are not listed, all listed in `skipped`.
         classes: names in the order of their labels 1..K, without background; by default those of the file in the order
             of its ids. Two files that number their categories differently need it.
-        other_classes: "raise" refuses annotations of categories that are not in `classes`; "skip" leaves them out and
-            counts them in `left_out`.
     Raises:
         ValueError: malformed JSON, two categories of one name, or bad files: missing, of another size than stated, or
             annotated with an unknown category, a malformed segmentation, area or flag, or coordinates that are not
@@ -109,17 +107,17 @@ class CocoDetection(DetectionDataset):
         precise = boxes.astype(np.float64)
         areas = [_area(a, s, box, size, path) for a, s, box in zip(annotations, parsed, precise, strict=True)]
         return Sample(
-            id=number,
+            image_id=number,
             path=path,
             size=size,
-            boxes=boxes[keep],
-            labels=_kept(labels, keep),
-            difficult=_kept([_flag(a, "difficult", path) for a in annotations], keep),
-            clipped=int((clipped & keep).sum()),
-            dropped=int((~keep).sum()),
-            iscrowd=_kept([_flag(a, "iscrowd", path) for a in annotations], keep),
-            area=_kept(areas, keep),
-            segmentations=_kept(parsed, keep) if self._has_masks else None,
+            boxes=boxes,
+            keep=keep,
+            clipped=clipped,
+            labels=labels,
+            difficult=[_flag(a, "difficult", path) for a in annotations],
+            iscrowd=[_flag(a, "iscrowd", path) for a in annotations],
+            area=areas,
+            segmentations=parsed if self._has_masks else None,
             left_out=left_out,
         )
 
@@ -141,7 +139,7 @@ class CocoDetection(DetectionDataset):
         return parse_segmentation(segmentation, size, path) if segmentation and needed else None
 
     def target(self, index: int) -> dict[str, Tensor]:
-        """The annotation of one image, without reading its pixels."""
+        """Give the annotation of one image, without reading its pixels."""
         return super().target(index) | {"image_id": tensor(self.ids[index])}
 
 
@@ -222,22 +220,38 @@ def _segmentation(annotation):
     stated = annotation.get("segmentation")
     if not isinstance(stated, list):
         return stated or None
-    if len(stated) >= 6 and all(isinstance(v, int | float) for v in stated):
-        return [stated]
-    if len(stated) >= 3 and all(isinstance(corner, list) and len(corner) == 2 for corner in stated):
-        return [[v for corner in stated for v in corner]]
-    return [polygon for polygon in stated if polygon != []] or None
+    stated = [polygon for polygon in stated if polygon != []]
+    if stated and all(isinstance(v, int | float) for v in stated):
+        stated = [stated]
+    elif len(stated) > 1 and all(isinstance(corner, list) and len(corner) == 2 for corner in stated):
+        stated = [[v for corner in stated for v in corner]]
+    return _rectangle(stated, annotation.get("bbox")) or stated or None
 
 
-def _kept(values, keep):
-    return [value for value, kept in zip(values, keep, strict=True) if kept]
+def _rectangle(stated, box):
+    """The polygon of a rectangle that is stated by four numbers, or None.
+
+    Four numbers may be x, y, width, height, as pycocotools counts boxes, or two corners, or a stroke: the box decides.
+    """
+    if not _four_numbers(box) or len(stated) != 1 or not _four_numbers(stated[0]):
+        return None
+    a, b, c, d = stated[0]
+    x, y, width, height = box
+    for box_in_words, (x1, y1, x2, y2) in ((box, (a, b, a + c, b + d)), ((x, y, x + width, y + height), stated[0])):
+        if np.allclose(stated[0], box_in_words, rtol=0, atol=1):  # tools round one of the two
+            return [[x1, y1, x1, y2, x2, y2, x2, y1]]
+    return None
+
+
+def _four_numbers(values):
+    return isinstance(values, list) and len(values) == 4 and all(isinstance(v, int | float) for v in values)
 
 
 def _box(annotation, segmentation, size, file):
     if "bbox" not in annotation and segmentation is not None:
         return box_of(segmentation, size)
     box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
+    if not _four_numbers(box):
         raise FileError(file, f"bbox is {box!r}, expected [x, y, width, height]")
     x, y, width, height = box
     return x, y, x + width, y + height

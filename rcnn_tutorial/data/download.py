@@ -16,9 +16,10 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from filelock import FileLock
 from tqdm import tqdm
@@ -88,13 +89,13 @@ def _fill(fresh, source, origin):
             shutil.copyfile(path, fresh / name)
     else:
         extract(origin, fresh, source.inside, source.parts)
-    found = digest(fresh, source.parts)
-    if found != source.sha256:
-        raise FileError(origin, f"the digest of its {', '.join(source.parts)} is {found}, expected {source.sha256}")
+    actual = digest(fresh, source.parts)
+    if actual != source.sha256:
+        raise FileError(origin, f"the digest of its {', '.join(source.parts)} is {actual}, expected {source.sha256}")
 
 
 def digest(folder: str | PathLike, parts: Sequence[str]) -> str:
-    """SHA-256 over the sorted names and the bytes of all files in some subfolders, hidden files left out.
+    """Compute SHA-256 over the sorted names and the bytes of all files in some subfolders, hidden files left out.
 
     Args:
         folder: the data set.
@@ -132,6 +133,7 @@ def fetch(url: str, path: str | PathLike, attempts: int = 5, wait: float = 1.0, 
         raise ValueError(f"url must begin with http:// or https://, got {url!r}")
     path = Path(path)
     part = path.with_name(f"{path.name}.part")
+    failure: Exception | None = None
     for attempt in range(attempts):
         if attempt:
             time.sleep(wait * 2 ** (attempt - 1))
@@ -186,7 +188,7 @@ class _Member:
     name: str
     kind: str  # "file", "folder" or "other": links, devices
     size: int
-    open: Callable[[], BinaryIO]
+    content: Callable[[], IO[bytes]]  # opens it
 
 
 def extract(
@@ -217,7 +219,7 @@ def extract(
                 target = _target(names, inside.split("/"), parts)
                 if target and member.kind == "file":
                     (folder / target).parent.mkdir(parents=True, exist_ok=True)
-                    with member.open() as source, open(folder / target, "wb") as file:
+                    with member.content() as source, open(folder / target, "wb") as file:
                         shutil.copyfileobj(source, file, CHUNK)
     except FileNotFoundError:
         raise FileError(archive, "no such file") from None
@@ -240,11 +242,17 @@ def _target(names, inside, parts):
 @contextmanager
 def _members(archive) -> Iterator[Iterator[_Member]]:
     if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            yield (_Member(i.filename, _zip_kind(i), i.file_size, lambda i=i: file.open(i)) for i in file.infolist())
+        with zipfile.ZipFile(archive) as packed:
+            yield (_Member(i.filename, _zip_kind(i), i.file_size, partial(packed.open, i)) for i in packed.infolist())
     else:
-        with tarfile.open(archive) as file:
-            yield (_Member(i.name, _tar_kind(i), i.size, lambda i=i: file.extractfile(i)) for i in file)
+        with tarfile.open(archive) as tape:
+            yield (_Member(i.name, _tar_kind(i), i.size, partial(_content, tape, i)) for i in tape)
+
+
+def _content(tape: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    content = tape.extractfile(info)
+    assert content is not None, f"{info.name} is no file"  # only regular files are opened
+    return content
 
 
 def _zip_kind(info):

@@ -14,7 +14,7 @@ FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true
 
 
 def find_images(folder: str | PathLike) -> dict[str, Path]:
-    """The pictures in a folder and its subfolders.
+    """Find the pictures in a folder and its subfolders.
 
     Hidden files are left out: macOS writes a `._1.jpg` beside each 1.jpg that it copies to a foreign disk.
 
@@ -30,18 +30,18 @@ def find_images(folder: str | PathLike) -> dict[str, Path]:
 
 
 def visible_files(folder: str | PathLike, pattern: str = "*") -> list[Path]:
-    """The sorted files of a folder and its subfolders, without those that are hidden or in a hidden folder."""
+    """List the files of a folder and its subfolders, sorted, without those that are hidden or in a hidden folder."""
     files = sorted(Path(folder).rglob(pattern))
     return [f for f in files if not any(p.startswith(".") for p in f.relative_to(folder).parts) and f.is_file()]
 
 
 def id_of(file: Path, folder: str | PathLike) -> str:
-    """The name of a file from a folder on, with slashes and without its suffix."""
+    """Name a file from a folder on, with slashes and without its suffix."""
     return file.relative_to(folder).with_suffix("").as_posix()
 
 
 def read_lines(file: str | PathLike) -> list[str]:
-    """The lines of a text file in UTF-8, or in UTF-16 as PowerShell's `>` writes it, without outer white space."""
+    """Read the lines of a text file in UTF-8, or in UTF-16 as PowerShell's `>` writes it, without outer white space."""
     content = Path(file).read_bytes()
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if wide else "utf-8-sig", errors="replace")
@@ -49,23 +49,23 @@ def read_lines(file: str | PathLike) -> list[str]:
 
 
 def flag(value: object, words: Mapping[str, bool] = FLAGS) -> bool | None:
-    """A flag by its meaning: a boolean, the number 0 or 1, or one of the words; None where it is none of these."""
+    """Read a flag by its meaning: a boolean, the number 0 or 1, or one of the words; None where it is none of these."""
     if isinstance(value, str):
         return words.get(value.strip().lower())
     return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
 
 
 def split_names(split: str) -> tuple[str, ...]:
-    """What a split may be called: "val" and "valid" are one."""
+    """List what a split may be called: "val" and "valid" are one."""
     return (split, *(name for name in VALIDATION if name != split)) if split in VALIDATION else (split,)
 
 
 def pick_split(ids: Collection[str], split: str, folder: str | PathLike) -> list[str]:
-    """The pictures of one split, of a folder that has no lists of them.
+    """Choose the pictures of one split, of a folder that has no lists of them.
 
     A subfolder "train", "val" or "test" is that split. Without such subfolders the pictures are divided: 70 % "train",
-    15 % "val", 15 % "test". The lot of a picture is a digest of its id, so that a folder is divided alike on each
-    machine and in each run.
+    15 % "val", 15 % "test". They are drawn in the order of a digest of their ids, so that a folder is divided alike on
+    each machine and in each run.
 
     Args:
         ids: of all pictures in the folder.
@@ -84,7 +84,7 @@ def pick_split(ids: Collection[str], split: str, folder: str | PathLike) -> list
             raise ValueError(
                 f"{folder}: expected 3 pictures at least, to divide into train, val and test, got {len(ids)}"
             )
-        count, drawn = max(1, round(HELD_OUT * len(ids))), sorted(ids, key=_lot)
+        count, drawn = max(1, round(HELD_OUT * len(ids))), sorted(ids, key=_digest)
         parts = {"train": drawn[2 * count :], "val": drawn[count : 2 * count], "test": drawn[:count]}
     for name in split_names(split):
         if parts.get(name):
@@ -93,13 +93,13 @@ def pick_split(ids: Collection[str], split: str, folder: str | PathLike) -> list
     raise ValueError(f"split {split!r} is not in {folder}; there: {there}")
 
 
-def _lot(name: str) -> bytes:
-    """The same for a name with composed letters and for the decomposed ones that macOS may store."""
+def _digest(name: str) -> bytes:
+    """Give the same bytes for a name with composed letters and for the decomposed ones that macOS may store."""
     return hashlib.sha256(unicodedata.normalize("NFC", name).encode(errors="surrogateescape")).digest()
 
 
 def check_annotated(files: Sequence[Path], split: str) -> None:
-    """A picture without annotations has no objects, but where none has any, the files lie elsewhere.
+    """Refuse a split without any annotation file: its files lie elsewhere. A single picture without has no objects.
 
     Args:
         files: where the annotations of each picture would be.
@@ -114,7 +114,7 @@ def check_annotated(files: Sequence[Path], split: str) -> None:
 
 
 def check_known(classes: Iterable[str], known: Collection[str], where: object) -> None:
-    """A subset of the classes must be one: a name that no file has is a typing mistake.
+    """Refuse a class that no file has: it is a typing mistake.
 
     Raises:
         ValueError: a name that is not known.

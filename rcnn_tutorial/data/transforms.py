@@ -14,12 +14,15 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from rcnn_tutorial.data.targets import PER_OBJECT, check_target, select_objects
+from rcnn_tutorial.data.wrappers import length
+from rcnn_tutorial.ops.boxes import clip_boxes_to_image
 
 Target = dict[str, Tensor]
+MOVED = (*PER_OBJECT, "proposals", "image_id")  # the fields that `flip` and `zoom` know what to do with
 
 
 def flip(image: Tensor, target: Target) -> tuple[Tensor, Target]:
-    """Mirror left and right.
+    """Mirror a picture and all that its target places in it, left and right.
 
     Args:
         image: (3, H, W).
@@ -27,14 +30,14 @@ def flip(image: Tensor, target: Target) -> tuple[Tensor, Target]:
     Returns:
         The two, mirrored.
     """
-    width, moved = image.shape[-1], dict(target)
+    width, mirrored = image.shape[-1], dict(target)
     for key in ("boxes", "proposals"):
         if key in target:
             x1, y1, x2, y2 = target[key].unbind(-1)
-            moved[key] = torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+            mirrored[key] = torch.stack([width - x2, y1, width - x1, y2], dim=-1)
     if "masks" in target:
-        moved["masks"] = target["masks"].flip(-1)
-    return image.flip(-1), moved
+        mirrored["masks"] = target["masks"].flip(-1)
+    return image.flip(-1), mirrored
 
 
 def zoom(
@@ -62,30 +65,30 @@ def zoom(
     surround = image.mean(dim=(1, 2), keepdim=True)
     zoomed = F.resized_crop(image - surround, *frame, antialias=True) + surround  # outside is 0 before the sum
 
-    boxes, visible = _through(target["boxes"], window, (width, height))
+    boxes, visible = _through(target["boxes"], window, (height, width))
     keep = (visible >= min_visible) & (visible > 0)
     moved = select_objects(target | {"boxes": boxes}, keep)
     if "proposals" in target:
-        proposals, shown = _through(target["proposals"], window, (width, height))
+        proposals, shown = _through(target["proposals"], window, (height, width))
         moved["proposals"] = proposals[(shown >= min_visible) & (shown > 0)]
     if "area" in target:  # of an object that is cut, in proportion to its box
         scale = width / (right - left) * height / (bottom - top)
         moved["area"] = moved["area"] * (scale * visible[keep])
     if "masks" in target:
         masks = F.resized_crop(moved["masks"].to(torch.uint8), *frame, interpolation=InterpolationMode.NEAREST_EXACT)
-        moved["masks"] = masks.bool()
+        moved["masks"] = masks.bool()  # (N, H, W)
     return zoomed.clamp(0, 1), moved
 
 
 def _through(boxes: Tensor, window, size):
     """Boxes as seen through the window, clipped, and the share of their area that is left."""
     left, top, right, bottom = window
-    width, height = size
+    height, width = size
     scale = boxes.new_tensor([width / (right - left), height / (bottom - top)]).repeat(2)
     moved = (boxes - boxes.new_tensor([left, top, left, top])) * scale
-    clipped = torch.minimum(moved.clamp(min=0), boxes.new_tensor([width, height, width, height]))
-    area, left_over = ((b[:, 2:] - b[:, :2]).prod(dim=1) for b in (moved, clipped))
-    return clipped, left_over / area
+    clipped = clip_boxes_to_image(moved, size)
+    whole, visible = ((b[:, 2:] - b[:, :2]).prod(dim=1) for b in (moved, clipped))
+    return clipped, visible / whole
 
 
 def jitter_colour(image: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
@@ -143,7 +146,7 @@ class Augment(Dataset):
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return length(self.dataset)
 
     def __getattr__(self, name):
         if name.startswith("_") or name == "dataset":  # not there yet while being unpickled
@@ -153,8 +156,8 @@ class Augment(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         index = range(len(self))[index]
         image, target = self.dataset[index]
-        target = check_target(target, f"dataset[{index}]", area=False)
-        unmoved = [k for k, v in target.items() if k not in (*PER_OBJECT, "proposals", "image_id")]
+        target = check_target(target, f"dataset[{index}]", area=False, size=image.shape[-2:])
+        unmoved = [key for key in target if key not in MOVED]
         if unmoved:
             raise ValueError(f"targets of image {index} have fields that augmentation would leave behind: {unmoved}")
         draws = self._draws(index)

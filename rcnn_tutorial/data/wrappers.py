@@ -5,7 +5,8 @@ wrapping changes nothing else.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any, cast
 
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
@@ -13,40 +14,46 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 from rcnn_tutorial.data.targets import check_target
 
 
+def length(dataset: Dataset) -> int:
+    """Count the images of a data set; torch's own class promises none."""
+    return len(cast(Sized, dataset))
+
+
 def layers(dataset: Dataset) -> Iterator[Dataset]:
-    """A data set, then all that lie inside it."""
+    """Go through a data set, then through all that lie inside it."""
     yield dataset
     for part in inner(dataset):
         yield from layers(part)
 
 
 def inner(dataset: Dataset) -> list[Dataset]:
-    """The data sets that a wrapper wraps, or none."""
+    """List the data sets that a wrapper wraps."""
     parts = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
     return [part for part in parts if isinstance(part, Dataset)]
 
 
 def at_most(dataset: Dataset, count: int) -> Subset:
-    """The first pictures of a data set; all of them where it has fewer."""
-    return Subset(dataset, range(min(count, len(dataset))))
+    """Take the first pictures of a data set; all of them where it has fewer."""
+    return Subset(dataset, range(min(count, length(dataset))))
 
 
 def set_epoch(dataset: Dataset, epoch: int) -> None:
     """Say which epoch comes next to all data sets that change with it, wherever they are wrapped."""
     for layer in layers(dataset):
-        if hasattr(layer, "set_epoch"):
-            layer.set_epoch(epoch)
+        announce = getattr(layer, "set_epoch", None)
+        if announce is not None:
+            announce(epoch)
 
 
 def classes_of(dataset: Dataset) -> tuple[str, ...] | None:
-    """The class names of a data set, background first, wherever it is wrapped; None where it has none.
+    """Find the class names of a data set, background first, wherever it is wrapped; None where it has none.
 
     Raises:
         ValueError: data sets with different class names, one behind the other.
     """
-    own = getattr(dataset, "classes", None)
-    if own is not None:
-        return tuple(own)
+    classes = getattr(dataset, "classes", None)
+    if classes is not None:
+        return tuple(classes)
     names = {classes for part in inner(dataset) if (classes := classes_of(part)) is not None}
     if len(names) > 1:
         raise ValueError(f"dataset: expected the same classes in all its parts, got {sorted(names)}")
@@ -54,7 +61,7 @@ def classes_of(dataset: Dataset) -> tuple[str, ...] | None:
 
 
 def check_classes(model: object, dataset: Dataset) -> tuple[str, ...] | None:
-    """The class names of a model and its data set, which must be equal where both have some.
+    """Compare the class names of a model and its data set, which must be equal where both have some.
 
     A label is a number: with another order of the names it would mean another class, and nothing would fail.
 
@@ -67,7 +74,7 @@ def check_classes(model: object, dataset: Dataset) -> tuple[str, ...] | None:
     return classes if expected is None else tuple(expected)
 
 
-def prepare(dataset: Dataset, indices: Sequence[int]) -> None:
+def prepare(dataset: Any, indices: Sequence[int]) -> None:
     """Let a data set compute now, in this process, what each worker would compute for itself in each epoch."""
     if hasattr(type(dataset), "prepare"):
         dataset.prepare(indices)
@@ -85,7 +92,7 @@ def prepare(dataset: Dataset, indices: Sequence[int]) -> None:
 def target_of(
     dataset: Dataset, index: int, classes: Sequence[str] | None = None, area: bool = True
 ) -> dict[str, Tensor]:
-    """The checked target of one image, without its pixels where the data set can do so, wherever it is wrapped.
+    """Give the checked target of one image, without its pixels where the data set can do so, wherever it is wrapped.
 
     Args:
         dataset: of (image, target).

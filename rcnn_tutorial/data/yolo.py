@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from rcnn_tutorial.data.dataset import DetectionDataset, Sample, clean_boxes
 from rcnn_tutorial.data.files import (
     SUFFIXES,
     VALIDATION,
@@ -26,14 +27,13 @@ from rcnn_tutorial.data.files import (
 )
 from rcnn_tutorial.data.images import FileError, check_image
 from rcnn_tutorial.data.masks import box_of
-from rcnn_tutorial.data.targets import DetectionDataset, Sample, clean_boxes
 
 ROUNDING = 1e-4  # by which a share may leave [0, 1]: tools write four to six decimals
 CLASSES = "classes.txt"  # a class a line, as labelImg and Label Studio write it in place of a data.yaml
 
 
 class YoloDetection(DetectionDataset):
-    """A data set in YOLO's layout; a picture without a label file has no objects.
+    """A data set in YOLO's layout; a picture without a label file has no objects and counts as `unannotated`.
 
     The pictures of a split lie where data.yaml says, as a folder, several folders, or a list of files; else in
     images/<split> (Ultralytics) or <split>/images (Roboflow). Where nothing names a split, the pictures are divided at
@@ -45,11 +45,9 @@ class YoloDetection(DetectionDataset):
         split: "train", "val" or "test"; "val" and "valid" are one.
         classes: names in the order of their labels 1..K, without background; by default all, in the order of their
             numbers.
-        transform: called as transform(image, target), returns the two.
+        transform, other_classes: as in `DetectionDataset`.
         on_error: "raise" refuses a data set with bad files, naming them; "skip" decodes every image once and leaves the
             bad ones out, listed in `skipped`.
-        other_classes: "raise" refuses objects of classes that are not in `classes`; "skip" leaves them out and counts
-            them in `left_out`.
     Raises:
         ValueError: no names, no such split, a class that has no name, or bad files: missing, or with a line that is
             neither a box nor a polygon, of a class without a name, or with a share outside [0, 1].
@@ -72,8 +70,7 @@ class YoloDetection(DetectionDataset):
             raise FileError(file, 'a class is named "background" as label 0 is; leave it out by `classes`')
         super().__init__(tuple(self._names.values()) if classes is None else classes, transform, other_classes)
         check_known(self.classes[1:], self._names.values(), file)
-        points = content.get("kpt_shape")
-        self._keypoints = math.prod(points) if points else 0  # numbers after the box, of pose labels
+        self._keypoints = int(math.prod(content.get("kpt_shape") or [0]))  # numbers after the box, of pose labels
 
         pictures = _pictures(self.root, split, content, file)
         images = {_id(picture, self.root): picture for picture in pictures}
@@ -84,24 +81,25 @@ class YoloDetection(DetectionDataset):
 
     def _sample(self, name, path, file):
         size = check_image(path)
-        lines = read_lines(file) if file.is_file() else []
+        annotated = file.is_file()
+        lines = read_lines(file) if annotated else []
         objects = [self._object(line, number, size, file) for number, line in enumerate(lines, start=1) if line]
         left_out = self._others([name for name, *_ in objects], file)
         objects = [row for row in objects if row[0] not in left_out]
-        boxes, keep, clipped = clean_boxes([box for _, box, _ in objects], size, file)
+        boxes, keep, clipped = clean_boxes(np.array([box for _, box, _ in objects]), size, file)
         polygons = [polygons for _, _, polygons in objects]
-        labels = np.array([self.classes.index(name) for name, *_ in objects], dtype=np.int64)
         return Sample(
-            id=name,
+            image_id=name,
             path=path,
             size=size,
-            boxes=boxes[keep],
-            labels=labels[keep],
-            difficult=[False] * int(keep.sum()),
-            clipped=int((clipped & keep).sum()),
-            dropped=int((~keep).sum()),
-            segmentations=None if None in polygons else [p for p, kept in zip(polygons, keep, strict=True) if kept],
+            boxes=boxes,
+            keep=keep,
+            clipped=clipped,
+            labels=[self.classes.index(name) for name, *_ in objects],
+            difficult=[False] * len(objects),
+            segmentations=None if None in polygons else polygons,
             left_out=left_out,
+            annotated=annotated,
         )
 
     def _object(self, line, number, size, file):
@@ -114,7 +112,8 @@ class YoloDetection(DetectionDataset):
             kind, *shares = (float(value) for value in line.split())
         except ValueError:
             raise error("expected numbers with spaces between") from None
-        if kind not in self._names:
+        name = self._names.get(int(kind)) if kind % 1 == 0 else None
+        if name is None:
             raise error(f"expected a class from {min(self._names)} to {max(self._names)}")
         if self._keypoints and len(shares) == 4 + self._keypoints:
             shares = shares[:4]
@@ -125,12 +124,12 @@ class YoloDetection(DetectionDataset):
         shares = [min(max(share, 0.0), 1.0) for share in shares]
         pixels = [share * side for share, side in zip(shares, size * (len(shares) // 2), strict=True)]
         if len(shares) > 4:
-            return self._names[kind], box_of([pixels], size), [pixels]
+            return name, np.array(box_of([pixels], size)), [pixels]
         x, y, width, height = pixels
         corners = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
         inside = np.clip(corners, 0, [*size, *size])
         rounded = abs(corners - inside) <= ROUNDING * max(size)
-        return self._names[kind], np.where(rounded, inside, corners), None
+        return name, np.where(rounded, inside, corners), None
 
 
 def has_classes(root: str | PathLike) -> bool:

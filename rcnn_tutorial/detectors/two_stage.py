@@ -257,7 +257,10 @@ class TwoStage(Saved, nn.Module):
             if targets is None or len(targets) != len(images):
                 count = "none" if targets is None else len(targets)
                 raise ValueError(f"targets: expected one dict for each of {len(images)} images, got {count}")
-            targets = [check_target(target, f"targets[{i}]", self.classes) for i, target in enumerate(targets)]
+            targets = [
+                check_target(target, f"targets[{i}]", self.classes, size=images[i].shape[-2:])
+                for i, target in enumerate(targets)
+            ]
         if proposals is None and targets is not None and all("proposals" in target for target in targets):
             proposals = [target["proposals"] for target in targets]
         if (self.rpn is None if proposals is None else len(proposals) != len(images)) and len(images):

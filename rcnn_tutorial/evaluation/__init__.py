@@ -7,7 +7,7 @@ order, and computes on the CPU. `predict` makes the two lists.
 from rcnn_tutorial.evaluation.coco import coco_ap, size_thirds
 from rcnn_tutorial.evaluation.curves import average_precision, precision_recall
 from rcnn_tutorial.evaluation.kinds import Failures, failures
-from rcnn_tutorial.evaluation.matching import Matches, match_detections
+from rcnn_tutorial.evaluation.matching import MatchedDetections, match_detections
 from rcnn_tutorial.evaluation.prediction import predict
 from rcnn_tutorial.evaluation.proposals import average_best_overlap, best_overlaps, mean_average_best_overlap, recall
 from rcnn_tutorial.evaluation.resampling import Interval, bootstrap, student_interval
@@ -16,7 +16,7 @@ from rcnn_tutorial.evaluation.voc import VocAP, voc_ap
 __all__ = [
     "Failures",
     "Interval",
-    "Matches",
+    "MatchedDetections",
     "VocAP",
     "average_best_overlap",
     "average_precision",

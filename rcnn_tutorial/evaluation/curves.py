@@ -7,7 +7,7 @@ from torch import Tensor
 def precision_recall(
     scores: Tensor, hits: Tensor, positives: int, ignored: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Precision and recall of the first 1, 2, ... detections of a ranking.
+    """Measure precision and recall of the first 1, 2, ... detections of a ranking.
 
     Args:
         scores: (D,) in any order; equal scores keep the order that they come in.
@@ -18,7 +18,7 @@ def precision_recall(
         precision and recall, (D - ignored,) float64 each, by descending score. Recall is NaN without objects.
     Raises:
         ValueError: shapes that differ, or more hits than positives.
-    Source: X-04.
+    Source: Everingham et al., The PASCAL Visual Object Classes Challenge, 2010, section 4.2.
     """
     if ignored is None:
         ignored = torch.zeros_like(hits, dtype=torch.bool)
@@ -26,20 +26,20 @@ def precision_recall(
         shapes = [tuple(x.shape) for x in (scores, hits, ignored)]
         raise ValueError(f"scores, hits, ignored: expected three of shape (D,), got {shapes}")
     scores, hits = scores[~ignored], hits[~ignored]
-    found = hits[scores.argsort(descending=True, stable=True)].double().cumsum(0)
-    if len(found) and found[-1] > positives:
-        raise ValueError(f"positives: expected at least the {int(found[-1])} hits, got {positives}")
-    looked_at = torch.arange(1, len(found) + 1, device=found.device)
-    return found / looked_at, found / found.new_tensor(positives)
+    hits_so_far = hits[scores.argsort(descending=True, stable=True)].double().cumsum(0)
+    if len(hits_so_far) and hits_so_far[-1] > positives:
+        raise ValueError(f"positives: expected at least the {int(hits_so_far[-1])} hits, got {positives}")
+    ranks = torch.arange(1, len(hits_so_far) + 1, device=hits.device)
+    return hits_so_far / ranks, hits_so_far / hits_so_far.new_tensor(positives)
 
 
 def envelope(precision: Tensor) -> Tensor:
-    """The best precision (D,) from each place of a ranking on; a ranking is not judged by a lucky order."""
+    """Raise each precision (D,) to the best one from its rank on: what a lower rank reaches, no higher one misses."""
     return precision.flip(0).cummax(0).values.flip(0)
 
 
 def average_precision(recall: Tensor, precision: Tensor, method: str = "all") -> float:
-    """Area under the precision-recall curve, after precision is raised to its envelope.
+    """Measure the area under the precision-recall curve, after precision is raised to its envelope.
 
     The envelope at recall r is the best precision at any recall of r or more; past the last recall it is 0.
 
@@ -53,7 +53,7 @@ def average_precision(recall: Tensor, precision: Tensor, method: str = "all") ->
         In [0, 1]; NaN where recall is; 0 without detections.
     Raises:
         ValueError: another method, shapes that differ, or recall that falls (the two exchanged?).
-    Source: X-04.
+    Source: Everingham et al., The PASCAL Visual Object Classes Challenge, 2010, section 4.2.
     """
     if method not in ("all", "11"):
         raise ValueError(f'method: expected "all" or "11", got {method!r}')

@@ -18,60 +18,82 @@ class Boxes:
         image: (N,) int64, which image a box is in; ascending.
         boxes: (N, 4) float64, pixels. In float32 an overlap of 7 / 10 would lie below 0.7.
         labels: (N,) int64.
-        scores: (N,) float64; of truths, none.
-        ignored: (N,) bool, difficult or crowd; of detections, none.
     """
 
     image: Tensor
     boxes: Tensor
     labels: Tensor
-    scores: Tensor | None = None
-    ignored: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def gather_detections(detections: Sequence[dict[str, Tensor]]) -> Boxes:
-    """The detections of all images in one table.
+@dataclass(frozen=True)
+class DetectedBoxes(Boxes):
+    """The detections of a data set.
+
+    Attributes:
+        scores: (N,) float64.
+    """
+
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class TrueBoxes(Boxes):
+    """The ground truth of a data set.
+
+    Attributes:
+        ignored: (N,) bool, difficult or crowd: a detection of such an object counts neither as right nor as wrong.
+    """
+
+    ignored: Tensor
+
+
+def gather_detections(detections: Sequence[dict[str, Tensor]]) -> DetectedBoxes:
+    """Put the detections of all images into one table.
 
     Args:
         detections: per image a dict of `boxes` (D, 4), `labels` (D,) and `scores` (D,).
     Raises:
         ValueError: a key missing, another shape, a box that is none, a score that is NaN.
     """
-    for index, item in enumerate(detections):
-        missing = {"boxes", "labels", "scores"} - item.keys()
+    for index, detected in enumerate(detections):
+        missing = {"boxes", "labels", "scores"} - detected.keys()
         if missing:
-            raise ValueError(f"detections[{index}]: expected the keys {sorted(missing)}, got {sorted(item)}")
-        if item["boxes"].ndim != 2 or item["boxes"].shape[1] != 4:
-            raise ValueError(f"detections[{index}]['boxes']: expected (N, 4), got {tuple(item['boxes'].shape)}")
-        rows = item["boxes"].shape[:1]
+            raise ValueError(f"detections[{index}]: expected the keys {sorted(missing)}, got {sorted(detected)}")
+        if detected["boxes"].ndim != 2 or detected["boxes"].shape[1] != 4:
+            raise ValueError(f"detections[{index}]['boxes']: expected (N, 4), got {tuple(detected['boxes'].shape)}")
+        rows = detected["boxes"].shape[:1]
         for key in ("labels", "scores"):
-            if item[key].shape != rows:
-                raise ValueError(f"detections[{index}]['{key}']: expected {tuple(rows)}, got {tuple(item[key].shape)}")
+            if detected[key].shape != rows:
+                shape = tuple(detected[key].shape)
+                raise ValueError(f"detections[{index}]['{key}']: expected {tuple(rows)}, got {shape}")
     image, boxes, labels = _table(detections)
     scores = _column(detections, "scores").double()
     if scores.isnan().any():
         raise ValueError("detections: expected numbers as scores, got NaN")
-    return Boxes(image, validate(boxes, "detections' boxes"), labels, scores=scores)
+    return DetectedBoxes(image, validate(boxes, "detections' boxes"), labels, scores)
 
 
-def gather_targets(targets: Sequence[dict[str, Tensor]]) -> Boxes:
-    """The ground truth of all images in one table.
+def gather_targets(targets: Sequence[dict[str, Tensor]]) -> TrueBoxes:
+    """Put the ground truth of all images into one table.
 
     Args:
         targets: per image a dict of `boxes` (N, 4), `labels` (N,) and, where there are any, `difficult` (N,) and
-            `iscrowd` (N,).
+            `iscrowd` (N,). Of masks as `predict` keeps them, run lengths in a list, only `coco_ap` reads something.
     Raises:
         ValueError: what `check_target` refuses.
     """
-    targets = [check_target(target, f"targets[{i}]", area=False) for i, target in enumerate(targets)]
-    return Boxes(*_table(targets), ignored=_flags(targets, "difficult") | _flags(targets, "iscrowd"))
+    plain = [{key: value for key, value in t.items() if key != "masks" or isinstance(value, Tensor)} for t in targets]
+    checked = [check_target(target, f"targets[{i}]", area=False) for i, target in enumerate(plain)]
+    return TrueBoxes(*_table(checked), _flags(checked, "difficult") | _flags(checked, "iscrowd"))
 
 
-def gather(detections: Sequence[dict[str, Tensor]], targets: Sequence[dict[str, Tensor]]) -> tuple[Boxes, Boxes]:
-    """Both tables, of lists that must be equally long.
+def gather(
+    detections: Sequence[dict[str, Tensor]], targets: Sequence[dict[str, Tensor]]
+) -> tuple[DetectedBoxes, TrueBoxes]:
+    """Make both tables, of lists that must be equally long.
 
     Raises:
         ValueError: lists of different length, and what `gather_detections` and `gather_targets` refuse.
@@ -82,7 +104,7 @@ def gather(detections: Sequence[dict[str, Tensor]], targets: Sequence[dict[str, 
 
 
 def check_labels(table: Boxes, classes: Sequence[str], name: str) -> None:
-    """Every label must name a class that is not background.
+    """Refuse a label that names no class, or the background.
 
     Raises:
         ValueError: a label outside 1 .. len(classes) - 1.
@@ -94,7 +116,7 @@ def check_labels(table: Boxes, classes: Sequence[str], name: str) -> None:
 
 
 def check_iou_threshold(value: float) -> None:
-    """An overlap that counts as a hit must be above 0 and can be 1.
+    """Refuse a threshold that no IoU, or every IoU, reaches.
 
     Raises:
         ValueError: outside (0, 1].
@@ -106,7 +128,7 @@ def check_iou_threshold(value: float) -> None:
 def pair_overlaps(
     detections: Boxes, truths: Boxes, same_label: bool = False, most: int = 500_000
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """IoU of every detection with every truth of its image, in portions: a pair takes some 120 bytes.
+    """Measure the IoU of every detection with every truth of its image, in portions: a pair takes some 120 bytes.
 
     Args:
         same_label: only pairs of one class.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.evaluation.inputs import Boxes, check_iou_threshold, gather, pair_overlaps
+from rcnn_tutorial.evaluation.inputs import DetectedBoxes, TrueBoxes, check_iou_threshold, gather, pair_overlaps
 from rcnn_tutorial.evaluation.matching import match
 
 NEAR = 0.1  # IoU from which a box that misses an object is still about that object
@@ -16,7 +16,7 @@ KINDS = ("correct", "class", "place", "duplicate", "background", "ignored", "bel
 
 @dataclass(frozen=True)
 class Failures:
-    """What `failures` found.
+    """What `failures` says of a data set's detections.
 
     Attributes:
         counts: how many detections are correct, class, place, duplicate, background, and how many objects missed.
@@ -57,20 +57,20 @@ def failures(
         ValueError: lists of different length, malformed dicts, an IoU threshold outside (0, 1].
     """
     check_iou_threshold(iou_threshold)
-    found, truths = gather(detections, targets)
-    matches = match(found, truths, iou_threshold)
-    own, other = _nearest(found, truths)
-    below = found.scores < score_threshold
+    detected, truths = gather(detections, targets)
+    matches = match(detected, truths, iou_threshold)
+    iou_same_class, iou_other_class = _nearest(detected, truths)
+    below = detected.scores < score_threshold
     at_truth = matches.truth >= 0
     rules = (  # in the docstring's order
         ("below", below),
         ("ignored", matches.ignored),
         ("correct", matches.hits),
         ("duplicate", at_truth),
-        ("class", other >= iou_threshold),
-        ("place", own >= NEAR),
+        ("class", iou_other_class >= iou_threshold),
+        ("place", iou_same_class >= NEAR),
     )
-    code = torch.full((len(found),), KINDS.index("background"))
+    code = torch.full((len(detected),), KINDS.index("background"))
     for kind, holds in reversed(rules):
         code[holds] = KINDS.index(kind)
 
@@ -86,12 +86,12 @@ def failures(
     )
 
 
-def _nearest(found: Boxes, truths: Boxes) -> tuple[Tensor, Tensor]:
-    """(D,) largest IoU with a truth that counts, of the detection's own class and of any other."""
-    own, other = torch.zeros(2, len(found), dtype=torch.float64)
-    for i, j, iou in pair_overlaps(found, truths):
+def _nearest(detected: DetectedBoxes, truths: TrueBoxes) -> tuple[Tensor, Tensor]:
+    """(D,) largest IoU with a truth that counts, of the detection's class and of any other."""
+    same_class, other_class = torch.zeros(2, len(detected), dtype=torch.float64)
+    for i, j, iou in pair_overlaps(detected, truths):
         iou = iou.where(~truths.ignored[j], 0)
-        same = found.labels[i] == truths.labels[j]
-        own.scatter_reduce_(0, i[same], iou[same], "amax")
-        other.scatter_reduce_(0, i[~same], iou[~same], "amax")
-    return own, other
+        same = detected.labels[i] == truths.labels[j]
+        same_class.scatter_reduce_(0, i[same], iou[same], "amax")
+        other_class.scatter_reduce_(0, i[~same], iou[~same], "amax")
+    return same_class, other_class

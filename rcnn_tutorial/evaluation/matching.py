@@ -1,4 +1,4 @@
-"""Which detection found which object: the rule of the VOC development kit."""
+"""Which detection hits which object: the rule of the VOC development kit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from rcnn_tutorial.evaluation.curves import precision_recall
-from rcnn_tutorial.evaluation.inputs import Boxes, check_iou_threshold, gather, pair_overlaps
+from rcnn_tutorial.evaluation.inputs import Boxes, DetectedBoxes, TrueBoxes, check_iou_threshold, gather, pair_overlaps
 
 
 @dataclass(frozen=True)
-class Matches:
-    """All D detections and G truths of a data set, laid end to end in the order of the images.
+class MatchedDetections:
+    """All D detections and G truths of a data set, laid end to end in the order of the images, and who hits whom.
 
     Attributes:
         image, labels, scores: (D,) each; `image` is the index in the list.
@@ -38,18 +38,20 @@ class Matches:
     found: Tensor
 
     def positives(self, label: int) -> int:
-        """How many objects of a class are to be found, difficult and crowd left out."""
+        """Count the objects of a class that are to be found, difficult and crowd left out."""
         return int(((self.truth_labels == label) & ~self.truth_ignored).sum())
 
     def precision_recall(self, label: int) -> tuple[Tensor, Tensor]:
-        """The curve of one class, over all images at once; see `evaluation.precision_recall`."""
-        own = self.labels == label
-        return precision_recall(self.scores[own], self.hits[own], self.positives(label), self.ignored[own])
+        """Give the curve of one class, over all images at once; see `evaluation.precision_recall`."""
+        of_class = self.labels == label
+        return precision_recall(
+            self.scores[of_class], self.hits[of_class], self.positives(label), self.ignored[of_class]
+        )
 
 
 def match_detections(
     detections: Sequence[dict[str, Tensor]], targets: Sequence[dict[str, Tensor]], iou_threshold: float = 0.5
-) -> Matches:
+) -> MatchedDetections:
     """Decide for each detection whether it is a hit.
 
     A detection looks at one truth only, that of its class which it overlaps most (the first of several). It is
@@ -64,14 +66,14 @@ def match_detections(
         iou_threshold: the least IoU of a hit.
     Raises:
         ValueError: lists of different length, malformed dicts, a threshold outside (0, 1].
-    Source: the VOC development kit's rule (X-04).
+    Source: Everingham et al., The PASCAL Visual Object Classes Challenge, 2010, section 4.2, and the development kit.
     """
     check_iou_threshold(iou_threshold)
     return match(*gather(detections, targets), iou_threshold)
 
 
-def match(detections: Boxes, truths: Boxes, iou_threshold: float) -> Matches:
-    """`match_detections` on tables."""
+def match(detections: DetectedBoxes, truths: TrueBoxes, iou_threshold: float) -> MatchedDetections:
+    """Do what `match_detections` does, on tables."""
     iou, truth = _best_truth(detections, truths)
     truth = truth.where(iou >= iou_threshold, -1)
     ignored = (truth >= 0) & truths.ignored[truth] if len(truths) else torch.zeros_like(truth, dtype=torch.bool)
@@ -82,7 +84,7 @@ def match(detections: Boxes, truths: Boxes, iou_threshold: float) -> Matches:
     first = torch.full((len(truths),), len(rank)).scatter_reduce(0, truth[claims], rank[claims], "amin")
     hits = torch.zeros_like(ignored)
     hits[claims] = rank[claims] == first[truth[claims]]
-    return Matches(
+    return MatchedDetections(
         image=detections.image,
         labels=detections.labels,
         scores=detections.scores,

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
-from rcnn_tutorial.data.targets import check_target
-from rcnn_tutorial.data.wrappers import check_classes
+from rcnn_tutorial.data.masks import encode_masks, mask_areas
+from rcnn_tutorial.data.targets import check_target, collate
+from rcnn_tutorial.data.wrappers import check_classes, length
 
 
 @torch.no_grad()
@@ -34,38 +35,39 @@ def predict(
         progress: show a bar.
         workers: processes that load images; 0 to load in this one.
     Returns:
-        detections and targets, one dict per image each, on the CPU. Of masks, which are large, a target keeps the
-        `area` (N,) in square pixels, which is all that `coco_ap` reads.
+        detections and targets, one dict per image each, on the CPU. Masks, which are large, are kept as run lengths:
+        `masks` is a list as `data.masks.encode_masks` gives it and `decode_masks` unpacks it. Of a target's masks the
+        `area` (N,) in square pixels stays, and the masks themselves where the detector gives masks to compare.
     Raises:
         ValueError: a batch size or limit under 1, other classes than the model's, a target that is none.
     """
     for name, value in (("batch_size", batch_size), ("limit", 1 if limit is None else limit)):
         if value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
-    count = len(dataset) if limit is None else min(limit, len(dataset))
+    count = length(dataset) if limit is None else min(limit, length(dataset))
     classes = check_classes(model, dataset)
     part = Subset(dataset, range(count))
-    loader = DataLoader(part, batch_size, num_workers=workers, collate_fn=list, generator=torch.Generator())
+    loader = DataLoader(part, batch_size, num_workers=workers, collate_fn=collate, generator=torch.Generator())
     parameter = next(model.parameters(), torch.empty(0))
     detections, targets = [], []
     with eval_mode(model), tqdm(total=count, disable=not progress, leave=False, unit="image") as bar:
-        for batch in loader:
-            images = [image.to(parameter.device) for image, _ in batch]
+        for images, batch_targets in loader:
             more = {}
-            if "proposals" in batch[0][1]:
-                more["proposals"] = [target["proposals"].to(parameter.device) for _, target in batch]
-            for answer in model(images, **more):
-                detections.append({key: value.cpu() for key, value in answer.items()})
-            for _, target in batch:
-                target = check_target(target, f"dataset[{len(targets)}]", classes, area=False)
-                targets.append(_without_masks(target))
-            bar.update(len(batch))
+            if "proposals" in batch_targets[0]:
+                more["proposals"] = [target["proposals"].to(parameter.device) for target in batch_targets]
+            batch_detections = model([image.to(parameter.device) for image in images], **more)
+            for image, target, detected in zip(images, batch_targets, batch_detections, strict=True):
+                name = f"dataset[{len(targets)}]"
+                target = check_target(target, name, classes, area=False, size=image.shape[-2:])
+                targets.append(_small(target, keep_masks="masks" in detected))
+                detections.append({key: encode_masks(v) if key == "masks" else v.cpu() for key, v in detected.items()})
+            bar.update(len(images))
     return detections, targets
 
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Inside it a model detects; afterwards each of its modules is in the mode that it had."""
+    """Let a model detect; afterwards each of its modules is in the mode that it had."""
     modes = [(module, module.training) for module in model.modules()]  # frozen parts may already be in eval mode
     model.eval()
     try:
@@ -75,9 +77,11 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _without_masks(target: dict[str, Tensor]) -> dict[str, Tensor]:
-    target = dict(target)
-    if "masks" in target:
-        area = target.pop("masks").flatten(1).sum(1)
-        target.setdefault("area", area)
-    return target
+def _small(target: dict, keep_masks: bool) -> dict:
+    """The target with the area of its masks, and the masks as run lengths or not at all."""
+    if "masks" not in target:
+        return target
+    small = {key: value for key, value in target.items() if key != "masks"}
+    if "area" not in target:
+        small["area"] = mask_areas(target["masks"])
+    return small | {"masks": encode_masks(target["masks"])} if keep_masks else small

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.evaluation.inputs import Boxes, check_iou_threshold, gather_targets
+from rcnn_tutorial.evaluation.inputs import TrueBoxes, check_iou_threshold, gather_targets
 from rcnn_tutorial.ops.boxes import box_iou
 
 
 def best_overlaps(
     proposals: Sequence[Tensor], targets: Sequence[dict[str, Tensor]], top: int | Sequence[int] | None = None
 ) -> Tensor:
-    """For each object the IoU of the proposal that fits it best.
+    """Measure for each object the IoU of the proposal that fits it best.
 
     Args:
         proposals: per image (M, 4), pixels, the best first.
@@ -32,7 +32,7 @@ def recall(
     iou_thresholds: Sequence[float] = (0.5, 0.7),
     top: int | Sequence[int] | None = None,
 ) -> Tensor:
-    """Share of objects that some proposal covers.
+    """Measure the share of objects that some proposal covers.
 
     Args:
         proposals: per image (M, 4), pixels, the best first.
@@ -43,7 +43,7 @@ def recall(
         (T,) float64; with several numbers (len(top), T). NaN without objects.
     Raises:
         ValueError: lists of different length, malformed boxes, a number under 1, a threshold outside (0, 1].
-    Source: RCNN-02, FRCNN-05.
+    Source: Hosang et al., What Makes for Effective Detection Proposals?, 2016, section 4.
     """
     for threshold in iou_thresholds:
         check_iou_threshold(threshold)
@@ -55,14 +55,11 @@ def recall(
 def average_best_overlap(
     proposals: Sequence[Tensor], targets: Sequence[dict[str, Tensor]], top: int | Sequence[int] | None = None
 ) -> Tensor:
-    """Average best overlap (ABO): the mean of `best_overlaps` over all objects.
+    """Average `best_overlaps`, which takes the same arguments, over all objects (ABO).
 
-    Args:
-        proposals, targets, top: as in `best_overlaps`.
     Returns:
         () float64; with several numbers (len(top),). NaN without objects.
-    Raises:
-        ValueError: as `best_overlaps`.
+    Source: Uijlings et al., Selective Search for Object Recognition, 2013, section 5.
     """
     return best_overlaps(proposals, targets, top).mean(-1)
 
@@ -70,15 +67,11 @@ def average_best_overlap(
 def mean_average_best_overlap(
     proposals: Sequence[Tensor], targets: Sequence[dict[str, Tensor]], top: int | Sequence[int] | None = None
 ) -> Tensor:
-    """Mean average best overlap (MABO): ABO of each class, then the mean over the classes that have objects.
+    """Average the best overlaps of each class, and then over the classes that have objects (MABO).
 
-    Args:
-        proposals, targets, top: as in `best_overlaps`.
-    Returns:
-        () float64; with several numbers (len(top),). NaN without objects.
-    Raises:
-        ValueError: as `best_overlaps`.
-    Source: Uijlings et al., Selective Search for Object Recognition, 2013.
+    Takes and returns what `average_best_overlap` does.
+
+    Source: Uijlings et al., Selective Search for Object Recognition, 2013, section 5.
     """
     best, truths = _best_overlaps(proposals, targets, top)
     labels = truths.labels[~truths.ignored]
@@ -89,11 +82,10 @@ def mean_average_best_overlap(
 
 def _best_overlaps(
     proposals: Sequence[Tensor], targets: Sequence[dict[str, Tensor]], top: int | Sequence[int] | None
-) -> tuple[Tensor, Boxes]:
+) -> tuple[Tensor, TrueBoxes]:
     if len(proposals) != len(targets):
         raise ValueError(f"proposals: expected one tensor per image, {len(targets)}, got {len(proposals)}")
-    single = top is None or isinstance(top, int)
-    limits = [top] if single else [int(limit) for limit in top]
+    limits = [top] if top is None or isinstance(top, int) else [int(limit) for limit in top]
     if any(limit is not None and limit < 1 for limit in limits):
         raise ValueError(f"top: expected numbers from 1 on, got {top}")
     truths = gather_targets(targets)
@@ -106,4 +98,4 @@ def _best_overlaps(
         rows = [len(windows) if limit is None else min(limit, len(windows)) for limit in limits]
         columns.append(so_far[rows])  # (len(top), N)
     best = torch.cat(columns, dim=1)
-    return best[0] if single else best, truths
+    return best[0] if top is None or isinstance(top, int) else best, truths

@@ -7,7 +7,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-Detections = Sequence[dict[str, Tensor]]
+PerImage = Sequence[dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Interval:
 
 
 def student_interval(mean: float, spread: float, runs: int, share: float = 0.95) -> tuple[float, float]:
-    """Where the true mean lies, judged by few runs: Student's t interval.
+    """Say where the true mean lies, judged by few runs: Student's t interval.
 
     Args:
         mean, spread: of the runs; the spread is their standard deviation.
@@ -48,15 +48,15 @@ def student_interval(mean: float, spread: float, runs: int, share: float = 0.95)
 
 
 def bootstrap(
-    metric: Callable[[Detections, Detections], float],
-    detections: Detections,
-    targets: Detections,
+    metric: Callable[[PerImage, PerImage], float],
+    detections: PerImage,
+    targets: PerImage,
     samples: int = 200,
     generator: torch.Generator | None = None,
     *,
-    against: Detections | None = None,
+    against: PerImage | None = None,
 ) -> Interval:
-    """A metric on data sets drawn from the images with replacement.
+    """Measure a metric on data sets drawn from the images with replacement.
 
     Args:
         metric: called as metric(detections, targets), such as `lambda d, t: voc_ap(d, t, classes).map`.

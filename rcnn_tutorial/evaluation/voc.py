@@ -29,7 +29,7 @@ class VocAP:
 
     @property
     def map(self) -> float:
-        """Mean over the classes that have objects; NaN if none has."""
+        """Average over the classes that have objects; NaN if none has."""
         values = [value for value in self.ap.values() if not math.isnan(value)]
         return sum(values) / len(values) if values else math.nan
 
@@ -49,7 +49,7 @@ def voc_ap(
     iou_threshold: float = 0.5,
     method: str = "all",
 ) -> VocAP:
-    """VOC's average precision of every class: one ranking per class over all images.
+    """Compute VOC's average precision of every class: one ranking per class over all images.
 
     Args:
         detections: per image a dict of `boxes` (D, 4), `labels` (D,) and `scores` (D,).
@@ -60,13 +60,13 @@ def voc_ap(
         method: "all" or "11", see `average_precision`.
     Raises:
         ValueError: lists of different length, malformed dicts, a label that has no class, a threshold outside (0, 1].
-    Source: X-04.
+    Source: Everingham et al., The PASCAL Visual Object Classes Challenge, 2010, section 4.2.
     """
     check_iou_threshold(iou_threshold)
-    found, truths = gather(detections, targets)
-    check_labels(found, classes, "detections")
+    detected, truths = gather(detections, targets)
+    check_labels(detected, classes, "detections")
     check_labels(truths, classes, "targets")
-    matches = match(found, truths, iou_threshold)
+    matches = match(detected, truths, iou_threshold)
     ap, objects = {}, {}
     for label, name in enumerate(classes[1:], start=1):
         objects[name] = matches.positives(label)

@@ -31,29 +31,27 @@ class Hierarchy(NamedTuple):
 
     box: Tensor  # (R + M, 4)
     graph: Tensor  # (R + M,) int64
-    position: (
-        Tensor  # (R + M,) int64, place in the graph's hierarchy: 1 is the whole image, the initial regions are last
-    )
+    position: Tensor  # (R + M,) int64, in the graph's hierarchy: 1 is the whole image, the initial regions are last
     children: Tensor  # (M, 2) int64, the two regions that region R + m was made of
 
 
 def colour_similarity(a: Regions, b: Regions) -> Tensor:
-    """Intersection of the colour histograms."""
+    """Intersect the colour histograms: high for regions of like colours."""
     return torch.minimum(a.colour, b.colour).sum(-1)
 
 
 def texture_similarity(a: Regions, b: Regions) -> Tensor:
-    """Intersection of the texture histograms."""
+    """Intersect the texture histograms: high for regions of like textures."""
     return torch.minimum(a.texture, b.texture).sum(-1)
 
 
 def size_similarity(a: Regions, b: Regions) -> Tensor:
-    """High for two small regions, so that regions grow at the same pace all over the image."""
+    """Prefer two small regions, so that regions grow at the same pace all over the image."""
     return 1 - (a.size + b.size) / a.image_size
 
 
 def fill_similarity(a: Regions, b: Regions) -> Tensor:
-    """High for two regions that fill the box around both; low for what only touches at a corner."""
+    """Prefer two regions that fill the box around both to two that only touch at a corner."""
     x1, y1, x2, y2 = _enclosing(a.box, b.box).unbind(-1)
     return 1 - ((x2 - x1) * (y2 - y1) - a.size - b.size) / a.image_size
 
@@ -67,7 +65,7 @@ SIMILARITIES = {
 
 
 def merged(a: Regions, b: Regions) -> Regions:
-    """What is known of the regions that a and b make together, without a look at the pixels.
+    """Describe the regions that a and b make together, without a look at the pixels.
 
     Args:
         a, b: regions with the same leading shape.
@@ -95,7 +93,7 @@ def _take(regions: Regions, index: Tensor) -> Regions:
 
 
 def grouping_steps(regions: Regions, pairs: Tensor, similarities: Sequence[str] = tuple(SIMILARITIES)) -> list[Merge]:
-    """Hierarchical grouping, one merge at a time, written as it is told.
+    """Group regions into a hierarchy, one merge at a time, as the paper tells it.
 
     Args:
         regions: R regions of one image.
@@ -135,7 +133,7 @@ def grouping_steps(regions: Regions, pairs: Tensor, similarities: Sequence[str] 
 
 
 def labels_at(labels: Tensor, merges: Sequence[Merge], n: int) -> Tensor:
-    """The picture at one moment of `grouping_steps`.
+    """Show the picture at one moment of `grouping_steps`.
 
     Args:
         labels: (H, W) int64, the initial regions.
@@ -156,7 +154,7 @@ def labels_at(labels: Tensor, merges: Sequence[Merge], n: int) -> Tensor:
 
 
 def similarity_weights(names: Sequence[str]) -> Tensor:
-    """(4,) a one for each similarity that is named, in the order of `SIMILARITIES`.
+    """Put a one for each similarity that is named into a row (4,), in the order of `SIMILARITIES`.
 
     Args:
         names: keys of `SIMILARITIES`.
@@ -169,11 +167,11 @@ def similarity_weights(names: Sequence[str]) -> Tensor:
 
 
 def _similarity(a: Regions, b: Regions, weights: Tensor) -> Tensor:
-    return (torch.stack([each(a, b) for each in SIMILARITIES.values()], dim=-1) * weights).sum(-1)
+    return (torch.stack([measure(a, b) for measure in SIMILARITIES.values()], dim=-1) * weights).sum(-1)
 
 
 def group(regions: Regions, pairs: Tensor, graph: Tensor, weights: Tensor) -> Hierarchy:
-    """Hierarchical grouping of many graphs at once, all mutually best pairs in each round.
+    """Group the regions of many graphs at once, all mutually best pairs in each round.
 
     Args:
         regions: R regions of G graphs, each graph connected.
@@ -207,7 +205,9 @@ def group(regions: Regions, pairs: Tensor, graph: Tensor, weights: Tensor) -> Hi
         children.append(torch.stack((node[a], node[b]), dim=1))
         node[a] = torch.arange(total, total + len(a), device=graph.device)
         total += len(a)
-        boxes.append(rows.box[a]), graphs.append(graph[a]), heights.append(height[a])
+        boxes.append(rows.box[a])
+        graphs.append(graph[a])
+        heights.append(height[a])
         left, new = _redirected(pairs, a, b, len(graph))
         pairs, similar = torch.cat((pairs[left], new)), torch.cat((similar[left], similarity(new)))
     graph = torch.cat(graphs)

@@ -68,7 +68,7 @@ COLOUR_SPACES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def convert(image: Tensor, space: str) -> Tensor:
-    """An image in another colour space.
+    """Convert an image to another colour space.
 
     Args:
         image: (3, H, W) RGB in [0, 1].
@@ -84,7 +84,7 @@ def convert(image: Tensor, space: str) -> Tensor:
 
 
 def segment(image: Tensor, scale: float, min_size: int, sigma: float) -> Tensor:
-    """Initial regions: Felzenszwalb and Huttenlocher's graph segmentation, as scikit-image has it.
+    """Cut an image into initial regions by Felzenszwalb and Huttenlocher's graph segmentation, scikit-image's.
 
     Args:
         image: (C, H, W) in [0, 1].
@@ -144,7 +144,7 @@ def _filter(image: Tensor, kernel: Tensor, dim: int) -> Tensor:
 
 
 def describe(labels: Tensor, bins: PixelBins) -> Regions:
-    """What is known of each region of a segmentation.
+    """Describe each region of a segmentation by its size, its box and its histograms.
 
     Args:
         labels: (H, W) int64, the region 0, 1, 2, ... of each pixel.
@@ -189,7 +189,7 @@ def _tight_boxes(labels: Tensor, n: int) -> Tensor:
 
 
 def touching(labels: Tensor) -> Tensor:
-    """Pairs of regions that have pixels side by side or one above the other.
+    """Find the pairs of regions that have pixels side by side or one above the other.
 
     Args:
         labels: (H, W) int64, the region of each pixel.

@@ -27,7 +27,7 @@ NO_COLOUR = ("texture", "size", "fill")
 class Settings:
     """Strategies of a selective search: each colour space with each scale and each set of similarities.
 
-    The defaults are the paper's fast mode (RCNN-02).
+    The defaults are the paper's fast mode, which R-CNN uses (R-CNN, section 2.2).
     """
 
     colour_spaces: tuple[str, ...] = ("hsv", "lab")
@@ -50,7 +50,7 @@ MODES = {
 def selective_search(
     image: Tensor, mode: str | Settings = "fast", generator: torch.Generator | None = None, top: int | None = None
 ) -> Tensor:
-    """Boxes that may hold an object.
+    """Propose boxes that may hold an object.
 
     Args:
         image: (3, H, W) RGB in [0, 1].
@@ -61,7 +61,7 @@ def selective_search(
         (M, 4) pixels, ranked, the best first, each box once. The whole image is always among all of them.
     Raises:
         ValueError: an image that is none, an unknown mode, settings that name no strategy, a `top` under 1.
-    Source: Uijlings et al., Selective Search for Object Recognition, 2013 (RCNN-02).
+    Source: Uijlings et al., Selective Search for Object Recognition, 2013.
     """
     return selective_search_batch([image], mode, generator, top)[0]
 
@@ -72,7 +72,7 @@ def selective_search_batch(
     generator: torch.Generator | None = None,
     top: int | None = None,
 ) -> list[Tensor]:
-    """`selective_search` of several images: all their strategies are grouped as one graph.
+    """Do the `selective_search` of several images at once: all their strategies are grouped as one graph.
 
     Args:
         images: (3, H, W) each, RGB in [0, 1]; sizes may differ.
@@ -82,23 +82,23 @@ def selective_search_batch(
         Per image (M, 4), as `selective_search` gives them.
     Raises:
         ValueError: as `selective_search`.
-    Source: Uijlings et al., Selective Search for Object Recognition, 2013 (RCNN-02).
+    Source: Uijlings et al., Selective Search for Object Recognition, 2013.
     """
     settings = _settings(mode)
     if top is not None and top < 1:
         raise ValueError(f"top: expected a number from 1 on, or None, got {top}")
     if not images:
         return []
-    segmentations = [found for image in images for found in _segmentations(_checked(image), settings)]
+    segmentations = [graph for image in images for graph in _segmentations(_checked(image), settings)]
     sets = torch.stack([similarity_weights(names) for names in settings.similarities])  # (S, 4)
-    regions, pairs, graph = _unite([found for found in segmentations for _ in sets])
-    hierarchy = group(regions, pairs, graph, sets.repeat(len(segmentations), 1))
+    regions, pairs, graph_of = _unite([graph for graph in segmentations for _ in sets])
+    hierarchy = group(regions, pairs, graph_of, sets.repeat(len(segmentations), 1))
     of_image = hierarchy.graph // (len(sets) * len(segmentations) // len(images))
     proposals = []
     for number in range(len(images)):
-        mine = of_image == number
-        luck = generator or torch.Generator().manual_seed(SEED)
-        proposals.append(rank(hierarchy.box[mine], hierarchy.position[mine], luck)[:top])
+        rows = of_image == number
+        draws = generator or torch.Generator().manual_seed(SEED)
+        proposals.append(rank(hierarchy.box[rows], hierarchy.position[rows], draws)[:top])
     return proposals
 
 
@@ -113,8 +113,8 @@ def rank(boxes: Tensor, positions: Tensor, generator: torch.Generator) -> Tensor
         (M, 4) each box once, where its best-ranked copy stands; what several strategies find comes early.
     Source: Uijlings et al., Selective Search for Object Recognition, 2013, section 4.4.
     """
-    luck = torch.rand(len(boxes), generator=generator).to(boxes.device)
-    boxes = boxes[(positions * luck).argsort(stable=True)]
+    factors = torch.rand(len(boxes), generator=generator).to(boxes.device)
+    boxes = boxes[(positions * factors).argsort(stable=True)]
     different, which = boxes.unique(dim=0, return_inverse=True)
     first = torch.full((len(different),), len(boxes), device=boxes.device)
     first.scatter_reduce_(0, which, torch.arange(len(boxes), device=boxes.device), "amin")
@@ -123,14 +123,14 @@ def rank(boxes: Tensor, positions: Tensor, generator: torch.Generator) -> Tensor
 
 def _segmentations(image: Tensor, settings: Settings) -> list[tuple[Regions, Tensor]]:
     """Regions and touching pairs of each colour space and scale."""
-    found = []
+    graphs = []
     for space in settings.colour_spaces:
         converted = convert(image, space)
         bins = pixel_bins(converted)
         for scale in settings.scales:
             labels = segment(converted, scale, settings.min_size, settings.sigma)
-            found.append((describe(labels, bins), touching(labels)))
-    return found
+            graphs.append((describe(labels, bins), touching(labels)))
+    return graphs
 
 
 def _unite(graphs: Sequence[tuple[Regions, Tensor]]) -> tuple[Regions, Tensor, Tensor]:
@@ -153,8 +153,8 @@ def _settings(mode: str | Settings) -> Settings:
 
 def _checked(image: Tensor) -> Tensor:
     if not isinstance(image, Tensor) or not image.is_floating_point() or image.ndim != 3 or len(image) != 3:
-        found = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
-        raise ValueError(f"image: expected floats of shape (3, H, W), got {found}")
+        given = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f"image: expected floats of shape (3, H, W), got {given}")
     if not image.numel():
         raise ValueError(f"image: expected at least one pixel, got {tuple(image.shape)}")
     low, high = image.aminmax()  # of any device: the segmentation needs the image on the host anyway

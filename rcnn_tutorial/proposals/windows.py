@@ -6,11 +6,13 @@ from math import floor, sqrt
 import torch
 from torch import Tensor
 
+from rcnn_tutorial.ops.boxes import clip_boxes_to_image
+
 RATIOS = (0.5, 1.0, 2.0)  # height / width
 
 
 def sliding_windows(size: tuple[int, int], n: int, smallest: float = 24.0, ratios: Sequence[float] = RATIOS) -> Tensor:
-    """The densest grid of at most n windows of many sizes and shapes.
+    """Lay the densest grid of at most n windows of many sizes and shapes over an image.
 
     Sides grow by a factor of sqrt(2), up to the shorter side of the image. Every window moves by the same share of
     its own width and height, and that share is as small as n allows.
@@ -43,7 +45,7 @@ def sliding_windows(size: tuple[int, int], n: int, smallest: float = 24.0, ratio
 
 
 def random_boxes(size: tuple[int, int], n: int, generator: torch.Generator | None = None) -> Tensor:
-    """Boxes between two corners drawn anywhere in the image.
+    """Draw boxes between two corners anywhere in the image.
 
     Args:
         size: (height, width) of the image, pixels.
@@ -72,16 +74,19 @@ def _shapes(size: tuple[int, int], smallest: float, ratios: Sequence[float]) -> 
 def _counts(size: tuple[int, int], shapes: Sequence[tuple[float, float]], share: float) -> list[tuple[int, int]]:
     """(rows, columns) of each shape's grid, when it moves by a share of its height and width."""
     return [
-        tuple(floor((whole - own) / (share * own)) + 1 for whole, own in zip(size, shape, strict=True))
-        for shape in shapes
+        (
+            floor((size[0] - height) / (share * height)) + 1,
+            floor((size[1] - width) / (share * width)) + 1,
+        )
+        for height, width in shapes
     ]
 
 
 def _grid(size: tuple[int, int], shape: tuple[float, float], count: tuple[int, int]) -> Tensor:
-    y, x = ((whole - own) * (torch.arange(n) + 0.5) / n for whole, own, n in zip(size, shape, count, strict=True))
+    y, x = ((whole - side) * (torch.arange(n) + 0.5) / n for whole, side, n in zip(size, shape, count, strict=True))
     y1, x1 = torch.meshgrid(y, x, indexing="ij")
-    y2, x2 = (y1 + shape[0]).clamp(max=size[0]), (x1 + shape[1]).clamp(max=size[1])
-    return torch.stack((x1, y1, x2, y2), dim=-1).flatten(0, 1)
+    boxes = torch.stack((x1, y1, x1 + shape[1], y1 + shape[0]), dim=-1).flatten(0, 1)  # (rows, columns, 4) -> (M, 4)
+    return clip_boxes_to_image(boxes, size)
 
 
 def _check(size: tuple[int, int], n: int) -> None:

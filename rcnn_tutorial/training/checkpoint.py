@@ -9,13 +9,13 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rcnn_tutorial.cache import read_archive
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings
 
@@ -160,17 +160,13 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: a file that is no whole checkpoint.
     """
-    with open(path, "rb") as file:
-        try:
-            if damaged := ZipFile(file).testzip():
-                raise ValueError(f"wrong checksum of {damaged}")
-            file.seek(0)
-            state = torch.load(file, map_location="cpu", weights_only=True)
-            complete = state.keys() >= {*STATEFUL, "history", "random", "identity"}
-        except Exception as error:  # a damaged file can make the reader raise nearly anything
-            raise ValueError(f"{path}: cut short or damaged, expected a checkpoint of train() ({error})") from error
-    if not complete:
-        raise ValueError(f"{path}: holds {sorted(map(str, state))}, expected a checkpoint of train()")
+    try:
+        state = read_archive(path)
+    except ValueError as error:
+        raise ValueError(f"{error}, expected a checkpoint of train()") from error
+    if not isinstance(state, dict) or not state.keys() >= {*STATEFUL, "history", "random", "identity"}:
+        given = sorted(map(str, state)) if isinstance(state, dict) else type(state).__name__
+        raise ValueError(f"{path}: holds {given}, expected a checkpoint of train()")
     return state
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def load_weights(name: str) -> dict[str, Tensor]:
-    """A state dict of the package, its floating-point numbers as float32.
+    """Load a state dict of the package, its floating-point numbers as float32.
 
     Args:
         name: "backbone", or that of a detector.

@@ -91,12 +91,37 @@ def test_a_polygon_fills_its_inside(coco):
     assert torch.equal(mask, expected)
 
 
-def test_several_polygons_are_one_mask_and_a_stroke_has_none(coco):
+def test_several_polygons_are_one_mask_and_a_stroke_beside_adds_nothing(coco):
     far = [20, 15, 25, 15, 25, 20, 20, 20]
-    masks = coco.load(annotation(segmentation=[*SQUARE, far]), annotation(segmentation=[[1, 1, 5, 5]])).target(0)[
-        "masks"
-    ]
-    assert masks[0, 5, 5] and masks[0, 17, 22] and not masks[0, 13, 15] and not masks[1].any()
+    masks = coco.load(
+        annotation(segmentation=[*SQUARE, far]), annotation(segmentation=[*SQUARE, [20, 15, 25, 20], [28, 2]])
+    ).target(0)["masks"]
+    assert masks[0, 5, 5] and masks[0, 17, 22] and not masks[0, 13, 15] and masks[1].sum() == 72
+
+
+RECTANGLES = {
+    "x, y, width, height": [[2, 3, 8, 9]],
+    "two corners": [[2, 3, 10, 12]],
+    "flat": [2, 3, 8, 9],
+    "flat corners": [2, 3, 10, 12],
+    "pairs": [[2, 3], [10, 12]],
+    "an empty polygon beside": [[2, 3, 8, 9], []],
+}
+
+
+@pytest.mark.parametrize("case", RECTANGLES)
+def test_four_numbers_that_the_box_confirms_are_a_rectangle(coco, case):
+    target = coco.load(annotation(segmentation=RECTANGLES[case])).target(0)
+    expected = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    expected[3:12, 2:10] = True
+    assert torch.equal(target["masks"][0], expected) and target["area"].tolist() == [72]
+
+
+def test_a_rectangle_is_drawn_as_pycocotools_draws_it(coco):
+    stated = [2.4, 3.7, 8.3, 9.1]  # the box is rounded
+    code = coco_mask.merge(coco_mask.frPyObjects(np.array([stated]), HEIGHT, WIDTH))
+    target = coco.load(annotation(segmentation=[stated], bbox=[2, 4, 8, 9])).target(0)
+    assert coco_mask.encode(np.asfortranarray(target["masks"][0].numpy().astype(np.uint8))) == code
 
 
 @settings(max_examples=20)
@@ -156,7 +181,10 @@ BAD_ANNOTATIONS = {
     "category type": ({"category_id": "cat"}, "category_id is 'cat'"),
     "polygon of words": ({"segmentation": ["a", "b", "c"]}, "polygon a "),
     "flat odd polygon": ({"segmentation": [2, 3, 10, 3, 10, 12, 2]}, "polygon .2, 3, "),
-    "flat stroke": ({"segmentation": [2, 3, 10, 3]}, "polygon 2 "),
+    "flat stroke": ({"segmentation": [2, 3, 10, 3]}, "fewer than three corners; four numbers are read where"),
+    "stroke": ({"segmentation": [[1, 1, 5, 5]]}, r"segmentation \[\[1, 1, 5, 5\]\] has fewer than three corners"),
+    "specks": ({"segmentation": [[1, 1], [2, 3, 10, 12]]}, "has fewer than three corners"),
+    "stroke without a box": ({"segmentation": [[2, 3, 8, 9]], "bbox": None}, "has fewer than three corners"),
     "whole category": ({"category_id": 3.5}, "category_id is 3.5, expected int"),
     "boolean category": ({"category_id": True}, "category_id is True, expected int"),
     "negative area": ({"area": -3}, "area is -3, expected a number of at least 0"),

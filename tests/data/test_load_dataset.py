@@ -118,11 +118,14 @@ def test_subfolders_with_xml_are_the_splits(tmp_path):
         data.load_dataset(tmp_path, "test")
 
 
-def test_pictures_and_xml_that_miss_each_other(tmp_path):
+def test_pictures_and_xml_that_miss_each_other(tmp_path, caplog):
     for name in "abc":
         labelled(tmp_path, f"train/{name}")
+    assert data.load_dataset(tmp_path, "train").unannotated == 0 and not caplog.text
     (tmp_path / "train" / "a.xml").unlink()
-    assert [len(data.load_dataset(tmp_path, "train").target(i)["boxes"]) for i in range(3)] == [0, 1, 1]
+    dataset = data.load_dataset(tmp_path, "train")
+    assert [len(dataset.target(i)["boxes"]) for i in range(3)] == [0, 1, 1] and dataset.unannotated == 1
+    assert "1 of 3 pictures of split 'train'" in caplog.text and "have no XML and count as pictures" in caplog.text
     (tmp_path / "train" / "b.jpg").unlink()
     with pytest.raises(ValueError, match=r"train/b\.xml: there is no picture beside it"):
         data.load_dataset(tmp_path, "train")

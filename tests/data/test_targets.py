@@ -99,6 +99,23 @@ def test_what_is_no_target_is_refused(target, message):
         check_target(target, "it", CLASSES)
 
 
+def test_masks_have_the_picture_s_size_where_it_is_at_hand():
+    assert check_target(make(), "it", size=(40, 40))["masks"].shape == (3, 40, 40)
+    for size in ((40, 41), (39, 40)):
+        with pytest.raises(ValueError, match=rf"it\['masks'\]: expected \(3, {size[0]}, {size[1]}\), as the picture"):
+            check_target(make(), "it", size=size)
+    with pytest.raises(
+        ValueError, match=r"dataset\[1\]\['masks'\]: expected \(1, 40, 40\), as the picture, got \(1, 9, 9"
+    ):
+        Augment(dataset(one_mask(9)), seed=0)[1]
+
+
+def one_mask(side):
+    return {"boxes": torch.ones(1, 4) * torch.tensor([1, 1, 5, 5]), "labels": torch.ones(1).long()} | {
+        "masks": torch.zeros(1, side, side, dtype=torch.bool)
+    }
+
+
 def test_a_box_without_area_can_be_measured():
     flat = torch.tensor([[2.0, 3, 2, 9]] * 3)
     assert check_target(make(boxes=flat), "it", area=False)["boxes"].equal(flat)
@@ -161,7 +178,6 @@ ENTRANCES = {
     "Faster R-CNN": lambda target: faster_rcnn()([picture()] * 2, both(target)),
     "Fast R-CNN": lambda target: fast_rcnn()([picture()] * 2, both(target)),
     "normalise_targets": lambda target: fast_rcnn().normalise_targets(dataset(target)),
-    "draw_samples": sampled,
     "R-CNN's mini-batches": lambda target: WindowBatches(rcnn(), dataset(target)),
     "R-CNN's features": lambda target: WindowFeatures(rcnn(), dataset(target))[1],
     "VOC AP": lambda target: voc_ap([FOUND] * 2, both(target), CLASSES),

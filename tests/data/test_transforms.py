@@ -130,6 +130,26 @@ def test_masks_and_pixels_move_with_the_boxes():
     assert torch.equal(target["masks"][0], expected) and torch.equal(zoomed[0] > 0.5, expected)
 
 
+def test_areas_grow_with_the_zoom_and_shrink_with_what_is_cut():
+    whole_and_half = make_target([[8, 6, 16, 12], [20, 6, 28, 12]]) | {"area": torch.tensor([40.0, 30])}
+    _, target = zoom(torch.zeros(3, HEIGHT, WIDTH), whole_and_half, (8, 6, 24, 18))  # twice as large
+    assert target["area"].tolist() == [160, 60] and target["area"].dtype == torch.float32
+
+
+def test_masks_go_through_every_change_with_their_boxes():
+    scenes = Scenes()
+    augment = Augment(scenes, seed=1, scale=(0.5, 2))
+    for epoch in range(10):
+        augment.set_epoch(epoch)
+        for index in range(len(scenes)):
+            image, target = augment[index]
+            assert target["masks"].shape == (len(target["boxes"]), *image.shape[1:])
+            assert target["masks"].dtype == torch.bool
+            for mask, (x1, y1, x2, y2) in zip(target["masks"], target["boxes"].tolist(), strict=True):
+                assert mask.sum() == pytest.approx((x2 - x1) * (y2 - y1), rel=0.3, abs=12)
+                assert mask[round((y1 + y2) / 2 - 0.5), round((x1 + x2) / 2 - 0.5)]
+
+
 def test_around_the_picture_is_its_mean_colour():
     image = torch.rand(3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     zoomed, _ = zoom(image, make_target([]), (-32, -24, 64, 48))

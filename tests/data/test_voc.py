@@ -150,6 +150,32 @@ def test_parts_of_an_object_are_not_objects(voc):
     assert target["boxes"].tolist() == [[2, 3, 10, 12]] and target["labels"].tolist() == [1]
 
 
+SHARES = {"xmin>3": "xmin>0.1", "ymin>4": "ymin>0", "xmax>10": "xmax>1.0004", "ymax>12": "ymax>0.5"}
+
+
+def test_boxes_as_shares_are_refused_by_name(voc):
+    voc.add("good")
+    voc.add("bad", [(2, 3, 10, 12)] * 2)
+    for old, new in SHARES.items():
+        voc.edit("bad", old, new)
+    with pytest.raises(
+        ValueError, match=r"1 bad file:\n.*bad\.xml: all its boxes lie between 0 and 1, .*multiply them"
+    ):
+        voc.load("good", "bad")
+    assert voc.load("good", "bad", on_error="skip").ids == ("good",)
+    voc.add("bad", [(2, 3, 10, 12), (4, 4, 8, 8)])
+    for old, new in SHARES.items():
+        voc.edit("bad", old, new)  # one box in pixels: numbers, however small, are pixels
+    assert voc.load("bad").target(0)["boxes"].tolist() == [[0, 0, pytest.approx(1.0004), 0.5], [4, 4, 8, 8]]
+
+
+def test_a_click_at_the_first_pixel_is_no_share(voc):
+    voc.add("a", [(2, 3, 10, 12)])
+    for old in ("xmin>3", "ymin>4", "xmax>10", "ymax>12"):
+        voc.edit("a", old, f"{old[:5]}1")
+    assert voc.load("a").dropped == 1
+
+
 @pytest.mark.parametrize("text", ["a\nb\n", "a\r\nb\r\n", "\n a \n\n\nb", "a  1\nb -1\n", "a\t0\nb  1", "\ufeffa\nb\n"])
 def test_split_files(voc, text):
     voc.add("a")

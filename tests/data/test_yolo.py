@@ -56,6 +56,7 @@ def test_samples_follow_the_convention(yolo):
     assert target["difficult"].tolist() == [False, False] and target["image_id"].item() == 1
     empty = dataset.target(0)  # a missing label file is no object
     assert empty["boxes"].shape == (0, 4) and empty["difficult"].shape == (0,) and "masks" not in empty
+    assert dataset.unannotated == 1
     assert yolo.load(transform=lambda image, target: "changed")[0] == "changed"
 
 

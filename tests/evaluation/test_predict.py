@@ -7,7 +7,8 @@ import scipy.stats
 import torch
 from torch import nn
 
-from rcnn_tutorial.evaluation import bootstrap, predict, student_interval, voc_ap
+from rcnn_tutorial.data.masks import decode_masks, encode_masks, mask_areas
+from rcnn_tutorial.evaluation import bootstrap, coco_ap, predict, student_interval, voc_ap
 
 
 class Detector(nn.Module):
@@ -83,6 +84,44 @@ def test_predict_hands_proposals_on_and_turns_masks_into_areas():
     assert [tuple(p.shape) for p in proposals] == [(7, 4), (7, 4)]
     assert targets[0]["area"].tolist() == [10, 0] and "masks" not in targets[0]
     assert "masks" in dataset[0][1] and "area" not in dataset[0][1]  # the data set's own dict is as it was
+
+
+class Segmenter(Detector):
+    """Gives two masks per image, as probabilities in torchvision's shape."""
+
+    def forward(self, images, targets=None, proposals=None):
+        detections = super().forward(images, targets, proposals)
+        for image, detected in zip(images, detections, strict=True):
+            masks = torch.full((2, 1, *image.shape[1:]), 0.2)
+            masks[0, 0, 1:3, :7] = 0.9
+            detected |= {key: value.repeat(2, *[1] * (value.ndim - 1)) for key, value in detected.items()}
+            detected |= {"masks": masks, "scores": torch.tensor([0.9, 0.1])}
+        return detections
+
+
+def test_predict_keeps_masks_small_and_those_of_the_targets_to_compare():
+    masks = torch.zeros(1, 4, 20, dtype=torch.bool)
+    masks[0, 1:3, :7] = True
+    objects = {"boxes": torch.tensor([[0, 1, 7, 3.0]]), "labels": torch.tensor([1]), "masks": masks}
+    detections, targets = predict(Segmenter(), data([20, 20, 20], **objects), batch_size=2, progress=False)
+    for detected, target in zip(detections, targets, strict=True):
+        assert [set(code) for code in detected["masks"] + target["masks"]] == [{"size", "counts"}] * 3
+        assert decode_masks(detected["masks"]).tolist() == [*masks.tolist(), torch.zeros(4, 20).bool().tolist()]
+        assert torch.equal(decode_masks(target["masks"]), masks) and target["area"].tolist() == [14]
+    assert coco_ap(detections, targets, ("background", "disc"), kind="segm")["AP"] == pytest.approx(1)
+    assert voc_ap(detections, targets, ("background", "disc")).map == 0  # other measures pass the masks by
+    with pytest.raises(ValueError, match=r"dataset\[0\]\['masks'\]: expected \(1, 4, 21\), as the picture"):
+        predict(Segmenter(), data([21], **objects), progress=False)
+
+
+def test_masks_of_a_large_data_set_take_little_memory():
+    masks = torch.zeros(100, 480, 640, dtype=torch.bool)
+    for i, mask in enumerate(masks):
+        mask[i : i + 200, 2 * i : 2 * i + 300] = True
+    codes = encode_masks(masks)
+    assert sum(len(code["counts"]) for code in codes) < masks.numel() / 300
+    assert torch.equal(decode_masks(codes), masks) and mask_areas(codes).tolist() == mask_areas(masks).tolist()
+    assert decode_masks([], (4, 5)).shape == (0, 4, 5) and encode_masks(masks[:0]) == []
 
 
 def test_predict_shows_a_bar_only_if_asked(capsys):

@@ -1,3 +1,6 @@
+from functools import partial
+
+import pytest
 import torch
 from torch.utils.data import Dataset
 
@@ -85,6 +88,29 @@ def test_the_cache_tells_options_proposers_and_images_apart(tmp_path):
     assert len(WithProposals(Noise(), selective_search, cache, mode="single")[0][1]["proposals"]) > 0
     assert len(list(tmp_path.glob("*.pt"))) == 7
     assert len(WithProposals(Noise(), rows, cache, n=2)[0][1]["proposals"]) == 1  # the same options and image
+
+
+class Proposer:
+    def __init__(self, n):
+        self.n = n
+
+    def propose(self, image):
+        return rows(image, self.n)
+
+    __call__ = propose
+
+
+def test_a_cache_refuses_what_shares_its_name_with_others(tmp_path):
+    cache = FeatureCache(tmp_path)
+
+    def inner(image):
+        return rows(image, 3)
+
+    for propose in (lambda image: rows(image), inner, partial(rows, n=3), Proposer(3), Proposer(3).propose):
+        assert WithProposals(Noise(), propose)[0][1]["proposals"].shape == (1, 4)
+        with pytest.raises(ValueError, match="propose: a cache knows it by its name, expected a function at the top"):
+            WithProposals(Noise(), propose, cache)
+    assert not list(tmp_path.iterdir())
 
 
 def test_augmentation_moves_the_proposals_with_the_boxes():

@@ -2,9 +2,9 @@
 
 from rcnn_tutorial.course.draw.anchors import anchors_at, best_iou, labelled_anchors, objectness, sample_bar
 from rcnn_tutorial.course.draw.bars import ablation, shares
+from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.course.draw.detector import pipeline, time_bar
-from rcnn_tutorial.course.draw.ladder import by_size, gains, level_shares, staircase, trade_off
 from rcnn_tutorial.course.draw.maps import by_scale, map_strip, pyramid_bins, receptive, shift_strip
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kind_stacks, kinds
 from rcnn_tutorial.course.draw.network import (

@@ -16,11 +16,13 @@ from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 class AuxiliaryBatches(Dataset):
     """Item i of epoch e is a mini-batch drawn from (e, i), half of it mirrored.
 
+    Training at several sizes in turn is SPPnet's (section 2.3).
+
     Args:
         first, count: which pictures of the endless series; they are made at once and held in memory.
         batches: in an epoch.
         batch: pictures in a mini-batch.
-        sizes: sides of the crops, pixels, one for each epoch in turn: the same pictures, resized (SPP-08).
+        sizes: sides of the crops, pixels, one for each epoch in turn: the same pictures, resized.
         seed: of the series.
         processes: that make the pictures; None for one per core, 0 to make them here.
 
@@ -60,7 +62,7 @@ class AuxiliaryBatches(Dataset):
     def __len__(self) -> int:
         return self.batches
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(self.epoch * 1_000_003 + index)
         drawn = torch.randint(len(self.images), (self.batch,), generator=generator)
         crops, mirrored = prepare(self.images[drawn], self.size), torch.rand(self.batch, generator=generator) < 0.5
@@ -69,7 +71,7 @@ class AuxiliaryBatches(Dataset):
 
 
 def prepare(images: Tensor, size: int = 64) -> Tensor:
-    """Pictures as a network wants them: (N, 3, H, W) uint8 to (N, 3, size, size) floats, mean subtracted."""
+    """Make pictures what a network wants: (N, 3, H, W) uint8 to (N, 3, size, size) floats, mean subtracted."""
     crops = images.float() / 255 - torch.tensor(IMAGENET_MEAN)[:, None, None]
     if size != crops.shape[-1]:
         crops = F.interpolate(crops, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
@@ -78,7 +80,7 @@ def prepare(images: Tensor, size: int = 64) -> Tensor:
 
 @torch.no_grad()
 def accuracy(net: torch.nn.Module, pictures: AuxiliaryBatches, size: int = 64) -> float:
-    """Share of the pictures that the network names rightly."""
+    """Measure the share of the pictures that the network names rightly."""
     right = [
         (net(prepare(images, size)).argmax(1) == labels).float()
         for images, labels in zip(pictures.images.split(250), pictures.labels.split(250), strict=True)

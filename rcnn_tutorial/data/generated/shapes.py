@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from filelock import FileLock
 from numpy.random import RandomState
 from PIL import Image
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from rcnn_tutorial.data.generated.outline import rasterise
@@ -30,6 +30,7 @@ from rcnn_tutorial.data.generated.scene import (
     shaped,
 )
 from rcnn_tutorial.data.generated.texture import background, develop, paint_object, veil
+from rcnn_tutorial.data.masks import encode_masks
 from rcnn_tutorial.data.voc import write_annotation
 
 __all__ = ["AUXILIARY_CLASSES", "CLASSES", "DISTRACTORS", "Scene", "auxiliary", "ensure_shapes", "make_shapes", "scene"]
@@ -67,13 +68,15 @@ def _streams(kind: int, seed: int, index: int) -> tuple[RandomState, RandomState
 def _paint(random: RandomState, plan: Layout) -> np.ndarray:
     canvas = background(random, HEIGHT, WIDTH, patches=random.randint(3, 9))
     for figure in plan.figures:
-        paint_object(random, canvas, rasterise(figure.contours, HEIGHT, WIDTH), figure.faint)
+        raster = rasterise(figure.contours, HEIGHT, WIDTH)
+        assert raster is not None, "`arrange` places no figure without pixels"
+        paint_object(random, canvas, raster, figure.faint)
     veil(random, canvas, random.randint(4))
     return develop(random, canvas)
 
 
 def scene(seed: int, index: int) -> Scene:
-    """Scene number `index` of a seed.
+    """Make scene number `index` of a seed.
 
     Args:
         seed: of the data set, 0 or more.
@@ -94,7 +97,7 @@ def scene(seed: int, index: int) -> Scene:
 
 
 def auxiliary(seed: int, index: int) -> tuple[np.ndarray, int]:
-    """A picture of one auxiliary shape; its class is `index` modulo the number of classes.
+    """Make a picture of one auxiliary shape; its class is `index` modulo the number of classes.
 
     Args:
         seed: of the data set, 0 or more.
@@ -109,6 +112,7 @@ def auxiliary(seed: int, index: int) -> tuple[np.ndarray, int]:
     half = np.ptp(contours[0], axis=0) / 2
     centre = half + shape_stream.uniform(0, 1, 2) * (AUXILIARY_SIZE - 2 * half)
     raster = rasterise([contour + centre for contour in contours], AUXILIARY_SIZE, AUXILIARY_SIZE)
+    assert raster is not None, "the shape lies within the picture"
     canvas = background(paint_stream, AUXILIARY_SIZE, AUXILIARY_SIZE, patches=paint_stream.randint(3))
     paint_object(paint_stream, canvas, raster, shape_stream.uniform() < 0.3)
     return develop(paint_stream, canvas), label
@@ -155,7 +159,8 @@ def _write_split(root: Path, split: str, seed: int, indices: range, progress: tq
         Image.fromarray(item.image).save(root / f"JPEGImages/{stem}.jpg", quality=JPEG_QUALITY)
         names = [CLASSES[label] for label in item.labels]
         path = root / f"Annotations/{stem}.xml"
-        write_annotation(path, f"{stem}.jpg", (WIDTH, HEIGHT), item.boxes, names, item.difficult)
+        boxes = torch.from_numpy(item.boxes)
+        write_annotation(path, f"{stem}.jpg", (WIDTH, HEIGHT), boxes, names, item.difficult.tolist())
         images.append({"id": index, "file_name": f"{stem}.jpg", "width": WIDTH, "height": HEIGHT})
         annotations += [{"id": len(annotations) + 1 + i, **entry} for i, entry in enumerate(_coco_entries(index, item))]
         progress.update()
@@ -165,8 +170,7 @@ def _write_split(root: Path, split: str, seed: int, indices: range, progress: tq
 
 
 def _coco_entries(image_id: int, item: Scene) -> list[dict]:
-    # (N, H, W) -> (H, W, N), column by column in memory, as the run lengths are
-    codes = coco_mask.encode(np.asfortranarray(item.masks.transpose(1, 2, 0).astype(np.uint8)))
+    codes = encode_masks(torch.from_numpy(item.masks))
     entries = []
     for (x1, y1, x2, y2), label, mask, flag, code in zip(
         item.boxes.tolist(), item.labels, item.masks, item.difficult, codes, strict=True
@@ -195,7 +199,7 @@ def _write_auxiliary(folder: Path, seed: int, count: int, progress: tqdm) -> Non
 
 
 def ensure_shapes(root: str | os.PathLike, seed: int = 1) -> Path:
-    """The folder of the default data set, made where it is not there yet (under a minute).
+    """Find the folder of the default data set, or make it (under a minute).
 
     Args:
         root: folder of all data sets; `rcnn_tutorial.data.data_root()` is the default one.

@@ -193,8 +193,9 @@ def background(random: RandomState, height: int, width: int, patches: int) -> np
 
 def veil(random: RandomState, canvas: np.ndarray, count: int) -> None:
     """Lay `count` translucent textured polygons over the canvas, in place."""
+    height, width = canvas.shape[:2]
     for _ in range(count):
-        raster = random_polygon(random, *canvas.shape[:2], random.uniform(40, 140))
+        raster = random_polygon(random, height, width, random.uniform(40, 140))
         if raster is not None:
             hue = random.uniform()
             brush(random, canvas, raster, soft_colour(random, hue), soft_colour(random, hue), random.uniform(0.12, 0.3))
@@ -202,7 +203,8 @@ def veil(random: RandomState, canvas: np.ndarray, count: int) -> None:
 
 def develop(random: RandomState, canvas: np.ndarray) -> np.ndarray:
     """The canvas as a photograph, (height, width, 3) uint8: uneven light, and noise of the sensor."""
-    light = 1 + 0.12 * clouds(random, *canvas.shape[:2], 120.0)[..., None]
+    height, width = canvas.shape[:2]
+    light = 1 + 0.12 * clouds(random, height, width, 120.0)[..., None]
     # The sum of two random bytes is a cheap bell, of mean 255 and standard deviation 104.5
     dice = np.frombuffer(random.bytes(2 * canvas.size), dtype=np.uint8).reshape(2, *canvas.shape)
     noise = (dice[0] + dice[1].astype(np.float32) - 255) * np.float32(random.uniform(1.5, 6) / 104.5)

@@ -4,7 +4,7 @@ import torch
 from matplotlib.colors import to_hex, to_rgb
 
 from rcnn_tutorial.course import draw
-from rcnn_tutorial.course.draw.ladder import BLUES
+from rcnn_tutorial.course.draw.comparison import BLUES
 from rcnn_tutorial.nets.fpn import roi_levels
 from tests.course.draw.figures import (
     extents,
