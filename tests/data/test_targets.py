@@ -10,8 +10,7 @@ from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
-from rcnn_tutorial.detectors.rcnn_features import WindowFeatures
-from rcnn_tutorial.detectors.rcnn_fit import WindowBatches
+from rcnn_tutorial.detectors.rcnn_windows import WindowBatches, WindowFeatures
 from rcnn_tutorial.detectors.samples import draw_samples
 from rcnn_tutorial.evaluation import coco_ap, failures, match_detections, predict, recall, size_thirds, voc_ap
 from rcnn_tutorial.nets.backbones import tiny_net
