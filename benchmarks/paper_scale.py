@@ -11,17 +11,18 @@ import math
 import time
 from collections.abc import Callable
 from statistics import median
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import write
-from rcnn_tutorial.compress import compress
 from rcnn_tutorial.course.profile import Laps, detector_cost
-from rcnn_tutorial.detectors.fast_rcnn import FastRCNN
+from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, compress
 from rcnn_tutorial.detectors.rcnn import RCNN
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
+from rcnn_tutorial.detectors.two_stage import given
 from rcnn_tutorial.nets.backbones import ConvNet, alexnet, vgg16, zf5
 from rcnn_tutorial.nets.preprocess import Preprocess
 
@@ -81,8 +82,13 @@ def detector(case: Case, net: ConvNet) -> tuple[nn.Module, Callable, list[tuple[
     """The model, its way from an image and boxes to scores, and the heights and widths that the convolutions read."""
     if case.detector.startswith("Fast R-CNN"):
         model = FastRCNN(net, CLASSES).eval()
-        read = model.preprocess[0].new_size(case.image)
-        return model, lambda image, boxes: model.head(model.pool([image], boxes[None])), [read]
+        read = model.preprocess.new_size(case.image)
+
+        def scores(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+            batch, maps = model.maps([image])
+            return model.head(model.pool(maps, given(batch, [boxes])))
+
+        return model, scores, [read]
     if case.detector.startswith("SPPnet"):
         model = SPPnet(net, CLASSES, SPPnetSettings(scales=case.scales)).eval()
         return model, model.score, [Preprocess(min_size=s).new_size(case.image) for s in case.scales]
@@ -91,7 +97,7 @@ def detector(case: Case, net: ConvNet) -> tuple[nn.Module, Callable, list[tuple[
 
 
 @torch.no_grad()
-def seconds(parts: nn.Module, call: Callable, image: Tensor, boxes: Tensor) -> dict[str, float]:
+def seconds(parts: SimpleNamespace, call: Callable, image: Tensor, boxes: Tensor) -> dict[str, float]:
     """Seconds by stage of one call; `parts` has the layers where stages begin and end.
 
     On a CPU the process's own time: other users of the machine do not count. On a GPU wall time.
@@ -115,7 +121,7 @@ def measure(case: Case, device: str, rounds: int = 3) -> dict:
     net = random_net(case.build, device)
     model, call, sizes = detector(case, net)
     model.to(device)
-    parts = model if isinstance(model, FastRCNN) else net
+    parts = SimpleNamespace(convs=model.body if isinstance(model, FastRCNN) else net.convs, fc6=net.fc6, fc7=net.fc7)
     image = torch.rand(3, *case.image, generator=torch.Generator().manual_seed(1)).to(device)
     boxes = proposals(case.timed, case.image).to(device)
     seconds(parts, call, image, boxes)  # warm
@@ -130,7 +136,7 @@ def measure(case: Case, device: str, rounds: int = 3) -> dict:
         "timed": case.timed,
         "seconds": {stage: median(t[stage] for t in times) for stage in times[0]},
         "rounds": times,
-        "multiply_adds": detector_cost(parts, sizes, WINDOWS),
+        "multiply_adds": detector_cost(net, sizes, WINDOWS),
     }
 
 

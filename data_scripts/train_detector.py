@@ -37,7 +37,6 @@ from rcnn_tutorial.evaluation import coco_ap, predict, recall, size_thirds
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.training import train
-from rcnn_tutorial.weights import save_weights
 
 PACKAGE = Path(__file__).parents[1] / "rcnn_tutorial"
 SPLITS = ("train", "val", "test")
@@ -135,7 +134,7 @@ def main() -> None:
     }
     print(json.dumps(record, indent=2))
     if options.data == "shapes":
-        save_weights(model.state_dict(), PACKAGE / f"weights/{options.name}.pt")
+        model.save(PACKAGE / f"weights/{options.name}.pt", half=True)
         (PACKAGE / f"course/records/{options.name}.json").write_text(json.dumps(record, indent=2) + "\n")
 
 

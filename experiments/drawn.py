@@ -19,10 +19,10 @@ from torch import Tensor
 
 from experiments import one_stage
 from experiments.run import EXPERIMENTS, RECORDS, made
-from rcnn_tutorial.detectors import samples
+from rcnn_tutorial.detectors import two_stage
 from rcnn_tutorial.nets import rpn
 
-PLACES = {"anchors": (rpn, one_stage), "proposals": (samples,)}  # where mini-batches are drawn
+PLACES = {"anchors": (rpn, one_stage), "proposals": (two_stage,)}  # where mini-batches are drawn
 SHIPPED = ("fast_rcnn", "faster_rcnn", "fpn")
 
 

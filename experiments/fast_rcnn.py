@@ -18,6 +18,7 @@ from rcnn_tutorial.evaluation import predict
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.training import History, train
 
+WINDOWS = 128  # in a mini-batch, of all its images
 STEPS, FEWER_STEPS = 800, 150
 SETTINGS = {"train": TRAIN, "test": TEST, "proposals": PROPOSALS, "steps": STEPS}
 
@@ -27,26 +28,41 @@ def mirrored(seed: int) -> Augment:
     return Augment(training(seed), seed, jitter=0, scale=(1, 1))
 
 
-def untrained(seed: int, steps: int = STEPS, images: int = 2, **changes) -> FastRCNN:
+class ClassAlone(FastRCNN):
+    """Without the loss of the boxes."""
+
+    def head_losses(self, *stages) -> dict:
+        """As TwoStage's, that of the boxes times 0."""
+        losses = super().head_losses(*stages)
+        return losses | {"box": 0 * losses["box"]}
+
+
+def untrained(seed: int, steps: int = STEPS, images: int = 2, kind: type = FastRCNN, **changes) -> FastRCNN:
     """A detector that has seen the targets' statistics and nothing else of the scenes."""
-    settings = FastRCNNSettings.tiny(steps, **changes)
+    settings = FastRCNNSettings.tiny(steps, **({"rois": WINDOWS // images} | changes))
     settings = replace(settings, training=replace(settings.training, seed=seed, batch_size=images))
     data = training(seed)
     classes = data.dataset.dataset.classes
-    model = FastRCNN(tiny_net(pretrained=True), classes, settings, seed=seed)
+    model = kind(tiny_net(pretrained=True), classes, settings, seed=seed)
     model.normalise_targets(data)
     return model
 
 
-def trained(seed: int, steps: int = STEPS, images: int = 2, **changes) -> tuple[FastRCNN, dict]:
-    """A detector, trained once for all experiments, with the last losses and the seconds of its training."""
-    model = untrained(seed, steps, images, **changes)
+def trained(
+    seed: int, steps: int = STEPS, images: int = 2, frozen: int = 0, kind: type = FastRCNN, **changes
+) -> tuple[FastRCNN, dict]:
+    """A detector, trained once for all experiments, with the last losses and the seconds of its training.
+
+    The first convolutions, as many as are `frozen`, stay as they were pre-trained.
+    """
+    model = untrained(seed, steps, images, kind, **changes)
+    model.body[:frozen].requires_grad_(False)
 
     def compute() -> dict:
         history = train(model, mirrored(seed), model.settings.training, progress=False)
         return {"weights": dict(model.state_dict()), "notes": notes(history)}
 
-    found = kept("networks").get(("fast_rcnn", seed, TRAIN, PROPOSALS, model.settings), compute)
+    found = kept("networks").get((kind.__name__, seed, TRAIN, PROPOSALS, frozen, model.settings), compute)
     model.load_state_dict(found["weights"])
     return model.eval(), found["notes"]
 
@@ -101,21 +117,21 @@ def floor(seed: int) -> dict[str, dict]:
 
 def images(seed: int) -> dict[str, dict]:
     """FAST-11: the same number of windows per step, from one image or from many, of their own size."""
-    return {f"N = {count}": tested(*trained(seed, FEWER_STEPS, count, scales=())) for count in (1, 2, 8, 32)}
+    return {f"N = {count}": tested(*trained(seed, FEWER_STEPS, count, min_size=None)) for count in (1, 2, 8, 32)}
 
 
 def stagewise(seed: int) -> dict[str, dict]:
     """FAST-23: both losses at once, the class alone, and the boxes learnt afterwards on what the class has shaped."""
     found = {"joint": tested(*trained(seed))}
-    model, cost = trained(seed, box_weight=0.0)
-    torch.nn.init.zeros_(model.offsets.weight)
-    torch.nn.init.zeros_(model.offsets.bias)
+    model, cost = trained(seed, kind=ClassAlone)
+    torch.nn.init.zeros_(model.head.offsets.weight)
+    torch.nn.init.zeros_(model.head.offsets.bias)
     model.target_mean.zero_()
     found["class alone"] = tested(model, cost)
     after = untrained(seed)
     after.load_state_dict(model.state_dict() | {"target_mean": after.target_mean})
     for name, parameter in after.named_parameters():
-        parameter.requires_grad_(name.startswith("offsets"))
+        parameter.requires_grad_(name.startswith("head.offsets"))
     history = train(after, mirrored(seed), after.settings.training, progress=False)
     found["stage-wise"] = tested(after, notes(history))
     return found

@@ -13,6 +13,7 @@ from experiments.fast_rcnn import notes
 from experiments.measure import by_size, measure
 from experiments.one_stage import OneStage
 from experiments.scenes import TEST, TRAIN, Experiment, kept
+from experiments.variants import MovingFasterRCNN, weighed
 from rcnn_tutorial.cache import fingerprint
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.data.transforms import Augment
@@ -91,8 +92,8 @@ def tested(model: TwoStage, more: dict | None = None, proposer: TwoStage | None 
 def schemes(seed: int) -> dict[str, dict]:
     """FRCNN-30, -31 and -32: the three ways to train, each stage of the first with as many steps as the others."""
     found = {}
-    for name, changes in {"approximate joint": {}, "non-approximate joint": {"moving": True}}.items():
-        found[name] = tested(*trained(settings(seed, **changes)))
+    for name, kind in {"approximate joint": FasterRCNN, "non-approximate joint": MovingFasterRCNN}.items():
+        found[name] = tested(*trained(settings(seed), kind))
     chosen, spent = settings(seed), 0.0
     start = process_time()
 
@@ -154,10 +155,7 @@ def counts(seed: int) -> dict[str, dict]:
 
 def weights(seed: int) -> dict[str, dict]:
     """FRCNN-19: lambda, with the published normalisation: the box loss is divided by the places of the map."""
-    return {
-        f"lambda = {weight:g}": tested(*trained(settings(seed, rpn={"by_locations": True, "box_weight": weight})))
-        for weight in (0.1, 1, 10, 100)
-    }
+    return {f"lambda = {weight:g}": tested(*trained(settings(seed), weighed(weight))) for weight in (0.1, 1, 10, 100)}
 
 
 EXPERIMENTS = {

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from experiments import faster_rcnn
 from experiments.faster_rcnn import tested, trained
 from experiments.scenes import TEST, TRAIN, Experiment
+from experiments.variants import SeparateHeads
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.nets.preprocess import Batch
-from rcnn_tutorial.nets.rpn import RPN
 
 STEPS, LONGER = 400, 1000
 SETTINGS = {"train": TRAIN, "test": TEST, "steps": STEPS}
@@ -29,6 +29,12 @@ def settings(seed: int, rpn: dict | None = None, steps: int = STEPS, **changes) 
     return replace(own, rpn=replace(own.rpn, **(rpn or {})), training=training)
 
 
+class FPNOfSeparateHeads(FPN):
+    """A pyramid whose levels do not share the RPN's head (FPN-11)."""
+
+    make_rpn = SeparateHeads
+
+
 class SeveralFilters(FPN):
     """One map, and for each scale of anchors a head of its own, whose filters grow with the anchors (X-08)."""
 
@@ -37,7 +43,7 @@ class SeveralFilters(FPN):
     def __init__(self, net: nn.Module, classes: tuple[str, ...], chosen: FPNSettings, seed: int = 0):
         super().__init__(net, classes, replace(chosen, design="single"), seed=seed)
         channels, count = chosen.channels, len(self.KERNELS)
-        self.rpn = RPN(channels, self.strides * count, replace(chosen.rpn, shared=False), self.generator)
+        self.rpn = SeparateHeads(channels, self.strides * count, chosen.rpn, self.generator)
         for head, side in zip(self.rpn.head, self.KERNELS, strict=True):
             head.conv = nn.Conv2d(channels, channels, side, padding=side // 2)
             head.conv.weight.data = 0.01 * torch.randn(head.conv.weight.shape, generator=self.generator)
@@ -82,7 +88,7 @@ def heads(seed: int) -> dict[str, dict]:
     """FPN-11: one head for all levels, or one for each."""
     return {
         "shared": tested(*trained(settings(seed), FPN)),
-        "one for each level": tested(*trained(settings(seed, rpn={"shared": False}), FPN)),
+        "one for each level": tested(*trained(settings(seed), FPNOfSeparateHeads)),
     }
 
 

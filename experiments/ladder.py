@@ -57,15 +57,15 @@ OWN = ("Faster R-CNN", "FPN")  # these propose themselves
 CONVOLUTIONS = {
     "R-CNN": "net.convs",
     "SPPnet": "net.convs",
-    "Fast R-CNN": "convs",
+    "Fast R-CNN": "body",
     "Fast R-CNN, RoIAlign": "body",
     "Faster R-CNN": "body",
     "FPN": "body",
 }
 SEARCH = ("proposals/selective_search", "proposals/grouping", "proposals/regions", "proposals/dataset")
 FITTED = ("detectors/rcnn", "detectors/rcnn_windows", "detectors/svm", "engine/interior_point", *SEARCH)
-COMMON = ("detectors/samples", "detectors/select", "nets/heads")
-PROPOSING = ("detectors/two_stage", "nets/rpn", *COMMON)
+COMMON = ("detectors/two_stage", "detectors/select", "nets/heads")
+PROPOSING = ("nets/rpn", *COMMON)
 MODULES = {  # what holds the detector, apart from the operators and the network that all have
     "R-CNN": FITTED,
     "SPPnet": ("detectors/sppnet", *FITTED),

@@ -8,9 +8,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
 from rcnn_tutorial.compat import from_state, to_state
-from rcnn_tutorial.detectors import samples as samples_module
+from rcnn_tutorial.detectors import two_stage as two_stage_module
 from rcnn_tutorial.nets import rpn as rpn_module
-from rcnn_tutorial.nets.rpn import Predictions, Proposals
+from rcnn_tutorial.nets.rpn import Predictions
 from rcnn_tutorial.ops.boxes import box_iou
 from tests.detectors.scenes import scene
 
@@ -121,8 +121,8 @@ def near(ours, theirs):
 
 
 def padded(proposals):
-    valid = pad_sequence([torch.ones(len(each), dtype=torch.bool) for each in proposals], batch_first=True)
-    return Proposals(pad_sequence(proposals, batch_first=True), valid.double(), valid)
+    boxes = pad_sequence(proposals, batch_first=True)
+    return boxes, torch.cat([torch.arange(boxes.shape[1]) < len(own) for own in proposals])
 
 
 @torch.no_grad()
@@ -161,18 +161,18 @@ def _assert_proposals_equal(theirs, ours, inputs, maps):
     for mode in (True, False):
         theirs.rpn.train(mode), ours.rpn.train(mode)
         proposals, scores = theirs.rpn.filter_proposals(decoded, logits, inputs.image_sizes, counts)
-        found = ours.rpn.propose(said, torch.tensor(inputs.image_sizes))
+        found = ours.rpn.propose(said, inputs.image_sizes)
         for i, (boxes, probability) in enumerate(zip(proposals, scores, strict=True)):
-            valid = found.valid[i]
-            assert near(found.boxes[i][valid], boxes) and near(found.scores[i][valid], probability)
+            count = found.counts[i]
+            assert near(found.boxes[i][:count], boxes) and near(found.scores[i][:count], probability)
     return proposals
 
 
 def _assert_heads_equal(theirs, ours, data, features, proposals):
-    maps, given = list(features.values()), padded(proposals)
+    maps, (given, valid) = list(features.values()), padded(proposals)
     pooled = theirs.roi_heads.box_roi_pool(features, proposals, data.sizes)
     alone = [ours.pool([each[i : i + 1] for each in maps], boxes[None]) for i, boxes in enumerate(proposals)]
-    assert near(torch.cat(alone), pooled) and near(ours.pool(maps, given.boxes)[given.valid.flatten()], pooled)
+    assert near(torch.cat(alone), pooled) and near(ours.pool(maps, given)[valid], pooled)
 
     hidden = theirs.roi_heads.box_head(pooled)
     assert near(ours.head.hidden(pooled), hidden)
@@ -181,10 +181,11 @@ def _assert_heads_equal(theirs, ours, data, features, proposals):
     assert near(own_scores, scores) and near(own_moves, moves.unflatten(1, (-1, 4))[:, 1:])
 
     detections = theirs.roi_heads.postprocess_detections(scores, moves, proposals, data.sizes)
-    found = ours.classify(data, maps, given)
-    for own, boxes, probability, labels in zip(found, *detections, strict=True):
+    found = ours.classify(data, ours.pool(maps, given), given)
+    for i, (own, boxes, probability, labels) in enumerate(zip(found, *detections, strict=True)):
         assert len(boxes) > 10 and torch.equal(own["labels"], labels)
-        assert near(own["boxes"], boxes) and near(own["scores"], probability)
+        (shown,) = data._replace(sizes=[data.sizes[i]], originals=[data.originals[i]]).to_original([boxes])
+        assert near(own["boxes"], shown) and near(own["scores"], probability)
 
 
 class Recorder:
@@ -198,6 +199,7 @@ class Recorder:
             labels[:] = [each.double() for each in labels]
         found = self.sampler(labels)
         self.drawn = [(a | b).bool() for a, b in zip(*found, strict=True)]
+        self.left = list(self.drawn)
         return found
 
     def of_anchors(self, state, *args):
@@ -205,7 +207,9 @@ class Recorder:
 
     def of_proposals(self, state, *args):
         drawn = torch.zeros_like(state, dtype=torch.bool)
-        drawn[state >= 0] = torch.cat(self.drawn)  # with foreground and background from the same IoU, -1 is padding
+        drawn[state >= 0] = self.left.pop(
+            0
+        )  # image after image; with foreground and background from the same IoU, -1 is padding
         return drawn
 
 
@@ -217,7 +221,7 @@ def assert_losses_equal(theirs, ours, images, targets, monkeypatch, full=True):
     for part in (theirs.rpn, theirs.roi_heads):
         monkeypatch.setattr(part, "fg_bg_sampler", Recorder(part.fg_bg_sampler))
     monkeypatch.setattr(rpn_module, "sample", theirs.rpn.fg_bg_sampler.of_anchors)
-    monkeypatch.setattr(samples_module, "sample", theirs.roi_heads.fg_bg_sampler.of_proposals)
+    monkeypatch.setattr(two_stage_module, "sample", theirs.roi_heads.fg_bg_sampler.of_proposals)
     expected = seeded(lambda: theirs(images, targets))
     found = ours(images, targets)
     for part, count in ((theirs.rpn, ours.rpn.settings.samples), (theirs.roi_heads, ours.settings.rois)):

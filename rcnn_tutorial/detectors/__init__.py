@@ -1,0 +1,72 @@
+"""The detectors, by name: one file for each paper."""
+
+import os
+from collections.abc import Sequence
+from importlib import import_module, resources
+from typing import Any
+
+import torch
+from torch import nn
+
+from rcnn_tutorial.detectors.saving import read, rebuild, settings_from
+from rcnn_tutorial.nets.backbones import tiny_net
+
+DETECTORS = {  # its name: the class, and the levels of the pyramid under which the laptop's network ends
+    "rcnn": ("RCNN", ()),
+    "sppnet": ("SPPnet", (4, 2, 1)),
+    "fast_rcnn": ("FastRCNN", ()),
+    "faster_rcnn": ("FasterRCNN", ()),
+    "fpn": ("FPN", ()),
+}
+
+
+def build(
+    name: str, classes: Sequence[str], settings: Any = None, net: nn.Module | None = None, **options
+) -> nn.Module:
+    """Make a detector that is ready to be trained.
+
+    Args:
+        name: "rcnn", "sppnet", "fast_rcnn", "faster_rcnn" or "fpn".
+        classes: names, background first.
+        settings: of the detector, such as `FPNSettings()`; by default the paper's for a network that is given, and the
+            laptop's for the laptop's.
+        net: the pre-trained network that it starts from, for R-CNN and SPPnet with an output for each class; by
+            default the laptop's, `tiny_net(pretrained=True)`.
+        options: further arguments of the detector, such as `seed`.
+    Raises:
+        ValueError: an unknown name, or what the detector does not accept.
+    """
+    if name not in DETECTORS:
+        raise ValueError(f"name: {name!r}, expected one of {sorted(DETECTORS)}")
+    title, levels = DETECTORS[name]
+    module = import_module(f"rcnn_tutorial.detectors.{name}")
+    if settings is None:
+        kind = getattr(module, f"{title}Settings")
+        settings = kind() if net is not None else kind.tiny()
+    if net is None:
+        net = tiny_net(pretrained=True, levels=levels)
+        if name in ("rcnn", "sppnet"):
+            net.replace_classifier(len(classes), torch.Generator().manual_seed(options.pop("seed", 0)))
+    return getattr(module, title)(net, classes, settings, **options)
+
+
+def load(path: str | os.PathLike, net: nn.Module | None = None) -> nn.Module:
+    """A detector that `save` wrote, or one that the package ships, ready to detect.
+
+    Args:
+        path: of the file; or the name of a detector of the package, such as "fpn", which is trained on "shapes".
+        net: a network of the same layers, where the file does not know how to make one.
+    Raises:
+        ValueError: a file of something else, or of a network that has to be given.
+    """
+    shipped = isinstance(path, str) and path in DETECTORS
+    content = read(resources.files("rcnn_tutorial.weights") / f"{path}.pt" if shipped else path)
+    name = content["detector"]
+    if net is None and content["network"] is None:
+        raise ValueError(f"{path}: the file does not know the network; give one as load(path, net=...)")
+    module = import_module(f"rcnn_tutorial.detectors.{name}")
+    settings = settings_from(getattr(module, f"{DETECTORS[name][0]}Settings"), content["settings"])
+    net = rebuild(content["network"]) if net is None else net
+    model = build(name, content["classes"], settings, net, **content["normalise"])
+    model.load_state_dict(content["weights"])
+    return model.eval()

@@ -30,7 +30,7 @@ class RPNAlone(nn.Module):
         if not self.training:
             return self.model.proposals(images)
         batch, maps = self.model.maps(images)
-        return self.model.rpn_losses(self.model.rpn(maps), batch, to_input(batch, targets))
+        return self.model.rpn_losses(self.model.rpn(maps), batch, to_input(batch, targets or ()))
 
 
 def alternate(
@@ -54,7 +54,7 @@ def alternate(
         The detector of the last step.
     Raises:
         ValueError: not four settings, or detectors that share weights.
-    Source: FRCNN-30.
+    Source: Faster R-CNN, section 3.2.
     """
     if len(settings) != 4:
         raise ValueError(f"settings: expected those of 4 steps, got {len(settings)}")

@@ -13,6 +13,7 @@ from torchvision.models import ResNet, WeightsEnum, get_model, get_weight
 
 from rcnn_tutorial import compat
 from rcnn_tutorial.detectors.faster_rcnn import IMAGENET_STD
+from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
 from rcnn_tutorial.nets.backbones import TINY, ConvNet, smallest_side
 from rcnn_tutorial.nets.fpn import BottomUp, Pyramid, level_of, resnet_stages, roi_levels, tiny_stages
@@ -30,31 +31,28 @@ class FPNSettings(TwoStageSettings):
 
     Attributes: those of TwoStageSettings, and
         design: of the pyramid; see `Pyramid`.
-        channels: d, of every map (FPN-04).
-        smooth: the 3 x 3 convolutions on the merged maps (FPN-03).
+        channels: d, of every map (section 3).
+        smooth: the 3 x 3 convolutions on the merged maps (section 3).
         output_size: bins along each side of a region.
         hidden: width of the head's two layers.
-        k0, s0: level of a region of s0 x s0, s0 in pixels of the input (FPN-13).
+        s0: side of a region that is read from P4, pixels of the input (equation 1).
     """
 
     rpn: RPNSettings = RPNSettings(
-        scales=((32,), (64,), (128,), (256,), (512,)),  # FPN-09
-        two_way=False,
-        inside=False,  # FPN-15
-        by_locations=False,
-        box_weight=1.0,
+        scales=((32,), (64,), (128,), (256,), (512,)),  # section 4.1
+        inside=False,  # section 4.1
         beta=1 / 9,
         before_nms=(2000, 1000),
         after_nms=(2000, 1000),
         least_side=0.0,
     )
-    pooling: str = "align"
-    rois: int = 512  # FPN-14
+    sampling_ratio: int | None = 2
+    rois: int = 512  # section 5.2
     background: tuple[float, float] = (0.0, 0.5)
-    min_size: int | None = 800  # FPN-14
+    min_size: int | None = 800  # section 5.2
     max_size: int | None = 1333
     divisor: int = 32
-    training: TrainSettings = TrainSettings(  # FPN-14: 8 GPUs of 2 images
+    training: TrainSettings = TrainSettings(  # section 5.1: 8 GPUs of 2 images
         90_000, batch_size=16, lr=0.02, weight_decay=1e-4, milestones=(60_000, 80_000)
     )
     nms_threshold: float = 0.5
@@ -63,7 +61,6 @@ class FPNSettings(TwoStageSettings):
     smooth: bool = True
     output_size: int = 7
     hidden: int = 1024
-    k0: int = 4
     s0: float = 224.0
 
     @classmethod
@@ -77,12 +74,12 @@ class FPNSettings(TwoStageSettings):
             least_side=1.0,
         )
         training = TrainSettings(steps, batch_size=4, lr=0.05, schedule="cosine", warmup=steps // 4, clip_norm=10.0)
-        own = {"rpn": rpn, "rois": 128, "beta": 1 / 9, "channels": 64, "hidden": 256, "s0": 112.0, "divisor": 1}
-        own |= {"min_size": None, "max_size": None, "frozen": 0, "training": training, "nms_threshold": 0.4}
-        return cls(**(own | changes))
+        tiny = {"rpn": rpn, "rois": 128, "beta": 1 / 9, "channels": 64, "hidden": 256, "s0": 112.0, "divisor": 1}
+        tiny |= {"min_size": None, "max_size": None, "training": training, "nms_threshold": 0.4}
+        return cls(**(tiny | changes))
 
     def for_batch(self, images: int) -> "FPNSettings":
-        """The same training with other mini-batches: the rate in proportion, the steps against it (FPN-14).
+        """The same training with other mini-batches: the rate in proportion, the steps against it (section 5.1).
 
         Raises:
             ValueError: fewer than one image.
@@ -113,6 +110,8 @@ class FPN(TwoStage):
         ValueError: another network or design, or not as many scales of anchors as maps.
     """
 
+    name = "fpn"
+
     def __init__(
         self,
         net: ConvNet | ResNet | BottomUp,
@@ -122,7 +121,8 @@ class FPN(TwoStage):
         std: Sequence[float] | None = None,
         seed: int = 0,
     ):
-        settings, generator = settings or FPNSettings(), torch.Generator().manual_seed(seed)
+        settings, network = settings or FPNSettings(), describe(net)
+        generator = torch.Generator().manual_seed(seed)
         if isinstance(net, ResNet):
             net, std, published, cell = resnet_stages(net), std or IMAGENET_STD, 2, 1
         elif isinstance(net, ConvNet):  # what comes after its own layers rounds up: the coarser maps have a cell too
@@ -140,14 +140,14 @@ class FPN(TwoStage):
             body, body.strides, settings.channels, hidden, settings.hidden, settings.output_size, classes, settings,
             mean, std or (1, 1, 1), seed, cell,
         )  # fmt: skip
-        frozen = published if settings.frozen is None else settings.frozen
-        for stage in (net.stem, *net.stages)[:frozen]:
+        self.network = network
+        for stage in (net.stem, *net.stages)[:published]:
             stage.requires_grad_(False)
 
     def levels(self, boxes: Tensor) -> Tensor:
-        """The level k of each region (..., 4), pixels of the input (FPN-13); the coarsest map is for the RPN alone."""
+        """The level k of each region (..., 4), pixels of the input (equation 1); P6 is for the RPN alone."""
         finest, coarsest = (level_of(stride) for stride in (self.head_strides[0], self.head_strides[-1]))
-        return roi_levels(boxes, finest, coarsest, self.settings.k0, self.settings.s0)
+        return roi_levels(boxes, finest, coarsest, s0=self.settings.s0)
 
     @property
     def head_strides(self) -> tuple[int, ...]:
@@ -204,8 +204,7 @@ def from_torchvision(
         channels=model.backbone.out_channels,
         output_size=bins[0],
         hidden=hidden.fc7.out_features,
-        k0=pooling.canonical_level,
-        s0=float(pooling.canonical_scale),
+        s0=float(pooling.canonical_scale) * 2.0 ** (4 - pooling.canonical_level),
     )
     stages, state = compat.bottom_up_of(model.backbone.body), compat.from_state(model.state_dict())
     if settings.divisor % stages.strides[0]:  # torchvision's anchors then have strides of their own

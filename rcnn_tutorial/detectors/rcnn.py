@@ -32,6 +32,7 @@ from torch.utils.data import Dataset
 from rcnn_tutorial.cache import FeatureCache, fingerprint
 from rcnn_tutorial.data.wrappers import target_of
 from rcnn_tutorial.detectors.rcnn_windows import FineTuning, WindowBatches, WindowFeatures, near, scored, svm_positives
+from rcnn_tutorial.detectors.saving import Saved, describe
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.detectors.svm import Pass, SVMSettings, feature_scale, fit_ridge, mining_passes
 from rcnn_tutorial.evaluation import voc_ap
@@ -74,7 +75,7 @@ class RCNNSettings:
         return cls(**(laptop | changes))
 
 
-class RCNN(nn.Module):
+class RCNN(Saved, nn.Module):
     """The detector: `fit` trains it, then `model(images, proposals=...)` detects.
 
     Args:
@@ -84,6 +85,7 @@ class RCNN(nn.Module):
         mean: RGB in [0, 1], subtracted from the pixels and put where a crop leaves the image.
     """
 
+    name = "rcnn"
     mean: Tensor
     scale: Tensor  # of the fc7 features that the SVMs read
     svm_weight: Tensor  # (K, H)
@@ -99,6 +101,7 @@ class RCNN(nn.Module):
         if net.classifier.out_features != len(classes):
             raise ValueError(f"net: expected {len(classes)} outputs, one per class, got {net.classifier.out_features}")
         self.net, self.classes, self.settings = net, tuple(classes), settings or RCNNSettings()
+        self.network = describe(net)
         k, hidden = len(classes) - 1, net.classifier.in_features
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("scale", torch.tensor(1.0))
@@ -190,9 +193,9 @@ class RCNN(nn.Module):
             nms_threshold: in place of the model's own.
         """
         threshold = float(self.nms_threshold) if nms_threshold is None else nms_threshold
-        image, sizes = scores.new_zeros(len(scores), dtype=torch.int64), torch.tensor([size], device=scores.device)
-        most = self.settings.detections
-        return select(scores, boxes, image, sizes, threshold, self.settings.least_score, most, shown)[0]
+        least, most = self.settings.least_score, self.settings.detections
+        detection = select(scores, boxes, size, threshold, least, most, shown)
+        return {name: detection[name] for name in ("boxes", "labels", "scores")}
 
     def fit(
         self, dataset: Dataset, validation: Dataset | None = None, cache: FeatureCache | None = None, **options

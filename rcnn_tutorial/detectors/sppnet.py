@@ -115,6 +115,7 @@ class SPPnet(RCNN):
         ValueError: a network without a pyramid.
     """
 
+    name = "sppnet"
     settings: SPPnetSettings
 
     def __init__(

@@ -1,86 +1,96 @@
-"""What detectors of two stages share: an RPN and a head for its proposals, on the same maps.
+"""What four detectors share: proposals, and a head that classifies and moves them, on the maps of one pass.
 
     images -> body -> maps -+-> RPN -> proposals -+
                             +---------------------+-> RoI pooling -> head -+-> class scores
                                                                            +-> box offsets, for each class
 
-Faster R-CNN has one map, FPN several. Between the images and the detections all boxes are in pixels of the input, the
-images resized and padded.
+Fast R-CNN has no RPN: its proposals are given with the images. Faster R-CNN has one map, FPN several.
+
+One training step, as `forward` tells it: the images become one tensor and their maps; the RPN predicts, learns from
+anchors of its own, and proposes; some proposals are drawn, a quarter of them foreground; their pooled features pass
+through the head; log loss of the class and smooth L1 of the offsets are added.
+
+What cost accuracy when it was wrong: the true boxes belong to the proposals that are drawn from, or a young RPN gives
+the head no foreground; a loss is divided by the samples drawn, and not by the number asked for, or pictures with few
+proposals train the head several times too slowly; offsets are multiplied by 10 and 5, or smooth L1 hardly pulls.
+
+Between the images and the detections all boxes are in pixels of the input, the images resized and padded.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from rcnn_tutorial.data.targets import check_target
-from rcnn_tutorial.detectors.samples import Samples, draw_samples, usable
+from rcnn_tutorial.detectors.saving import Saved
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.nets.heads import BoxHead
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
-from rcnn_tutorial.nets.rpn import RPN, Predictions, Proposals, RPNSettings
-from rcnn_tutorial.ops.boxes import decode, encode, validate
+from rcnn_tutorial.nets.rpn import RPN, Predictions, RPNSettings, Size
+from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, indices, match, matched_boxes, sample
+from rcnn_tutorial.ops.boxes import box_iou, clip_boxes_to_image, decode, encode, validate
 from rcnn_tutorial.ops.losses import multi_task_loss
-from rcnn_tutorial.ops.pooling import roi_align, roi_pool, roi_warp
+from rcnn_tutorial.ops.pooling import roi_align, roi_pool
 from rcnn_tutorial.ops.warp import LEAST_SIDE
 from rcnn_tutorial.training import TrainSettings
+
+LEAST_DETECTION = 1e-2  # pixels; a detection with a shorter side is none
 
 
 @dataclass(frozen=True)
 class TwoStageSettings:
-    """Settings of a detector with an RPN; the defaults are Faster R-CNN's, or its released code's.
+    """Settings of a detector of two stages; the defaults are Faster R-CNN's, or its released code's.
 
     Attributes:
-        rpn: of the region proposal network.
-        pooling: "max" over rounded bins (FAST-03), "align" or "warp" (FRCNN-29).
-        sampling: points per side of a bin, for "align".
-        moving: let the head's loss move the proposals too, through a pooling that allows it: non-approximate joint
-            training (FRCNN-32). Otherwise proposals are constants for the head (FRCNN-31).
-        rois: proposals in a mini-batch, per image (FRCNN-28).
-        share: largest share of foreground among them (FAST-12).
+        rpn: of the region proposal network; None where proposals are given with the images.
+        sampling_ratio: points of RoIAlign along each side of a bin (Mask R-CNN, section 3); None for RoI pooling, which
+            takes maxima over rounded bins (Fast R-CNN, section 2.1).
+        rois: proposals in a mini-batch, per image.
+        share: largest share of foreground among them (Fast R-CNN, section 2.3).
         foreground: IoU from which a proposal is an example of its object.
         background: lowest and highest IoU of background proposals.
         weights: of the head's offsets, one over their standard deviations.
-        box_weight: of the head's box loss.
-        beta: of its smooth L1 loss.
-        min_size, max_size: the shorter side of the input, and what its longer one may not exceed, pixels (FRCNN-33);
-            None for images as they are.
+        beta: of the head's smooth L1 loss.
+        min_size, max_size: the shorter side of the input, and what its longer one may not exceed, pixels
+            (Faster R-CNN, section 3.3); None for images as they are.
         divisor: the input's sides are padded to multiples of it, pixels.
-        frozen: layers of the body, counted from the image, that are not trained; None as published for the network
-            (FRCNN-33).
         training: batch_size is the images of a mini-batch.
-        nms_threshold: within a class (X-03).
+        nms_threshold: within a class.
         least_score: detections below it are not returned.
-        least_side: nor are smaller ones, pixels of the input.
         detections: most boxes returned per image.
     """
 
-    rpn: RPNSettings = RPNSettings()
-    pooling: str = "max"
-    sampling: int = 2
-    moving: bool = False
+    rpn: RPNSettings | None = RPNSettings()
+    sampling_ratio: int | None = None
     rois: int = 128
     share: float = 0.25
     foreground: float = 0.5
     background: tuple[float, float] = (0.1, 0.5)
     weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
-    box_weight: float = 1.0
     beta: float = 1.0
     min_size: int | None = 600
     max_size: int | None = 1000
     divisor: int = 1
-    frozen: int | None = None
     training: TrainSettings = TrainSettings(80_000, batch_size=1, lr=1e-3, weight_decay=5e-4, milestones=(60_000,))
     nms_threshold: float = 0.3
     least_score: float = 0.05
-    least_side: float = 0.0
     detections: int = 100
 
 
-class TwoStage(nn.Module):
-    """An RPN and a head on the maps of one body (FRCNN-01).
+class Samples(NamedTuple):
+    """P windows of each of B images, in the order of the proposals; of fewer, rows of padding follow."""
+
+    boxes: Tensor  # (B, P, 4) pixels of the input
+    labels: Tensor  # (B, P) int64: 0 background, 1..K classes, -1 padding
+    matched: Tensor  # (B, P) int64, the object of a foreground window among those of its image; elsewhere -1
+
+
+class TwoStage(Saved, nn.Module):
+    """An RPN, or proposals that are given, and a head on the maps of one body.
 
     Args:
         body: images (B, 3, H, W) to a map (B, C, h, w), or to a list of maps.
@@ -94,9 +104,10 @@ class TwoStage(nn.Module):
         mean, std: RGB in [0, 1], what normalises the pixels.
         seed: of the new layers, and of `generator`, which draws the mini-batches.
         cell: the shortest side of an input that leaves a cell of the last map, pixels.
-    Raises:
-        ValueError: an unknown pooling, or a `moving` one that gives the boxes no gradient.
     """
+
+    make_rpn: type[RPN] = RPN
+    network: dict | None = None
 
     def __init__(
         self,
@@ -114,66 +125,14 @@ class TwoStage(nn.Module):
         cell: int = 1,
     ):
         super().__init__()
-        if settings.pooling not in ("max", "align", "warp"):
-            raise ValueError(f"pooling: {settings.pooling!r}, expected 'max', 'align' or 'warp'")
-        if settings.moving and settings.pooling == "max":
-            raise ValueError("moving: expected a pooling of 'align' or 'warp': 'max' gives boxes no gradient")
         self.classes, self.settings, self.output_size = tuple(classes), settings, output_size
         self.generator = torch.Generator().manual_seed(seed)
         self.preprocess = Preprocess(
             mean, std, settings.min_size, settings.max_size, settings.divisor, LEAST_SIDE, cell
         )  # fmt: skip
         self.body, self.strides = body, tuple(strides)
-        self.rpn = RPN(channels, strides, settings.rpn, self.generator)
+        self.rpn = self.make_rpn(channels, strides, settings.rpn, self.generator) if settings.rpn else None
         self.head = BoxHead(hidden, width, len(classes), self.generator)
-
-    def maps(self, images: Sequence[Tensor]) -> tuple[Batch, list[Tensor]]:
-        """The images as one tensor, and the maps of one pass of the body."""
-        batch = self.preprocess(images)
-        maps = self.body(batch.tensor)
-        return batch, [maps] if isinstance(maps, Tensor) else list(maps)
-
-    def rpn_losses(self, predictions: Predictions, batch: Batch, targets: Sequence[dict[str, Tensor]]) -> dict:
-        """The RPN's two losses; targets in pixels of the input."""
-        boxes = [target["boxes"] for target in targets]
-        samples = self.rpn.sample(predictions.anchors, boxes, sizes_of(batch, predictions.anchors), self.generator)
-        return self.rpn.losses(predictions, samples)
-
-    def sample(self, batch: Batch, proposals: Proposals, targets: Sequence[dict[str, Tensor]]) -> Samples:
-        """The proposals of one mini-batch; all in pixels of the input."""
-        settings = self.settings
-        return draw_samples(
-            proposals, targets, sizes_of(batch, proposals.boxes), settings.rois, settings.share, settings.foreground,
-            settings.background, self.generator,
-        )  # fmt: skip
-
-    def pool(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-        """Boxes (B, P, 4), pixels of the input, to (B P, C, n, n), of the one map that there is."""
-        (features,) = maps
-        return self.pool_map(features, list(boxes), self.strides[0])
-
-    def pool_map(self, features: Tensor, rois: Tensor | Sequence[Tensor], stride: int) -> Tensor:
-        """Regions of one map, (R, 5) with the image's index first, or a list of (R_i, 4), to (R, C, n, n)."""
-        settings, scale = self.settings, 1 / stride
-        if settings.pooling == "max":
-            return roi_pool(features, rois, self.output_size, scale)
-        if settings.pooling == "warp":
-            return roi_warp(features, rois, self.output_size, scale)
-        return roi_align(features, rois, self.output_size, scale, settings.sampling)
-
-    @torch.no_grad()
-    def proposals(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """The RPN's proposals for images, (P_i, 4) in pixels of each, best first; in training mode as many as there."""
-        batch, maps = self.maps(images)
-        return batch.to_original(self.rpn.propose(self.rpn(maps), sizes_of(batch, maps[0])).unpad())
-
-    def head_losses(self, scores: Tensor, offsets: Tensor, samples: Samples) -> dict[str, Tensor]:
-        """The head's two losses, divided by the number of proposals that were drawn (FAST-07)."""
-        settings = self.settings
-        boxes, labels, truths = (each.flatten(0, 1) for each in samples)
-        wanted = encode(truths, boxes.detach(), settings.weights)
-        losses = multi_task_loss(scores, offsets, labels, wanted, beta=settings.beta)
-        return {"class": losses["class"], "box": settings.box_weight * losses["box"]}
 
     def forward(
         self,
@@ -187,81 +146,190 @@ class TwoStage(nn.Module):
             images: (3, H, W) each, RGB in [0, 1].
             targets: `boxes`, pixels of the image, and `labels`, 1 to K, of each image.
             proposals: (M_i, 4) for each image, pixels, in place of those of the RPN, which then has no loss either;
-                `targets` may hold them too.
+                `targets` may hold them too. They are clipped to the image; those left without area are not used.
         Returns:
             `objectness`, `rpn_box`, `class` and `box`, scalars; or per image `boxes` (D, 4), `labels` (D,) and
             `scores` (D,), best first, pixels of the image.
         Raises:
-            ValueError: no targets in training mode, not as many targets or proposals as images, or an image that is too
-                small.
+            ValueError: no targets in training mode, not as many targets or proposals as images, no proposals for a
+                detector without an RPN, or an image that is too small.
         """
-        if self.training and (targets is None or len(targets) != len(images)):
-            found = "none" if targets is None else len(targets)
-            raise ValueError(f"targets: expected one dict for each of {len(images)} images, got {found}")
-        if self.training:
-            targets = [check_target(target, f"targets[{i}]", self.classes) for i, target in enumerate(targets)]
-        if proposals is None and targets is not None and all("proposals" in target for target in targets):
-            proposals = [target["proposals"] for target in targets]
-        if proposals is not None and len(proposals) != len(images):
-            raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got {len(proposals)}")
+        targets, proposals = self._checked(images, targets, proposals)
         if not self.training:
             return self.detect(images, proposals)
-
         batch, maps = self.maps(images)
-        targets = to_input(batch, targets)
+        targets, losses = to_input(batch, targets or ()), {}
         if proposals is None:
             predictions = self.rpn(maps)
             losses = self.rpn_losses(predictions, batch, targets)
-            found = self.rpn.propose(predictions, sizes_of(batch, predictions.anchors))
-            if not self.settings.moving:  # the head's loss is to move the maps, not the boxes (FRCNN-31)
-                found = Proposals(*(each.detach() for each in found))
+            boxes = self.propose(predictions, batch)
         else:
-            losses, found = {}, given(batch, proposals)
-        samples = self.sample(batch, found, targets)
-        return losses | self.head_losses(*self.head(self.pool(maps, samples.boxes)), samples)
+            boxes = given(batch, proposals)
+        samples = self.sample(batch, boxes, targets)
+        scores, offsets = self.head(self.pool(maps, samples.boxes))
+        return losses | self.head_losses(scores, offsets, samples, targets)
+
+    def maps(self, images: Sequence[Tensor]) -> tuple[Batch, list[Tensor]]:
+        """The images as one tensor, and the maps of one pass of the body."""
+        batch = self.preprocess(images)
+        maps = self.body(batch.tensor)
+        return batch, [maps] if isinstance(maps, Tensor) else list(maps)
+
+    def rpn_losses(self, predictions: Predictions, batch: Batch, targets: Sequence[dict[str, Tensor]]) -> dict:
+        """The RPN's two losses; targets in pixels of the input."""
+        boxes = [target["boxes"] for target in targets]
+        samples = self.rpn.sample(predictions.anchors, boxes, batch.sizes, self.generator)
+        return self.rpn.losses(predictions, samples, boxes)
+
+    def propose(self, predictions: Predictions, batch: Batch) -> Tensor:
+        """The RPN's proposals (B, P, 4). They are constants: the head's loss is to move the maps, not the boxes."""
+        return self.rpn.propose(predictions, batch.sizes).boxes.detach()
+
+    def sample(self, batch: Batch, proposals: Tensor, targets: Sequence[dict[str, Tensor]]) -> Samples:
+        """The proposals of one mini-batch; all in pixels of the input."""
+        settings = self.settings
+        return draw_samples(
+            proposals, targets, batch.sizes, settings.rois, settings.share, settings.foreground, settings.background,
+            self.generator,
+        )  # fmt: skip
+
+    def pool(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """Boxes (B, P, 4), pixels of the input, to (B P, C, n, n), of the one map that there is."""
+        (features,) = maps
+        return self.pool_map(features, list(boxes), self.strides[0])
+
+    def pool_map(self, features: Tensor, rois: Tensor | Sequence[Tensor], stride: int) -> Tensor:
+        """Regions of one map, (R, 5) with the image's index first, or a list of (R_i, 4), to (R, C, n, n)."""
+        if self.settings.sampling_ratio is None:
+            return roi_pool(features, rois, self.output_size, 1 / stride)
+        return roi_align(features, rois, self.output_size, 1 / stride, self.settings.sampling_ratio)
+
+    def encode(self, boxes: Tensor, reference: Tensor) -> Tensor:
+        """The offsets that the head is to predict, (..., 4) from boxes and proposals of that shape."""
+        return encode(boxes, reference, self.settings.weights)
+
+    def decode(self, offsets: Tensor, reference: Tensor) -> Tensor:
+        """The box that each class makes of each proposal: (R, K, 4) and (R, 4) to (R, K, 4)."""
+        return decode(offsets, reference[:, None], self.settings.weights)
+
+    def head_losses(
+        self, scores: Tensor, offsets: Tensor, samples: Samples, targets: Sequence[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """The head's two losses, divided by the number of proposals that were drawn (Fast R-CNN, equation 1)."""
+        boxes = samples.boxes.detach()
+        truths = matched_boxes([target["boxes"] for target in targets], samples.matched, boxes)
+        wanted = self.encode(truths, boxes).flatten(0, 1)  # (B, P, 4) -> (B P, 4)
+        return multi_task_loss(scores, offsets, samples.labels.flatten(), wanted, beta=self.settings.beta)
+
+    @torch.no_grad()
+    def proposals(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """The RPN's proposals for images, (P_i, 4) in pixels of each, best first; in training mode as many as there."""
+        batch, maps = self.maps(images)
+        return batch.to_original(self.rpn.propose(self.rpn(maps), batch.sizes).unpad())
 
     @torch.no_grad()
     def detect(self, images: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> list[dict[str, Tensor]]:
         """Detections of images, from the RPN's proposals or from others, pixels of the image."""
         batch, maps = self.maps(images)
-        if proposals is None:
-            found = self.rpn.propose(self.rpn(maps), sizes_of(batch, maps[0]))
-        else:
-            found = given(batch, proposals)
-        found = self.classify(batch, maps, found)
-        shown = batch.to_original([each["boxes"] for each in found])
-        return [each | {"boxes": own} for each, own in zip(found, shown, strict=True)]
+        boxes = self.propose(self.rpn(maps), batch) if proposals is None else given(batch, proposals)
+        return self.classify(batch, self.pool(maps, boxes), boxes)
 
-    def classify(self, batch: Batch, maps: Sequence[Tensor], proposals: Proposals) -> list[dict[str, Tensor]]:
-        """The second stage: from proposals to detections, pixels of the input."""
-        boxes, settings = proposals.boxes, self.settings
-        scores, offsets = self.head(self.pool(maps, boxes))
+    def classify(self, batch: Batch, pooled: Tensor, proposals: Tensor) -> list[dict[str, Tensor]]:
+        """The second stage: from proposals (B, P, 4), and what was pooled of them, to detections, pixels of the image.
+
+        Rows of padding have no area, so what is made of them has none either and is no detection.
+        """
+        settings, (images, count, _) = self.settings, proposals.shape
+        scores, offsets = self.head(pooled)  # (B P, K+1) and (B P, K, 4)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # bfloat16 has too few different scores
-        scores = scores.softmax(dim=1)[:, 1:] * proposals.valid.flatten()[:, None]  # (B P, K)
-        decoded = decode(offsets, boxes.flatten(0, 1)[:, None], settings.weights)  # (B P, K, 4)
-        image = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])
-        return select(
-            scores, decoded, image, sizes_of(batch, boxes), settings.nms_threshold, settings.least_score,
-            settings.detections, least_side=settings.least_side,
-        )  # fmt: skip
+        scores = scores.softmax(dim=1)[:, 1:].unflatten(0, (images, count))  # (B, P, K)
+        boxes = self.decode(offsets, proposals.flatten(0, 1)).unflatten(0, (images, count))  # (B, P, K, 4)
+        detections = []
+        for i, size in enumerate(batch.sizes):
+            detection = select(
+                scores[i], boxes[i], size, settings.nms_threshold, settings.least_score, settings.detections,
+                least_side=LEAST_DETECTION,
+            )  # fmt: skip
+            detections.append({name: detection[name] for name in ("boxes", "labels", "scores")})
+        for detection, shown in zip(detections, batch.to_original([d["boxes"] for d in detections]), strict=True):
+            detection["boxes"] = shown
+        return detections
+
+    def normalise(self) -> dict:
+        """Mean and deviation of the pixels, as the constructor takes them."""
+        return {"mean": self.preprocess.mean, "std": self.preprocess.std}
+
+    def _checked(self, images: Sequence[Tensor], targets: Sequence[dict] | None, proposals: Sequence[Tensor] | None):
+        """Targets as they are trained on, in training mode, and the proposals that are given, here or with them."""
+        if self.training:
+            if targets is None or len(targets) != len(images):
+                count = "none" if targets is None else len(targets)
+                raise ValueError(f"targets: expected one dict for each of {len(images)} images, got {count}")
+            targets = [check_target(target, f"targets[{i}]", self.classes) for i, target in enumerate(targets)]
+        if proposals is None and targets is not None and all("proposals" in target for target in targets):
+            proposals = [target["proposals"] for target in targets]
+        if (self.rpn is None if proposals is None else len(proposals) != len(images)) and len(images):
+            count = "none" if proposals is None else len(proposals)
+            raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got {count}")
+        return targets, proposals
 
 
 def to_input(batch: Batch, targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """The boxes and labels of targets, the boxes in pixels of the input."""
+    """The targets, with their boxes in pixels of the input."""
     boxes = batch.to_input([target["boxes"] for target in targets])
-    return [{"boxes": own, "labels": target["labels"]} for own, target in zip(boxes, targets, strict=True)]
+    return [target | {"boxes": scaled} for scaled, target in zip(boxes, targets, strict=True)]
 
 
-def given(batch: Batch, proposals: Sequence[Tensor]) -> Proposals:
-    """Proposals that come from outside, (M_i, 4) in pixels of each image, clipped; those left without area go."""
-    boxes = batch.to_input([validate(each, "proposals") for each in proposals])
-    valid = pad_sequence([torch.ones_like(each[:, 0], dtype=torch.bool) for each in boxes], batch_first=True)
-    boxes = pad_sequence(boxes, batch_first=True)
-    boxes, good = usable(boxes, sizes_of(batch, boxes))
-    valid = valid & good
-    return Proposals(boxes, valid.to(boxes), valid)
+def given(batch: Batch, proposals: Sequence[Tensor]) -> Tensor:
+    """Proposals from outside, (M_i, 4) in pixels of each image, as (B, M, 4) of the input, clipped and padded."""
+    boxes = batch.to_input([validate(p, "proposals") for p in proposals])
+    return pad_sequence([clip_boxes_to_image(b, size) for b, size in zip(boxes, batch.sizes, strict=True)], True)
 
 
-def sizes_of(batch: Batch, like: Tensor) -> Tensor:
-    """(B, 2) height and width of each image in the input, where `like` is."""
-    return torch.tensor(batch.sizes).to(like.device, non_blocking=True)
+def draw_samples(
+    proposals: Sequence[Tensor] | Tensor,
+    targets: Sequence[dict[str, Tensor]],
+    sizes: Sequence[Size],
+    count: int,
+    share: float,
+    foreground: float,
+    background: tuple[float, float],
+    generator: torch.Generator | None = None,
+) -> Samples:
+    """Label every proposal and every true box of each image, and draw some of them.
+
+    Proposals are clipped to the image, and those left without area are never drawn. An image without objects gives
+    background only, and none where `background` begins above 0.
+
+    Args:
+        proposals: (M_i, 4) for each image, pixels of the input; the boxes drawn keep their gradient.
+        targets: `boxes` (N_i, 4) and `labels` (N_i,), 1 to K, for each image.
+        sizes: height and width of each image in the input, pixels.
+        count: P, windows per image.
+        share: largest share of foreground.
+        foreground: IoU from which a window is an example of its object.
+        background: (low, high), the IoUs of background windows.
+        generator: of the CPU.
+    Raises:
+        ValueError: lists of different lengths, proposals of another shape or with numbers that are not finite.
+    Source: Fast R-CNN, section 2.3.
+    """
+    if not len(proposals) == len(targets) == len(sizes):
+        raise ValueError(f"proposals: expected one tensor for each of {len(targets)} images, got {len(proposals)}")
+    windows = [torch.cat((validate(p, "proposals"), t["boxes"].to(p))) for p, t in zip(proposals, targets, strict=True)]
+    samples = []
+    # padded to one length, so that each image draws as many random numbers as the one with the most windows
+    for boxes, target, size in zip(pad_sequence(windows, batch_first=True), targets, sizes, strict=True):
+        boxes = clip_boxes_to_image(boxes, size)  # (M, 4)
+        good = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        boxes = torch.where(good[:, None], boxes, boxes.new_tensor([0, 0, 1, 1]))  # without area it has no offsets
+        truth, state = match(box_iou(boxes.detach(), target["boxes"].to(boxes)), foreground, background)
+        state = state.masked_fill(~good, UNUSED)
+        chosen = sample(state, count, share, generator)
+        index = indices(chosen, min(count, len(boxes)))  # (P,)
+        state = state[index].masked_fill(~chosen[index], UNUSED)
+        positive = state == FOREGROUND
+        names = torch.cat((target["labels"].new_zeros(1), target["labels"]))  # background first
+        labels = torch.where(positive, names[(truth[index] + 1) * positive], state)  # BACKGROUND is 0, as its label
+        samples.append((boxes[index], labels, truth[index].masked_fill(~positive, -1)))
+    return Samples(*map(torch.stack, zip(*samples, strict=True)))

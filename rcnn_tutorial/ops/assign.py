@@ -2,14 +2,15 @@
 
 Every detector of the series labels its windows by their best IoU with an object and two bounds. What differs:
 
-    | detector           | foreground   | background      | rescue | mini-batch per image |
-    |--------------------|--------------|-----------------|--------|----------------------|
-    | R-CNN, fine-tuning | IoU >= 0.5   | the rest        | no     | 25 % of 128          |
-    | R-CNN, SVM         | truths alone | IoU < 0.3       | no     | all, then mined      |
-    | Fast R-CNN         | IoU >= 0.5   | 0.1 <= IoU < 0.5| no     | 25 % of 64           |
-    | RPN                | IoU >= 0.7   | IoU < 0.3       | yes    | up to 50 % of 256    |
+    | detector           | foreground   | background      | best of object | mini-batch per image |
+    |--------------------|--------------|-----------------|----------------|----------------------|
+    | R-CNN, fine-tuning | IoU >= 0.5   | the rest        | no             | 25 % of 128          |
+    | R-CNN, SVM         | truths alone | IoU < 0.3       | no             | all, then mined      |
+    | Fast R-CNN         | IoU >= 0.5   | 0.1 <= IoU < 0.5| no             | 25 % of 64           |
+    | RPN                | IoU >= 0.7   | IoU < 0.3       | yes            | up to 50 % of 256    |
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,26 +20,26 @@ FOREGROUND, BACKGROUND, UNUSED = 1, 0, -1
 
 
 class Matches(NamedTuple):
-    """What `match` says of N boxes."""
+    """For each of N boxes its object, and what it is an example of."""
 
     truth: Tensor  # (..., N) int64, index of the object that the box overlaps most; 0 where there is no object
     state: Tensor  # (..., N) int64, FOREGROUND, BACKGROUND or UNUSED
 
 
-def match(iou: Tensor, foreground: float, background: tuple[float, float], rescue: bool = False) -> Matches:
+def match(iou: Tensor, foreground: float, background: tuple[float, float], allow_low_quality: bool = False) -> Matches:
     """Match every box to the object it overlaps most, and decide by that IoU what it is an example of.
 
     Args:
         iou: (..., N, M) of N boxes with M objects, as `box_iou(boxes, truths)` gives it. A column of padding is -1.
         foreground: a box with IoU >= foreground is an example of its object.
         background: (low, high); a box with low <= IoU < high is an example of the background.
-        rescue: for each object, the boxes that overlap it most (all of a tie, if they overlap it at all) are
-            foreground whatever their IoU. Such a box still answers for the object that *it* overlaps most.
+        allow_low_quality: for each object, the boxes that overlap it most (all of a tie, if they overlap it at all)
+            are foreground whatever their IoU. Such a box still answers for the object that *it* overlaps most.
     Returns:
         Matches of shape (..., N). Boxes in neither interval are UNUSED. Where there is no object every IoU counts as 0.
     Raises:
         ValueError: not (..., N, M), or bounds that overlap.
-    Source: RCNN-08, FRCNN-15, FRCNN-16, X-05.
+    Source: R-CNN, section 2.3; Fast R-CNN, section 2.3; Faster R-CNN, section 3.1.2.
     """
     low, high = background
     if iou.ndim < 2:
@@ -52,7 +53,7 @@ def match(iou: Tensor, foreground: float, background: tuple[float, float], rescu
     state = torch.full_like(truth, UNUSED)
     state[(best >= low) & (best < high)] = BACKGROUND
     state[best >= foreground] = FOREGROUND
-    if rescue:
+    if allow_low_quality:
         closest = iou.max(dim=-2, keepdim=True).values if iou.shape[-2] else iou  # (..., 1, M)
         state[((iou == closest) & (iou > 0)).any(dim=-1)] = FOREGROUND
     return Matches(truth, state)
@@ -73,19 +74,58 @@ def sample(state: Tensor, size: int, foreground: float, generator: torch.Generat
         (..., N) bool, the boxes drawn.
     Raises:
         ValueError: a share outside [0, 1] or a negative size.
-    Source: RCNN-09, FAST-12, FRCNN-18, X-06.
+    Source: R-CNN, section 2.3; Fast R-CNN, section 2.3; Faster R-CNN, section 3.1.3.
     """
     if size < 0 or not 0 <= foreground <= 1:
         raise ValueError(f"size, foreground: expected size >= 0 and a share in [0, 1], got {size} and {foreground}")
-    luck = torch.rand(state.shape, generator=generator).to(state.device)
+    numbers = torch.rand(state.shape, generator=generator).to(state.device)
     most = min(size, state.shape[-1])
-    chosen = _first(state == FOREGROUND, luck, most, int(foreground * size))
+    chosen = _smallest(state == FOREGROUND, numbers, most, int(foreground * size))
     room = size - chosen.sum(dim=-1, keepdim=True)
-    return chosen | _first(state == BACKGROUND, luck, most, room)
+    return chosen | _smallest(state == BACKGROUND, numbers, most, room)
 
 
-def _first(candidates: Tensor, luck: Tensor, most: int, count: int | Tensor) -> Tensor:
-    """The `count` candidates of the smallest luck, an integer or (..., 1), and at most `most`: a mask (..., N)."""
-    values, places = luck.masked_fill(~candidates, 2.0).topk(most, dim=-1, largest=False)  # candidates come first
-    rank = torch.arange(most, device=luck.device)
+def _smallest(candidates: Tensor, numbers: Tensor, most: int, count: int | Tensor) -> Tensor:
+    """The `count` candidates of the smallest numbers, an integer or (..., 1), and at most `most`: a mask (..., N)."""
+    values, places = numbers.masked_fill(~candidates, 2.0).topk(most, dim=-1, largest=False)  # candidates come first
+    rank = torch.arange(most, device=numbers.device)
     return torch.zeros_like(candidates).scatter(-1, places, (values < 2) & (rank < count))
+
+
+def indices(chosen: Tensor, count: int) -> Tensor:
+    """The first `count` boxes of a mask: those that were chosen, in their order, then others in theirs.
+
+    Args:
+        chosen: (..., N) bool.
+        count: at most N.
+    Returns:
+        (..., count) int64.
+    Raises:
+        ValueError: not booleans.
+    """
+    if chosen.dtype != torch.bool:
+        raise ValueError(f"chosen: expected booleans, got {chosen.dtype}")
+    place = torch.arange(chosen.shape[-1], device=chosen.device)
+    rank = torch.where(chosen, place, place + chosen.shape[-1])  # all differ: the order does not depend on the device
+    return rank.topk(count, dim=-1, largest=False).indices
+
+
+def matched_boxes(truths: Sequence[Tensor], matched: Tensor, boxes: Tensor) -> Tensor:
+    """For each box the object that it is to become; a box without one stays what it is.
+
+    Args:
+        truths: (G_i, 4) the objects of each image, pixels.
+        matched: (B, S) int64, an index into the image's objects, or -1 for none.
+        boxes: (B, S, 4), pixels.
+    Returns:
+        (B, S, 4), pixels.
+    Raises:
+        ValueError: not as many images.
+    """
+    if not len(truths) == len(matched) == len(boxes):
+        raise ValueError(f"truths: expected {len(boxes)} images, got {len(truths)}")
+    # one more row, at index -1, stands for "none"
+    objects = torch.stack(
+        [torch.cat((gt.to(boxes), boxes.new_zeros(1, 4)))[i] for gt, i in zip(truths, matched, strict=True)]
+    )  # (B, S, 4)
+    return torch.where((matched >= 0)[..., None], objects, boxes)

@@ -27,8 +27,13 @@ def load_weights(name: str) -> dict[str, Tensor]:
 
 def save_weights(state: dict[str, Tensor], path: str | os.PathLike) -> None:
     """Write a state dict as `load_weights` and torch.load read it: floating-point numbers in half precision, packed."""
+    pack({key: value.half() if value.is_floating_point() else value for key, value in state.items()}, path)
+
+
+def pack(content: dict, path: str | os.PathLike) -> None:
+    """torch.save, compressed: torch.save packs nothing, torch.load unpacks; 8 % less."""
     plain = io.BytesIO()
-    torch.save({key: value.half() if value.is_floating_point() else value for key, value in state.items()}, plain)
+    torch.save(content, plain)
     with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
-        for entry in source.infolist():  # torch.save packs nothing, torch.load unpacks: 8 % less
+        for entry in source.infolist():
             packed.writestr(entry.filename, source.read(entry))

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from rcnn_tutorial.compress import compress
+from experiments.variants import TwoScores
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.course.profile import Laps, detector_cost, multiply_adds
-from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
+from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings, compress
 from rcnn_tutorial.detectors.rcnn import RCNN
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
 from rcnn_tutorial.nets.backbones import VGG16, Conv, ConvNet, alexnet, tiny_net, vgg16, zf5
-from rcnn_tutorial.nets.rpn import RPN, RPNSettings
+from rcnn_tutorial.nets.rpn import RPN
 
 
 def test_counts_by_hand():
@@ -39,7 +39,8 @@ def test_alexnet_costs_what_the_ledger_says():
     claim("RCNN-16", convolutions / 1e6, 665.8, tol=0.05, note="AlexNet's convolutions, million multiply-adds a window")
     claim("RCNN-16", 2000 * convolutions / 1e12, 1.33, tol=0.005, note="for 2,000 windows, 10^12")
     claim("RCNN-16", convolutions / (convolutions + hidden), 0.924, tol=0.0005, note="share of the convolutions")
-    pixels, (shorter,), longest = 2000 * net.size**2, FastRCNNSettings().scales, FastRCNNSettings().longest
+    pixels, published = 2000 * net.size**2, FastRCNNSettings()
+    shorter, longest = published.min_size, published.max_size
     claim("RCNN-16", pixels, 103_058_000, note="pixels of 2,000 windows")
     claim(
         "RCNN-16", pixels / (shorter * longest), 171.8, tol=0.05, note="windows' pixels to those of a 1000 x 600 image"
@@ -101,13 +102,14 @@ def test_cost_of_the_detectors_themselves():
         return sum(counted)
 
     net = tiny_net(2)
-    rcnn, fast = RCNN(net, classes), FastRCNN(tiny_net(2), classes, FastRCNNSettings.tiny(scales=()))
+    other = tiny_net(2)
+    rcnn, fast = RCNN(net, classes), FastRCNN(other, classes, FastRCNNSettings.tiny(min_size=None))
     pyramid = tiny_net(2, levels=(4, 2, 1))
     spp = SPPnet(pyramid, classes, SPPnetSettings.tiny(scales=(48, 96)))
     for model, parts, call, sizes in (
         (rcnn, net, lambda m: m.score(image, boxes), [(64, 64)] * 3),
         (spp, pyramid, lambda m: m.score(image, boxes), [(48, 64), (96, 128)]),
-        (fast, fast, lambda m: m.head(m.pool([image], boxes[None])), [(96, 128)]),
+        (fast, other, lambda m: m.head(m.pool(m.maps([image])[1], boxes[None])), [(96, 128)]),
     ):
         assert run(model, parts, call) == sum(detector_cost(parts, sizes, 3).values())
 
@@ -165,7 +167,8 @@ class OnOneMap(nn.Module):
 
 def test_proposals_cost_little_beside_the_convolutions():
     convolutions = sum(multiply_adds(on_meta(caffe_vgg16).convs, 1, 3, 600, 1000).values())
-    rpn = RPN(512, (16,), replace(RPNSettings(), two_way=True))
+    rpn = RPN(512, (16,))
+    rpn.head = TwoScores(512, 9)  # as published
     with torch.no_grad():
         found = rpn([torch.zeros(1, 512, 38, 63)])  # VGG16's map of 1000 x 600 pixels
     assert found.logits.shape == (1, 9 * 38 * 63)

@@ -11,7 +11,7 @@ from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_windows import WindowBatches, WindowFeatures
-from rcnn_tutorial.detectors.samples import draw_samples
+from rcnn_tutorial.detectors.two_stage import draw_samples
 from rcnn_tutorial.evaluation import coco_ap, failures, match_detections, predict, recall, size_thirds, voc_ap
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.training import TrainSettings, train

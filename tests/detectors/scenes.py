@@ -37,9 +37,9 @@ class Scenes(Dataset):
         return image, dict(target)
 
 
-def untrained(seed=0, **changes):
+def untrained(seed=0, kind=FasterRCNN, **changes):
     """A detector on the shipped backbone, with the laptop's settings and these changes."""
-    return FasterRCNN(tiny_net(pretrained=True), CLASSES, FasterRCNNSettings.tiny(**changes), seed=seed)
+    return kind(tiny_net(pretrained=True), CLASSES, FasterRCNNSettings.tiny(**changes), seed=seed)
 
 
 @cache

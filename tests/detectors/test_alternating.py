@@ -19,7 +19,8 @@ def run():
     after, trainings, made = [], [], []
 
     def make():
-        made.append(untrained(frozen=1, rois=32))
+        made.append(untrained(rois=32))
+        made[-1].body[:1].requires_grad_(False)
         return made[-1]
 
     def remember(step, model, proposer):

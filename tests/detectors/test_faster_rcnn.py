@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
+from experiments.variants import MovingFasterRCNN, WarpingFasterRCNN
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.nets.backbones import VGG16, ZF5, ConvNet, tiny_net
@@ -67,11 +68,11 @@ def test_zf_and_its_six_bins():
     trains_and_detects(model)
 
 
-@pytest.mark.parametrize("pooling", ["max", "align"])
-def test_a_residual_network_gives_four_stages_to_the_body_and_the_last_to_the_head(pooling):
+@pytest.mark.parametrize("ratio", [None, 2])
+def test_a_residual_network_gives_four_stages_to_the_body_and_the_last_to_the_head(ratio):
     torch.manual_seed(0)
     net = resnet18()
-    model = FasterRCNN(net, CLASSES, replace(SMALL, pooling=pooling))
+    model = FasterRCNN(net, CLASSES, replace(SMALL, sampling_ratio=ratio))
     assert model.strides == (16,) and model.output_size == 14 and model.preprocess.std == (0.229, 0.224, 0.225)
     assert model.maps([torch.rand(3, 96, 80)])[1][0].shape == (1, 256, 6, 5)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
@@ -117,9 +118,9 @@ def test_four_scenes_are_learnt_by_heart():
     assert not [name for name, value in model.state_dict().items() if torch.equal(value, start[name])]
 
 
-@pytest.mark.parametrize("pooling", ["align", "warp"])
-def test_non_approximate_training_runs(pooling):
-    model = untrained(moving=True, pooling=pooling, rois=32)
+@pytest.mark.parametrize("kind", [MovingFasterRCNN, WarpingFasterRCNN])
+def test_non_approximate_training_runs(kind):
+    model = untrained(kind=kind, rois=32)
     steps = TrainSettings(3, batch_size=2, lr=0.005, clip_norm=10.0)
     history = train(model, Scenes(4), steps, progress=False)
     assert len(history.total) == 3
@@ -155,12 +156,12 @@ def test_the_score_of_a_region_depends_on_pixels_outside_of_it():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("pooling", ["align", "max"])
-def test_a_gpu_gives_what_the_cpu_gives(pooling, monkeypatch):
+@pytest.mark.parametrize("ratio", [2, None])
+def test_a_gpu_gives_what_the_cpu_gives(ratio, monkeypatch):
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     model = deepcopy(trained()[0])
-    model.settings = replace(model.settings, pooling=pooling)
+    model.settings = replace(model.settings, sampling_ratio=ratio)
     images, targets = batch(3)
     answers = []
     for device in ("cpu", "cuda"):

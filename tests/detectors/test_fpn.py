@@ -8,6 +8,7 @@ from torch import nn
 from torchvision.models import resnet18
 from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
+from experiments.fpn import FPNOfSeparateHeads
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.nets.backbones import alexnet, tiny_net
@@ -51,8 +52,8 @@ def test_the_settings_are_the_papers():
     claim("FPN-14", two.lr, 0.0025, tol=1e-12, note="rate for 2 images per mini-batch")
     assert (two.batch_size, two.steps, two.milestones) == (2, 720_000, (480_000, 640_000))
     assert settings.for_batch(16) == settings and replace(settings.for_batch(2), training=training) == settings
-    sizes = settings.channels, settings.k0, settings.s0, settings.output_size, settings.hidden
-    assert sizes == (256, 4, 224, 7, 1024)
+    sizes = settings.channels, settings.s0, settings.output_size, settings.hidden
+    assert sizes == (256, 224, 7, 1024)
     model = untrained(min_size=settings.min_size, max_size=settings.max_size)
     assert model.preprocess.new_size((480, 640)) == (800, 1066) and model.preprocess.new_size((300, 900))[1] == 1333
 
@@ -68,7 +69,7 @@ def test_other_mini_batches_see_as_many_images():
 def test_anchors_that_cross_the_border_are_trained():
     rpn = RPN(1, STRIDES, FPNSettings().rpn)
     anchors = rpn([torch.zeros(1, 1, 128 // stride, 128 // stride) for stride in STRIDES]).anchors
-    state = rpn.label(anchors, [torch.tensor([[0.0, 0, 50, 60]])], torch.tensor([[128, 128]]))[0]
+    state = rpn.label(anchors, [torch.tensor([[0.0, 0, 50, 60]])], [(128, 128)]).state
     crossing = (anchors < 0).any(1) | (anchors > 128).any(1)
     assert (state[0, crossing] == 1).any() and (state[0, crossing] == 0).any() and not rpn.settings.inside
 
@@ -123,16 +124,16 @@ def test_no_rule_ties_an_object_to_a_level():
     found = rpn([torch.zeros(1, 1, 256 // stride, 256 // stride) for stride in STRIDES])
     size = torch.tensor([[256, 256]])
     between = [torch.tensor([[82.0, 92, 114, 156]])]  # 32 x 64: as near to 32 x 32 as to 64 x 64
-    state = rpn.label(found.anchors, between, size)[0]
+    state = rpn.label(found.anchors, between, size).state
     positive = [bool((part == 1).any()) for part in state.split(found.counts, dim=1)]
     claim("FPN-12", condition=positive == [True, True] + [False] * 3, note="a 32 x 64 object is positive on P2 and P3")
     own = [torch.tensor([[68.0, 68, 132, 132]])]
-    state = rpn.label(found.anchors, own, size)[0]
+    state = rpn.label(found.anchors, own, size).state
     assert [bool((part == 1).any()) for part in state.split(found.counts, dim=1)] == [False, True] + [False] * 3
 
     order = torch.randperm(len(found.anchors), generator=generator())
     truths = [torch.cat((*between, *own, torch.tensor([[3.0, 5, 250, 240], [20, 30, 36, 44]])))]
-    states = [rpn.label(anchors, truths, size)[0] for anchors in (found.anchors, found.anchors[order])]
+    states = [rpn.label(anchors, truths, size).state for anchors in (found.anchors, found.anchors[order])]
     same = torch.equal(states[0][:, order], states[1])
     claim("FPN-12", condition=same, note="labels depend on the anchor, not on the level that it lies on")
 
@@ -167,9 +168,9 @@ def test_pooling_equals_torchvision(s0):
         assert torch.allclose(mine, others, rtol=0, atol=1e-9) and mine.any()
 
 
-@pytest.mark.parametrize("pooling", ["max", "align", "warp"])
-def test_every_region_is_read_from_its_own_level(pooling):
-    model, maps, boxes = untrained(s0=112.0, pooling=pooling), pyramid_maps(), regions(12)
+@pytest.mark.parametrize("ratio", [None, 2])
+def test_every_region_is_read_from_its_own_level(ratio):
+    model, maps, boxes = untrained(s0=112.0, sampling_ratio=ratio), pyramid_maps(), regions(12)
     found = model.pool(maps, boxes).unflatten(0, (3, 12))
     assert model.levels(boxes).unique().tolist() == [2, 3, 4, 5]
     for i, j in ((i, j) for i in range(3) for j in range(12)):
@@ -177,7 +178,7 @@ def test_every_region_is_read_from_its_own_level(pooling):
         k = sum(side >= bound for bound in (56, 112, 224))
         own = [boxes[i, j : j + 1]]
         assert torch.allclose(found[i, j], model.pool_map(maps[k][i : i + 1], own, STRIDES[k])[0], rtol=0, atol=1e-9)
-        if pooling == "max":
+        if ratio is None:
             assert torch.equal(found[i, j], roi_pool(maps[k][i : i + 1], own, 7, 1 / STRIDES[k])[0])
 
 
@@ -310,18 +311,9 @@ def test_the_seed_decides():
         assert all(not torch.equal(one[name], three[name]) for name in ("objectness", "class"))
 
 
-@pytest.mark.parametrize("frozen", [0, 1, 3, 5])
-def test_stages_are_frozen_from_the_image_on(frozen):
-    model = FPN(tiny_stages(tiny_net(pretrained=True)), CLASSES, FPNSettings.tiny(frozen=frozen, rois=32))
-    total(model(*batch(1))).backward()
-    parts = (model.body.bottom_up.stem, *model.body.bottom_up.stages)
-    assert [all(p.grad is None for p in part.parameters()) for part in parts] == [i < frozen for i in range(5)]
-    assert all(p.grad is not None for part in (model.body.fpn, model.rpn, model.head) for p in part.parameters())
-
-
 def test_a_residual_network_keeps_its_norms_and_first_stage():
     torch.manual_seed(0)
-    model = FPN(resnet18(), CLASSES, FPNSettings.tiny(frozen=None, rois=32, least_score=0.0))
+    model = FPN(resnet18(), CLASSES, FPNSettings.tiny(rois=32, least_score=0.0))
     assert model.strides == STRIDES and model.preprocess.std == (0.229, 0.224, 0.225)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     before = {name: value.clone() for name, value in model.named_buffers()}
@@ -332,14 +324,14 @@ def test_a_residual_network_keeps_its_norms_and_first_stage():
     assert all(p.grad.any() for part in (model.body.fpn, model.rpn, model.head) for p in part.parameters())
     assert before and all(torch.equal(value, before[name]) for name, value in model.named_buffers())
     assert len(model.eval()([image])[0]["boxes"])
-    assert FPN(tiny_net(), CLASSES, FPNSettings.tiny(frozen=None)).preprocess.std == (1, 1, 1)
+    assert FPN(tiny_net(), CLASSES, FPNSettings.tiny()).preprocess.std == (1, 1, 1)
 
 
-def test_one_head_for_each_map_and_moving_proposals():
-    rpn = replace(FPNSettings.tiny().rpn, shared=False)
-    model, (images, targets) = untrained(rpn=rpn, moving=True, rois=32), batch()
+def test_one_head_for_each_map():
+    settings, (images, targets) = FPNSettings.tiny(rois=32), batch()
+    model = FPNOfSeparateHeads(tiny_net(pretrained=True), CLASSES, settings)
     losses, weights = model(images, targets), [head.offsets.weight for head in model.rpn.head]
-    assert len(weights) == 5 and any(gradients(losses["class"], weights))
+    assert len(weights) == 5 and any(gradients(losses["rpn_box"], weights))
     total(losses).backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
@@ -347,8 +339,6 @@ def test_one_head_for_each_map_and_moving_proposals():
 def test_unknown_settings_are_refused():
     with pytest.raises(ValueError, match="design: 'panet', expected one of"):
         untrained(design="panet")
-    with pytest.raises(ValueError, match="pooling: 'mean', expected"):
-        untrained(pooling="mean")
     with pytest.raises(ValueError, match="scales: expected as many for each of 5 maps"):
         untrained(rpn=replace(FPNSettings.tiny().rpn, scales=((16,), (32,))))
     with pytest.raises(ValueError, match="images: expected at least 1, got 0"):

@@ -59,7 +59,7 @@ def test_a_picture_that_shrinks_below_a_cell_is_named():
     pyramid = replace(FPNSettings.tiny(), min_size=64, max_size=100)
     with pytest.raises(ValueError, match=r"images\[1\]: .* got 5 x 100 from 16 x 300 .*"):
         use("fpn", FPN(tiny_net(), CLASSES, pyramid), (64, 64), (16, 300))
-    fast = replace(FastRCNNSettings.tiny(), scales=(64,), longest=100)
+    fast = replace(FastRCNNSettings.tiny(), min_size=64, max_size=100)
     with pytest.raises(ValueError, match=r"images\[1\]: .* got 5 x 100 from 16 x 300 .*"):
         use("fast", FastRCNN(tiny_net(), CLASSES, fast), (64, 64), (16, 300))
 

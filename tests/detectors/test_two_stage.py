@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
+from experiments.variants import MovingFasterRCNN, WarpingFasterRCNN
 from rcnn_tutorial.course.claims import claim
-from rcnn_tutorial.detectors.samples import Samples
-from rcnn_tutorial.detectors.two_stage import given, sizes_of, to_input
+from rcnn_tutorial.detectors.two_stage import LEAST_DETECTION, Samples, given, to_input
 from rcnn_tutorial.ops.boxes import box_iou, encode
 from tests.detectors.scenes import batch, scene, trained, untrained
 
@@ -61,10 +61,10 @@ def test_approximate_training_takes_proposals_for_constants():
     claim("FRCNN-31", condition=reached == [True] * 4, note="each of the four losses moves the whole body")
 
 
-@pytest.mark.parametrize("pooling", ["align", "warp"])
-def test_non_approximate_training_moves_the_proposals(pooling):
+@pytest.mark.parametrize(("kind", "pooling"), [(MovingFasterRCNN, "align"), (WarpingFasterRCNN, "warp")])
+def test_non_approximate_training_moves_the_proposals(kind, pooling):
     """The gradient is that of finite differences, through decoding, clipping and pooling."""
-    model, (images, targets) = untrained(moving=True, pooling=pooling).double(), batch(1)
+    model, (images, targets) = untrained(kind=kind).double(), batch(1)
     images, bias = [image.double() for image in images], model.rpn.head.offsets.bias
     model.head.score.weight.data.mul_(20)
     state = model.generator.get_state()
@@ -90,13 +90,6 @@ def test_non_approximate_training_moves_the_proposals(pooling):
     assert gradient.any()
 
 
-def test_settings_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="moving: expected a pooling of 'align' or 'warp'"):
-        untrained(moving=True, pooling="max")
-    with pytest.raises(ValueError, match="pooling: 'mean', expected 'max', 'align' or 'warp'"):
-        untrained(pooling="mean")
-
-
 def test_the_stages_one_by_one_are_forward():
     model, (images, targets) = untrained(min_size=120, max_size=1000), batch(2, first=1)
     state = model.generator.get_state()
@@ -106,22 +99,22 @@ def test_the_stages_one_by_one_are_forward():
     inside = to_input(data, targets)
     said = model.rpn(maps)
     losses = model.rpn_losses(said, data, inside)
-    proposals = model.rpn.propose(said, sizes_of(data, maps[0]))
-    samples = model.sample(data, proposals, inside)
-    losses |= model.head_losses(*model.head(model.pool(maps, samples.boxes)), samples)
+    samples = model.sample(data, model.propose(said, data), inside)
+    losses |= model.head_losses(*model.head(model.pool(maps, samples.boxes)), samples, inside)
     assert losses.keys() == whole.keys() and all(torch.equal(losses[name], whole[name]) for name in ALL)
 
 
-@pytest.mark.parametrize("pooling", ["max", "align", "warp"])
-def test_only_what_was_drawn_counts(pooling):
+@pytest.mark.parametrize("ratio", [None, 2])
+def test_only_what_was_drawn_counts(ratio):
     """More samples are asked for than there are: the rest is padding, and the divisor is what was drawn."""
-    model, (images, targets) = untrained(pooling=pooling, rois=1000), batch()
-    model.rpn.settings = replace(model.rpn.settings, samples=50_000, share=1.0)
+    model, (images, targets) = untrained(sampling_ratio=ratio, rois=1000), batch()
+    model.rpn.settings = replace(model.rpn.settings, samples=50_000)
     losses = model(images, targets)
     data, maps = model.maps(images)
     inside = to_input(data, targets)
     said = model.rpn(maps)
-    state, truths = model.rpn.label(said.anchors, [target["boxes"] for target in inside], sizes_of(data, maps[0]))
+    truth, state = model.rpn.label(said.anchors, [target["boxes"] for target in inside], data.sizes)
+    truths = torch.stack([target["boxes"][index] for target, index in zip(inside, truth, strict=True)])
     used, positive = state >= 0, state == 1
     expected = F.binary_cross_entropy_with_logits(said.logits[used], state[used].float(), reduction="sum")
     drawn = used.sum().item()
@@ -130,18 +123,19 @@ def test_only_what_was_drawn_counts(pooling):
     off = F.smooth_l1_loss(said.offsets[positive], encode(truths[positive], anchors), beta=1 / 9, reduction="sum")
     assert losses["rpn_box"].item() == pytest.approx(off.item() / drawn, rel=1e-4)
 
-    proposals = model.rpn.propose(said, sizes_of(data, maps[0]))
+    proposals = model.rpn.propose(said, data.sizes)
     model.settings = replace(model.settings, share=1.0)
-    samples = model.sample(data, proposals, inside)
+    samples = model.sample(data, proposals.boxes, inside)
     real = samples.labels >= 0
-    assert real.sum() == proposals.valid.sum() + sum(len(target["boxes"]) for target in targets) < real.numel()
+    assert real.sum() == sum(proposals.counts) + sum(len(target["boxes"]) for target in targets) < real.numel()
     scores, offsets = model.head(model.pool(maps, samples.boxes))
-    losses = model.head_losses(scores, offsets, samples)
+    losses = model.head_losses(scores, offsets, samples, inside)
     labels, real = samples.labels.flatten(), real.flatten()
     expected = F.cross_entropy(scores[real], labels[real], reduction="mean")
     assert losses["class"].item() == pytest.approx(expected.item())
     own = (labels > 0).nonzero()[:, 0]
-    wanted = encode(samples.truths.flatten(0, 1)[own], samples.boxes.flatten(0, 1)[own], (10, 10, 5, 5))
+    truths = torch.stack([target["boxes"][index] for target, index in zip(inside, samples.matched, strict=True)])
+    wanted = encode(truths.flatten(0, 1)[own], samples.boxes.flatten(0, 1)[own], (10, 10, 5, 5))
     off = F.smooth_l1_loss(offsets[own, labels[own] - 1], wanted, beta=1 / 9, reduction="sum")
     assert losses["box"].item() == pytest.approx(off.item() / real.sum().item(), rel=1e-4) and off > 0
 
@@ -261,37 +255,38 @@ def test_proposals_without_area_in_the_image_are_not_detected():
 
 def test_detections_keep_the_settings():
     model, (images, _) = deepcopy(trained()[0]), batch()
-    model.settings = replace(model.settings, least_score=0.1, detections=4, least_side=12.0)
+    model.settings = replace(model.settings, least_score=0.1, detections=4)
     found = model(images)
     for one in found:
         assert 0 < len(one["boxes"]) <= 4 and (one["scores"] > 0.1).all() and one["labels"].min() > 0
-        assert (one["boxes"][:, 2:] - one["boxes"][:, :2]).min() >= 12
+        assert (one["boxes"][:, 2:] - one["boxes"][:, :2]).min() >= LEAST_DETECTION
         assert torch.equal(one["scores"], one["scores"].sort(descending=True).values)
         assert not any(value.requires_grad for value in one.values())
 
 
-def test_the_heads_losses_keep_the_settings_and_move_no_target():
-    """Equal to torch's losses of two windows, one of them background, with another weight and another beta."""
-    model = untrained(box_weight=3.0, beta=0.2, weights=(2.0, 2.0, 1.0, 1.0))
+def test_the_heads_losses_keep_the_settings_and_move_no_proposal():
+    """Equal to torch's losses of two windows, one of them background, with other weights and another beta."""
+    model = untrained(beta=0.2, weights=(2.0, 2.0, 1.0, 1.0))
     g, classes = torch.Generator().manual_seed(0), len(model.classes)
     boxes = torch.tensor([[[10.0, 10, 50, 40], [60, 20, 90, 80]]], requires_grad=True)
-    samples = Samples(boxes, torch.tensor([[2, 0]]), torch.tensor([[[14.0, 8, 60, 50], [60, 20, 90, 80]]]))
+    samples = Samples(boxes, torch.tensor([[2, 0]]), torch.tensor([[1, -1]]))
+    targets = [{"boxes": torch.tensor([[0.0, 0, 9, 9], [14, 8, 60, 50]])}]
     scores, offsets = torch.randn(2, classes, generator=g), torch.randn(2, classes - 1, 4, generator=g)
     scores.requires_grad_()
-    losses = model.head_losses(scores, offsets.requires_grad_(), samples)
-    wanted = encode(samples.truths[0, :1], boxes[0, :1].detach(), (2.0, 2.0, 1.0, 1.0))
-    expected = 3 * F.smooth_l1_loss(offsets[0, 1], wanted[0], beta=0.2, reduction="sum") / 2
+    losses = model.head_losses(scores, offsets.requires_grad_(), samples, targets)
+    wanted = encode(targets[0]["boxes"][1:], boxes[0, :1].detach(), (2.0, 2.0, 1.0, 1.0))
+    expected = F.smooth_l1_loss(offsets[0, 1], wanted[0], beta=0.2, reduction="sum") / 2
     assert torch.allclose(losses["box"], expected) and expected > 0.1
     assert torch.allclose(losses["class"], F.cross_entropy(scores, torch.tensor([2, 0])))
     assert torch.autograd.grad(losses["box"], boxes, allow_unused=True) == (None,)
 
 
-@pytest.mark.parametrize("sampling", [1, 3])
-def test_alignment_takes_as_many_points_as_the_settings_say(sampling):
-    model = untrained(pooling="align", sampling=sampling)
+@pytest.mark.parametrize("ratio", [1, 3])
+def test_alignment_takes_as_many_points_as_the_settings_say(ratio):
+    model = untrained(sampling_ratio=ratio)
     features = torch.rand(1, 5, 12, 16, generator=torch.Generator().manual_seed(0))
     rois = torch.tensor([[0, 3.0, 5, 90, 60], [0, 20, 10, 120, 90]])
-    expected = torchvision.ops.roi_align(features, rois, model.output_size, 1 / 8, sampling)
+    expected = torchvision.ops.roi_align(features, rois, model.output_size, 1 / 8, ratio)
     assert torch.allclose(model.pool_map(features, rois, 8), expected, atol=1e-5)
 
 
@@ -308,17 +303,6 @@ def test_examples_of_an_object_overlap_it_as_the_settings_say():
         assert label.any() and (iou[label] >= low - 1e-5).all() and (iou[label] < high).all()
     drawn = samples.labels[0] >= 0
     assert int((iou[drawn] >= 0.8).sum()) == int((samples.labels[0] > 0).sum()) > len(boxes)
-
-
-def test_detections_are_no_smaller_than_the_least_side():
-    model, (images, _) = deepcopy(trained()[0]), batch()
-
-    def sides(least):
-        model.settings = replace(model.settings, least_score=0.01, detections=1000, least_side=least)
-        return torch.cat([(one["boxes"][:, 2:] - one["boxes"][:, :2]).amin(dim=1) for one in model(images)])
-
-    least = sides(0.0).median().item()
-    assert (sides(0.0) < least).any() and len(sides(least)) and (sides(least) >= least - 1e-3).all()
 
 
 def test_the_seed_decides():

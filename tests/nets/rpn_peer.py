@@ -10,11 +10,11 @@ from rcnn_tutorial.nets.rpn import RPN, RPNSettings
 
 # torchvision's
 SETTINGS = RPNSettings(
-    anchors="torchvision", scales=(16, 32, 64), two_way=False, inside=False, padding=True, by_locations=False,
-    box_weight=1.0, beta=1 / 9, before_nms=(150, 90), after_nms=(60, 40), least_side=1e-3,
+    anchors="torchvision", scales=(16, 32, 64), inside=False, beta=1 / 9, before_nms=(150, 90), after_nms=(60, 40),
+    least_side=1e-3,
 )  # fmt: skip
 ONE, THREE = [(12, 16)], [(12, 16), (6, 8), (3, 4)]
-SIZES = torch.tensor([[96, 128], [70, 128], [96, 41]])  # of three images in one batch of 96 x 128
+SIZES = [(96, 128), (70, 128), (96, 41)]  # of three images in one batch of 96 x 128
 
 
 def generator(seed=0):
@@ -33,7 +33,7 @@ def pair(shapes, settings=SETTINGS, channels=8):
     theirs = peer.RegionProposalNetwork(
         AnchorGenerator(tuple(scales), (settings.ratios,) * len(scales)),
         peer.RPNHead(channels, len(scales[0]) * 3),
-        0.7, 0.3, settings.samples, settings.share,
+        0.7, 0.3, settings.samples, 0.5,
         dict(zip(("training", "testing"), settings.before_nms, strict=True)),
         dict(zip(("training", "testing"), settings.after_nms, strict=True)),
         settings.nms_threshold,
@@ -84,4 +84,4 @@ def random_predictions(ours, shapes, seed=0, levels=None, growth=0.3):
 def of_torchvision(theirs, found, sizes):
     decoded = theirs.box_coder.decode(found.offsets.flatten(0, 1), [found.anchors] * len(found.logits))
     decoded = decoded.view(*found.offsets.shape)
-    return theirs.filter_proposals(decoded, found.logits, list(map(tuple, sizes.tolist())), list(found.counts))
+    return theirs.filter_proposals(decoded, found.logits, list(sizes), list(found.counts))

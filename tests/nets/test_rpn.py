@@ -53,11 +53,11 @@ SCENES = {
 def test_labels_and_matched_objects_equal_torchvision(shapes, boxes):
     ours, theirs = pair(shapes)
     anchors = ours(maps_of(shapes, 1)).anchors
-    state, matched = ours.label(anchors, boxes, SIZES)
+    matched, state = ours.label(anchors, boxes, SIZES)
     labels, expected = theirs.assign_targets_to_anchors([anchors] * 3, [{"boxes": each} for each in boxes])
     assert torch.equal(state, torch.stack(labels).long())
-    for own, label, other in zip(matched, labels, expected, strict=True):
-        assert torch.equal(own[label == 1], other[label == 1])
+    for index, label, other, objects_of in zip(matched, labels, expected, boxes, strict=True):
+        assert torch.equal(objects_of[index[label == 1]], other[label == 1])
     assert all((row == 1).any() == bool(len(each)) for row, each in zip(state, boxes, strict=True))
 
 
@@ -66,10 +66,10 @@ def test_labels_on_a_map_of_one_cell():
     anchors = ours(maps_of([(1, 1)], 1)).anchors
     boxes = [torch.tensor([[0.0, 0, 20, 30], [3, 3, 9, 9]]).double()]
     labels, _ = theirs.assign_targets_to_anchors([anchors], [{"boxes": boxes[0]}])
-    state = ours.label(anchors, boxes, SIZES[:1])[0]
+    state = ours.label(anchors, boxes, SIZES[:1]).state
     assert torch.equal(state, torch.stack(labels).long()) and (state == 1).any()
     # torchvision lets an object that nothing overlaps rescue every anchor
-    assert not ours.label(anchors, [boxes[0] + 90], SIZES[:1])[0].any()
+    assert not ours.label(anchors, [boxes[0] + 90], SIZES[:1]).state.any()
 
 
 @pytest.mark.parametrize("shapes", [ONE, THREE])
@@ -94,7 +94,7 @@ def test_losses_of_given_samples_equal_torchvision(shapes):
     )
     sum(expected).backward()
     own = [each.detach().clone().requires_grad_() for each in found[:2]]
-    losses = ours.losses(found._replace(logits=own[0], offsets=own[1]), samples)
+    losses = ours.losses(found._replace(logits=own[0], offsets=own[1]), samples, boxes)
     (losses["objectness"] + losses["rpn_box"]).backward()
     for mine, other in zip(losses.values(), expected, strict=True):
         assert abs(mine - other) < 1e-9 and mine > 0.01
@@ -113,13 +113,12 @@ def test_proposals_equal_torchvision(shapes, training, least):
         found = random_predictions(ours, shapes, seed)
         mine = ours.propose(found, SIZES)
         boxes, scores = of_torchvision(theirs, found, SIZES)
-        assert mine.valid.sum(dim=1).tolist() == [len(each) for each in boxes]
-        for own, score, valid, other, expected in zip(*mine, boxes, scores, strict=True):
-            assert torch.allclose(own[valid], other, rtol=0, atol=1e-9)
-            assert torch.allclose(score[valid], expected, rtol=0, atol=1e-9)
-            assert not own[~valid].any() and not score[~valid].any() and valid.tolist() == sorted(valid, reverse=True)
-    counts = mine.valid.sum(dim=1)
-    assert counts.max() == SETTINGS.after_nms[not training] == mine.boxes.shape[1]
+        assert list(mine.counts) == [len(other) for other in boxes]
+        for own, score, count, other, expected in zip(*mine, boxes, scores, strict=True):
+            assert torch.allclose(own[:count], other, rtol=0, atol=1e-9)
+            assert torch.allclose(score[:count], expected, rtol=0, atol=1e-9)
+            assert not own[count:].any() and not score[count:].any()
+    assert max(mine.counts) == SETTINGS.after_nms[not training] == mine.boxes.shape[1]
 
 
 @pytest.mark.parametrize("shapes", [ONE, THREE])
@@ -136,17 +135,18 @@ def test_proposals_of_tied_scores_are_the_same_set(shapes):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_maps_move_no_anchor(dtype):
     rpn = set_head(RPN(8, (16,), replace(SETTINGS, scales=(64, 128, 256)), generator()))
-    half, size = [random(1, 8, 38, 63, dtype=torch.float32).to(dtype)], torch.tensor([[600, 1000]])
+    half, size = [random(1, 8, 38, 63, dtype=torch.float32).to(dtype)], [(600, 1000)]
     maps = [each.float() for each in half]  # the same numbers
     expected = rpn(maps)
     with torch.autocast("cpu", dtype=dtype):
         found = rpn(half)
         assert torch.equal(rpn(maps).logits, found.logits)
         proposals = rpn.propose(found, size)
-        samples = rpn.sample(found.anchors, [objects(5, size=(600, 1000)).float()], size, generator())
-        losses = rpn.losses(found, samples)
+        boxes = [objects(5, size=(600, 1000)).float()]
+        samples = rpn.sample(found.anchors, boxes, size, generator())
+        losses = rpn.losses(found, samples, boxes)
     assert torch.equal(found.anchors, expected.anchors) and found.logits.dtype == torch.float32
-    assert torch.allclose(found.logits, expected.logits, atol=0.3) and proposals.valid.any()
+    assert torch.allclose(found.logits, expected.logits, atol=0.3) and proposals.counts[0]
     assert proposals.boxes.dtype == torch.float32
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
 
@@ -160,9 +160,9 @@ def test_a_gpu_gives_what_the_cpu_gives(shapes):
         rpn = pair(shapes)[0].to(device)
         found = rpn([each.to(device) for each in maps_of(shapes)])
         own = [each.to(device) for each in boxes]
-        samples = rpn.sample(found.anchors, own, SIZES.to(device), generator())
-        losses = rpn.losses(found, samples)
-        results.append([*found[:3], *rpn.propose(found, SIZES.to(device)), *samples, *losses.values()])
+        samples = rpn.sample(found.anchors, own, SIZES, generator())
+        losses = rpn.losses(found, samples, own)
+        results.append([*found[:3], *rpn.propose(found, SIZES)[:2], *samples, *losses.values()])
     for mine, other in zip(*results, strict=True):
         assert torch.allclose(mine.double(), other.cpu().double(), rtol=0, atol=1e-8)
 

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from experiments.variants import SeparateHeads, TwoScores
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.nets.backbones import TINY, VGG16, ZF5, receptive_field, tiny_net, vgg16, zf5
 from rcnn_tutorial.nets.rpn import RPN, RPNHead, RPNSettings
@@ -14,7 +15,7 @@ from tests.nets.rpn_peer import generator, maps_of, random, set_head
 
 @pytest.mark.parametrize("channels", [256, 512])
 def test_the_head_is_a_fully_connected_layer_that_slides(channels):
-    head = RPNHead(channels, 9, True, generator())
+    head = TwoScores(channels, 9, generator())
     for layer in (head.conv, head.score, head.offsets):
         layer.weight.data /= layer.weight[0].numel() ** 0.5 * layer.weight.std()
         layer.bias.data = 0.1 * torch.randn(layer.bias.shape, generator=generator(1))
@@ -31,12 +32,12 @@ def test_the_head_is_a_fully_connected_layer_that_slides(channels):
 
 
 def test_two_outputs_of_each_anchor_are_one():
-    head = RPNHead(16, 9, True, generator())
+    head = TwoScores(16, 9, generator())
     features = random(2, 16, 4, 5, dtype=torch.float32)
     hidden = head.conv(features).relu()
     claim("FRCNN-03", head.score(hidden).shape[1], 18, note="score channels")
     claim("FRCNN-03", head.offsets(hidden).shape[1], 36, note="offset channels")
-    assert RPNHead(16, 9, False).score.out_channels == 9
+    assert RPNHead(16, 9).score.out_channels == 9
     head.score.weight.data *= 100
     softmax = head.score(hidden).unflatten(1, (2, 9)).softmax(dim=1)[:, 1]  # background first
     softmax = softmax.permute(0, 2, 3, 1).flatten(1)
@@ -47,7 +48,7 @@ def test_two_outputs_of_each_anchor_are_one():
 
 @pytest.mark.parametrize(("channels", "name", "count"), [(512, "VGG16", 27_648), (256, "ZF", 13_824)])
 def test_parameters(channels, name, count):
-    head = RPNHead(channels, 9, True)
+    head = TwoScores(channels, 9)
     weights = head.score.weight.numel() + head.offsets.weight.numel()
     assert weights == count
     if name == "ZF":
@@ -125,59 +126,58 @@ FIVE = RPNSettings(scales=((32,), (64,), (128,), (256,), (512,)))
 SHAPES = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
 
 
-def on_five_maps(shared, **changes):
+def on_five_maps(kind=RPN):
     """A network on maps of 8 channels, its weights larger than at the start of a training."""
-    rpn = RPN(8, (4, 8, 16, 32, 64), replace(FIVE, shared=shared, **changes), generator()).double()
+    rpn = kind(8, (4, 8, 16, 32, 64), FIVE, generator()).double()
     for name, parameter in rpn.named_parameters():
         parameter.data = parameter.data * 20 if name.endswith("weight") else 0.1 * random(*parameter.shape)
     return rpn
 
 
 def test_parameters_of_one_head_and_of_five():
+    def count(module):
+        return sum(parameter.numel() for parameter in module.parameters())
+
     with torch.device("meta"):
-        counts = {
-            (shared, two_way): sum(p.numel() for p in RPN(256, (4, 8, 16, 32, 64), settings).parameters())
-            for shared in (True, False)
-            for two_way in (True, False)
-            for settings in [replace(FIVE, shared=shared, two_way=two_way)]
-        }
-    claim("FPN-11", counts[True, True], 594_706, note="parameters of one head for all maps, two scores of each anchor")
-    claim("FPN-11", counts[False, True], 2_973_530, note="of a head for each of five maps")
-    assert counts[True, False] == 594_706 - 3 * 257 and counts[False, False] == 5 * counts[True, False]
+        one, five = (count(kind(256, (4, 8, 16, 32, 64), FIVE)) for kind in (RPN, SeparateHeads))
+        two_scores = count(TwoScores(256, 3))
+    claim("FPN-11", two_scores, 594_706, note="parameters of one head for all maps, two scores of each anchor")
+    claim("FPN-11", 5 * two_scores, 2_973_530, note="of a head for each of five maps")
+    assert one == 594_706 - 3 * 257 and five == 5 * one
 
 
-@pytest.mark.parametrize("two_way", [True, False])
-@pytest.mark.parametrize("shared", [True, False])
-def test_which_head_reads_which_map(shared, two_way):
-    rpn, maps = on_five_maps(shared, two_way=two_way), maps_of(SHAPES)
+@pytest.mark.parametrize("kind", [RPN, SeparateHeads])
+def test_which_head_reads_which_map(kind):
+    rpn, maps = on_five_maps(kind), maps_of(SHAPES)
+    shared = kind is RPN
     heads = [rpn.head] if shared else list(rpn.head)
     found = rpn(maps)
     parts = zip(found.logits.split(found.counts, 1), found.offsets.split(found.counts, 1), maps, strict=True)
-    for i, (logits, offsets, map) in enumerate(parts):
+    for i, (logits, offsets, features) in enumerate(parts):
         own = heads[0 if shared else i]
-        for mine, expected in zip((logits, offsets), own([map]), strict=True):
+        for mine, expected in zip((logits, offsets), own([features]), strict=True):
             assert torch.equal(mine, expected) and mine.std() > 0.1
         weights = [head.conv.weight for head in heads]
         gradients = torch.autograd.grad(logits.sum(), weights, retain_graph=True)
         assert [bool(gradient.any()) for gradient in gradients] == [head is own for head in heads]
     if shared:
-        alone = len(list(rpn.parameters())) == len(list(RPNHead(8, 3, two_way).parameters()))
-        claim("FPN-11", condition=alone, note=f"one head reads all maps, two_way={two_way}")
+        alone = len(list(rpn.parameters())) == len(list(RPNHead(8, 3).parameters()))
+        claim("FPN-11", condition=alone, note="one head reads all maps")
     else:
         assert all(not torch.equal(heads[0].conv.weight, other.conv.weight) for other in heads[1:])
 
 
 def test_five_equal_heads_say_what_one_says():
-    shared, own, maps = on_five_maps(True), on_five_maps(False), maps_of(SHAPES)
+    shared, own, maps = on_five_maps(), on_five_maps(SeparateHeads), maps_of(SHAPES)
     for head in own.head:
         head.load_state_dict(shared.head.state_dict())
     for mine, other in zip(shared(maps)[:3], own(maps)[:3], strict=True):
         assert torch.equal(mine, other)
-    size = torch.tensor([[64, 96]] * 3)
-    boxes = [each[:, :4] for each in random(3, 1, 4).abs().cumsum(2).mul(9).unbind()]
+    size = [(64, 96)] * 3
+    boxes = [box[:, :4] for box in random(3, 1, 4).abs().cumsum(2).mul(9).unbind()]
     losses = []
     for rpn in (shared, own):
         found = rpn(maps)
-        losses.append(rpn.losses(found, rpn.sample(found.anchors, boxes, size, generator())))
+        losses.append(rpn.losses(found, rpn.sample(found.anchors, boxes, size, generator()), boxes))
     assert losses[0] == losses[1] and losses[0]["rpn_box"] > 0
     assert torch.equal(shared.propose(shared(maps), size).boxes, own.propose(own(maps), size).boxes)

@@ -174,8 +174,8 @@ def test_anchors_are_pixels_of_the_image():
     claim("FRCNN-13", condition=bool((steps - 16).abs().max() < 1e-3), note="consecutive centres lie 16 px apart")
 
     truth, size = first.anchors[(5 * 16 + 7) * 6 + 2][None], torch.tensor([[96, 128]])
-    state = rpn.label(first.anchors, [truth], size)[0][0]
-    wrong = rpn.label(first.anchors, [truth / 8], size)[0][0]  # cells of the map
+    state = rpn.label(first.anchors, [truth], size).state[0]
+    wrong = rpn.label(first.anchors, [truth / 8], size).state[0]  # cells of the map
     best = box_iou(first.anchors, truth / 8).max().item()
     claim(
         "FRCNN-13",

@@ -52,19 +52,19 @@ def test_rescue_by_hand():
             [0, 0.10, 0.25, 0.05, 0, 0, 0.10],
         ]
     ).t()
-    rescued = match(iou, 0.7, (0.0, 0.3), rescue=True)
+    rescued = match(iou, 0.7, (0.0, 0.3), allow_low_quality=True)
     assert rescued.state.tolist() == [1, -1, 1, 1, 1, 1, 0]
     assert match(iou, 0.7, (0.0, 0.3)).state.tolist() == [1, -1, 0, -1, -1, 1, 0]
 
 
 def test_a_rescued_box_keeps_its_own_best_object():
     iou = torch.tensor([[0.6, 0.5], [0.65, 0.1]])  # box 0 is the best of object 1, but overlaps object 0 more
-    rescued = match(iou, 0.7, (0.0, 0.3), rescue=True)
+    rescued = match(iou, 0.7, (0.0, 0.3), allow_low_quality=True)
     assert rescued.state.tolist() == [1, 1] and rescued.truth.tolist() == [0, 0]
 
 
 def test_an_object_that_nothing_overlaps_rescues_nothing():
-    assert states([[0.0, 0.2], [0.0, 0.1]], 0.7, (0.0, 0.3), rescue=True) == [1, 0]
+    assert states([[0.0, 0.2], [0.0, 0.1]], 0.7, (0.0, 0.3), allow_low_quality=True) == [1, 0]
 
 
 @given(boxes(1, 30), boxes(1, 6, area=True), st.sampled_from(list(RULES)), st.booleans())
@@ -87,18 +87,18 @@ def test_batches_with_padded_objects_equal_single_images():
     counts = [4, 2, 0]
     for i, count in enumerate(counts):
         iou[i, :, count:] = -1
-    together = match(iou, 0.7, (0.0, 0.3), rescue=True)
+    together = match(iou, 0.7, (0.0, 0.3), allow_low_quality=True)
     for i, count in enumerate(counts):
-        alone = match(iou[i, :, :count], 0.7, (0.0, 0.3), rescue=True)
+        alone = match(iou[i, :, :count], 0.7, (0.0, 0.3), allow_low_quality=True)
         assert torch.equal(together.state[i], alone.state)
         assert torch.equal(together.truth[i][alone.state == 1], alone.truth[alone.state == 1])
 
 
 def test_no_object_and_no_box():
-    assert states([[], []], 0.5, (0.0, 0.5), rescue=True) == [0, 0]
+    assert states([[], []], 0.5, (0.0, 0.5), allow_low_quality=True) == [0, 0]
     assert states([[], []], 0.5, (0.1, 0.5)) == [-1, -1]
-    assert match(torch.zeros(0, 3), 0.5, (0.0, 0.5), rescue=True).state.shape == (0,)
-    assert match(torch.zeros(0, 0), 0.5, (0.0, 0.5), rescue=True).state.shape == (0,)
+    assert match(torch.zeros(0, 3), 0.5, (0.0, 0.5), allow_low_quality=True).state.shape == (0,)
+    assert match(torch.zeros(0, 0), 0.5, (0.0, 0.5), allow_low_quality=True).state.shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_positive_share_of_the_mini_batches():
     windows, truths = crowd()
     iou, shares, positives = box_iou(windows, truths), {}, {}
     for system, size, most in (("fine-tuning", 128, 0.25), ("Fast", 64, 0.25), ("RPN", 256, 0.5)):
-        state = match(iou, *RULES[system], rescue=system == "RPN").state
+        state = match(iou, *RULES[system], allow_low_quality=system == "RPN").state
         drawn = sample(state, size, most, torch.Generator().manual_seed(0))
         positive = int((state[drawn] == FOREGROUND).sum())
         natural = (state == FOREGROUND).sum().item() / (state != UNUSED).sum().item()

@@ -6,8 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from rcnn_tutorial.compress import truncated_svd
 from rcnn_tutorial.course.exercises.core import Mistake, Part, agrees, agrees_any, near, near_all
+from rcnn_tutorial.detectors.fast_rcnn import truncated_svd
 from rcnn_tutorial.ops.losses import smooth_l1
 
 _generator = torch.Generator().manual_seed(3)

@@ -94,7 +94,7 @@ def labels(
 
 
 def labels_of_the_package(iou):
-    return assign.match(iou, 0.7, (0.0, 0.3), rescue=True).state
+    return assign.match(iou, 0.7, (0.0, 0.3), allow_low_quality=True).state
 
 
 def decoded(grow=torch.exp, corner=False, unit="anchor", form="corners", flip=(), columns=(0, 1, 2, 3)):

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from rcnn_tutorial.compress import compress, largest_useful_rank, truncated_svd
 from rcnn_tutorial.course.claims import claim
+from rcnn_tutorial.detectors.fast_rcnn import compress, largest_useful_rank, truncated_svd
 
 
 class Network(nn.Module):

@@ -1,0 +1,101 @@
+"""A detector as a file: weights, class names, settings and network travel together, so that nobody restates them."""
+
+import os
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+import torch
+from torch import nn
+from torchvision.models import ResNet, get_model
+
+from rcnn_tutorial.nets.backbones import Conv, ConvNet
+from rcnn_tutorial.weights import pack
+
+RESNETS = {  # blocks of each stage, and whether they are bottlenecks
+    "resnet18": ((2, 2, 2, 2), False),
+    "resnet34": ((3, 4, 6, 3), False),
+    "resnet50": ((3, 4, 6, 3), True),
+    "resnet101": ((3, 4, 23, 3), True),
+    "resnet152": ((3, 8, 36, 3), True),
+}
+
+
+class Saved:
+    """What a detector has with `save`. It says of itself its `name` among the detectors and its `network`."""
+
+    name: str
+    network: dict | None
+    settings: Any
+    classes: tuple[str, ...]
+
+    def save(self: Any, path: str | os.PathLike, half: bool = False) -> None:
+        """Write the detector to a file that `rcnn_tutorial.detectors.load` reads.
+
+        Args:
+            path: of the file.
+            half: keep the weights in half precision, for a file of half the size.
+        """
+        state = self.state_dict()
+        if half:
+            state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+        content = {"detector": self.name, "classes": list(self.classes), "settings": asdict(self.settings)}
+        pack(content | {"network": self.network, "normalise": self.normalise(), "weights": dict(state)}, path)
+
+    def normalise(self) -> dict:
+        """Arguments of the constructor that normalise the pixels, where they are not among the weights."""
+        return {}
+
+
+def describe(net: nn.Module) -> dict | None:
+    """What a network is made of, as plain values that `rebuild` understands; None for one that it does not know."""
+    if isinstance(net, ConvNet):
+        return {
+            "layers": [asdict(layer) for layer in net.layers],
+            "size": net.size,
+            "hidden": net.classifier.in_features,
+            "classes": net.classifier.out_features,
+            "dropout": net.fc6[-1].p,
+            "levels": net.levels,
+        }
+    if isinstance(net, ResNet) and (net.groups, net.base_width) == (1, 64):
+        stages = (net.layer1, net.layer2, net.layer3, net.layer4)
+        made = tuple(map(len, stages)), hasattr(net.layer1[0], "conv3")
+        return next(({"resnet": name} for name, how in RESNETS.items() if how == made), None)
+    return None
+
+
+def rebuild(description: dict) -> nn.Module:
+    """A network like the one that was described, with weights of its own."""
+    if "resnet" in description:
+        return get_model(description["resnet"])
+    layers = tuple(Conv(**layer) for layer in description["layers"])
+    return ConvNet(**(description | {"layers": layers}))
+
+
+def settings_from(kind: type, values: dict) -> Any:
+    """Settings of this dataclass from plain values, those nested in it too.
+
+    Raises:
+        ValueError: a setting that the dataclass does not have, or lacks.
+    """
+    hints, names = get_type_hints(kind), {field.name for field in fields(kind)}
+    if different := names ^ values.keys():
+        raise ValueError(f"settings: expected those of {kind.__name__}, which differ in {sorted(different)}")
+    made = {}
+    for name, value in values.items():
+        nested = [part for part in (hints[name], *get_args(hints[name])) if is_dataclass(part)]
+        made[name] = settings_from(nested[0], value) if nested and isinstance(value, dict) else value
+    return kind(**made)
+
+
+def read(path: str | os.PathLike) -> dict:
+    """The content of a file that `save` wrote, its weights in float32.
+
+    Raises:
+        ValueError: another file.
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or not {"detector", "classes", "settings", "weights"} <= content.keys():
+        raise ValueError(f"{path}: expected a detector that save() wrote")
+    weights = content["weights"]
+    return content | {"weights": {k: v.float() if v.dtype == torch.float16 else v for k, v in weights.items()}}
