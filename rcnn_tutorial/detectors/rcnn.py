@@ -23,6 +23,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,7 @@ class RCNNSettings:
     chunk: int = 256  # crops in the network at a time
 
     @classmethod
-    def tiny(cls, steps: int = 300, **changes) -> "RCNNSettings":
+    def tiny(cls, steps: int = 300, **changes) -> Self:
         """The laptop's: crops of 64 pixels, a short fine-tuning, and SVMs that weigh their few positives more."""
         fine_tuning = TrainSettings(steps, batch_size=1, lr=0.03, schedule="cosine", warmup=steps // 10, clip_norm=10.0)
         laptop = {"context": 16 * 64 / 227, "fine_tuning": fine_tuning, "svm": SVMSettings(positive_weight=20)}
@@ -76,7 +77,7 @@ class RCNNSettings:
 
 
 class RCNN(Saved, nn.Module):
-    """The detector: `fit` trains it, then `model(images, proposals=...)` detects.
+    """Detects by scoring a crop of each proposal: `fit` trains it, then `model(images, proposals=...)` detects.
 
     Args:
         net: pre-trained; its classifier has one output per class, background included.
@@ -139,39 +140,39 @@ class RCNN(Saved, nn.Module):
 
     @torch.no_grad()
     def score(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Every proposal (R, 4) of an image under every class: scores (R, K) and refined boxes (R, K, 4)."""
+        """Score every proposal (R, 4) of an image under every class, (R, K), and refine its box, (R, K, 4)."""
         pool5, fc7 = self.features(image, boxes)
         return self.svm_scores(fc7), self.refine(pool5, boxes)
 
     def crops(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """Windows of an image as the network wants them: (R, 4) to (R, 3, size, size), mean subtracted."""
+        """Cut the windows out of an image as the network wants them: (R, 4) to (R, 3, size, size), mean subtracted."""
         return warp(image, boxes, self.net.size, self.settings.context, self.mean) - self.mean[:, None, None]
 
     @torch.no_grad()
     def pooled(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """pool5 features of every box, each from a crop of its own: (R, 4) to (R, P)."""
+        """Compute the pool5 features of every box, each from a crop of its own: (R, 4) to (R, P)."""
         return torch.cat([self.net.pool5(self.crops(image, part)) for part in boxes.split(self.settings.chunk)])
 
     def pooled_key(self) -> str:
-        """A hash of all that `pooled` depends on besides the image and the boxes."""
+        """Hash all that `pooled` depends on besides the image and the boxes."""
         return fingerprint((self.net.convs, self.net.layers, self.net.size, self.mean, self.settings.context))
 
     @torch.no_grad()
     def features(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """pool5 (R, P) and fc7 (R, H) of every box (R, 4); fc7 as it comes, without the SVMs' scale."""
+        """Compute pool5 (R, P) and fc7 (R, H) of every box (R, 4); fc7 as it comes, without the SVMs' scale."""
         pool5 = self.pooled(image, boxes)
         return pool5, self.net.hidden(pool5)
 
     def svm_scores(self, fc7: Tensor) -> Tensor:
-        """Distance from each class's margin: (R, H) to (R, K)."""
+        """Score fc7 features by each class's SVM, above 0 where it says yes: (R, H) to (R, K)."""
         return F.linear(fc7 * self.scale, self.svm_weight, self.svm_bias)
 
     def softmax_scores(self, fc7: Tensor) -> Tensor:
-        """Probabilities of the fine-tuned network itself, background left out: (R, H) to (R, K)."""
+        """Score fc7 features by the fine-tuned network's own probabilities, without background: (R, H) to (R, K)."""
         return self.net.classifier(fc7).softmax(dim=1)[:, 1:]
 
     def refine(self, pool5: Tensor, boxes: Tensor) -> Tensor:
-        """The box that each class's regression makes of each proposal: (R, P) and (R, 4) to (R, K, 4)."""
+        """Move each proposal as each class's regression says: (R, P) and (R, 4) to (R, K, 4)."""
         offsets = torch.einsum("rp,kop->rko", pool5, self.ridge_weight) + self.ridge_bias
         return decode(offsets, boxes[:, None])
 
@@ -183,7 +184,7 @@ class RCNN(Saved, nn.Module):
         shown: Tensor | None = None,
         nms_threshold: float | None = None,
     ) -> dict[str, Tensor]:
-        """Clip, NMS within each class, and the best that remain: `boxes` (D, 4), `labels` and `scores` (D,).
+        """Clip, suppress within each class, and keep the best: `boxes` (D, 4), `labels` and `scores` (D,).
 
         Args:
             scores: (R, K).
@@ -193,8 +194,8 @@ class RCNN(Saved, nn.Module):
             nms_threshold: in place of the model's own.
         """
         threshold = float(self.nms_threshold) if nms_threshold is None else nms_threshold
-        least, most = self.settings.least_score, self.settings.detections
-        detection = select(scores, boxes, size, threshold, least, most, shown)
+        settings = self.settings
+        detection = select(scores, boxes, size, threshold, settings.least_score, settings.detections, shown)
         return {name: detection[name] for name in ("boxes", "labels", "scores")}
 
     def fit(
@@ -213,23 +214,23 @@ class RCNN(Saved, nn.Module):
         return self.fine_tune(dataset, cache, **options), self.fit_on_features(dataset, validation, cache)
 
     def fine_tune(self, dataset: Dataset, cache: FeatureCache | None = None, **options) -> History:
-        """Stage 1: every layer of the network, on windows labelled by their IoU. Arguments as in `fit`."""
+        """Stage 1: train what `tuned` gives, on windows labelled by their IoU. Arguments as in `fit`."""
         history = train(FineTuning(self.tuned()), self.batches(dataset, cache), self.settings.fine_tuning, **options)
         self.eval()
         return history
 
     def tuned(self) -> nn.Module:
-        """What the fine-tuning trains."""
+        """Say what the fine-tuning trains: here every layer."""
         return self.net
 
     def batches(self, dataset: Dataset, cache: FeatureCache | None = None) -> WindowBatches:
-        """The mini-batches of the fine-tuning."""
+        """Give the mini-batches of the fine-tuning: here of crops."""
         return WindowBatches(self, dataset)
 
     def fit_on_features(
         self, dataset: Dataset, validation: Dataset | None = None, cache: FeatureCache | None = None
     ) -> list[Pass]:
-        """Stages 2 to 4, which read nothing but the features of the windows. Arguments and passes as in `fit`."""
+        """Train stages 2 to 4, which read nothing but the features of the windows. Arguments and passes as in `fit`."""
         passes = self.fit_svms(dataset, cache)
         self.fit_regression(dataset, cache)
         if validation is not None:
@@ -239,11 +240,9 @@ class RCNN(Saved, nn.Module):
     def fit_svms(
         self, dataset: Dataset, cache: FeatureCache | None = None, on_pass: Callable[[Pass], object] | None = None
     ) -> list[Pass]:
-        """Stage 2: one SVM per class; positives are the true boxes alone, negatives are mined.
+        """Stage 2: train one SVM per class; positives are the true boxes alone, negatives are mined.
 
-        Args:
-            dataset, cache: as in `fit`.
-            on_pass: called after each pass, when the model has the SVMs found so far.
+        After each pass the model has the SVMs found so far, and `on_pass` is called. Other arguments as in `fit`.
         """
         features, passes = WindowFeatures(self, dataset, cache), []
         positives = [svm_positives(item, self.settings.svm_foreground) for item in features]
@@ -258,7 +257,7 @@ class RCNN(Saved, nn.Module):
         return passes
 
     def fit_regression(self, dataset: Dataset, cache: FeatureCache | None = None) -> None:
-        """Stage 3: one ridge regression per class, on proposals near an object of it. Arguments as in `fit`.
+        """Stage 3: train one ridge regression per class, on proposals near an object of it. Arguments as in `fit`.
 
         Features scaled to a mean norm of 20 are what the penalty is meant for; the weights take the scale back.
         """
@@ -283,8 +282,7 @@ class RCNN(Saved, nn.Module):
         Args:
             validation, cache: as in `fit`.
         Returns:
-            The mean average precision at each threshold. Without objects to find it is NaN at all of them: then a
-            warning says so, and the threshold stays as it was.
+            The mean average precision at each threshold; NaN without objects, and then the threshold stays.
         """
         images = scored(WindowFeatures(self, validation, cache))
         targets = [target_of(validation, index, self.classes, area=False) for index in range(len(images))]

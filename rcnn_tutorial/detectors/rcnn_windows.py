@@ -4,8 +4,8 @@ The network is fine-tuned on mini-batches of windows and does not change any mor
 regression, the choice of the NMS threshold and the evaluation all read the same features, which are kept on disk.
 """
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Sized
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,7 @@ class Windows(NamedTuple):
 
 
 def windows(target: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """The boxes that R-CNN trains on: an image's proposals and its true boxes.
+    """List the boxes that R-CNN trains on: an image's true boxes and its proposals.
 
     Returns:
         boxes (M, 4), truths first, then proposals; the truths (N, 4) and their labels (N,); difficult ones left out.
@@ -61,7 +61,7 @@ class WindowBatches(Dataset):
         self.model, self.dataset, self.classes = model, dataset, model.classes
         settings, parts = model.settings, []
         check_classes(model, dataset)
-        for index in range(len(dataset)):
+        for index in range(len(cast(Sized, dataset))):
             boxes, truths, truth_labels = windows(target_of(dataset, index, model.classes))
             background = settings.background_from, settings.background
             matches = match(box_iou(boxes, truths), settings.foreground, background)
@@ -78,7 +78,7 @@ class WindowBatches(Dataset):
         return self.model.settings.fine_tuning.steps
 
     def draw(self, index: int) -> tuple[Tensor, Tensor]:
-        """The windows of mini-batch `index`, (128,) int64 into `box` and `label`, and which to mirror, (128,) bool."""
+        """Draw mini-batch `index`: windows, (128,) int64 into `box` and `label`, and which to mirror, (128,) bool."""
         settings = self.model.settings
         generator = torch.Generator().manual_seed(settings.fine_tuning.seed * 1_000_003 + index)
         positive = self.positive[torch.randint(len(self.positive), (settings.positives,), generator=generator)]
@@ -87,7 +87,7 @@ class WindowBatches(Dataset):
         return drawn[self.image[drawn].argsort(stable=True)], torch.rand(len(drawn), generator=generator) < 0.5
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """The crops of a mini-batch and their labels, 0 for the background."""
+        """Give the crops of a mini-batch and their labels, 0 for the background."""
         drawn, mirrored = self.draw(index)
         device, crops = self.model.mean.device, []
         for image in self.image[drawn].unique().tolist():
@@ -98,26 +98,26 @@ class WindowBatches(Dataset):
 
 
 class FineTuning(nn.Module):
-    """The network as `train` wants it: mini-batches of crops and their labels to a dict of one loss."""
+    """Shows `train` the network as it wants it: mini-batches of crops and their labels to a dict of one loss."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = net
 
     def forward(self, batches: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
-        """Log loss of the mini-batches."""
+        """Compute the log loss of the mini-batches."""
         return {"log loss": F.cross_entropy(self.net(torch.cat(batches)), torch.cat(labels))}
 
 
 def near(boxes: Tensor, truths: Tensor, iou: float) -> tuple[Tensor, Tensor]:
-    """Which of the boxes overlap an object by `iou` or more, and the object that each overlaps most; both indices."""
+    """Find the boxes that overlap an object by `iou` or more, and the object that each overlaps most; both indices."""
     matches = match(box_iou(boxes, truths), iou, (0.0, 0.0))
     index = (matches.state == FOREGROUND).nonzero()[:, 0]
     return index, matches.truth[index]
 
 
 def svm_positives(item: Windows, foreground: float) -> tuple[Tensor, Tensor]:
-    """fc7 features (P, H) and labels (P,) of what the SVMs take as examples.
+    """Pick what the SVMs take as examples: fc7 features (P, H) and labels (P,).
 
     Args:
         item: the windows of an image.
@@ -131,7 +131,7 @@ def svm_positives(item: Windows, foreground: float) -> tuple[Tensor, Tensor]:
 
 
 def svm_negatives(boxes: Tensor, truths: Tensor, labels: Tensor, model: "RCNN") -> Tensor:
-    """(M, K) bool: boxes (M, 4) whose IoU with every object of the class stays below the bound.
+    """Pick each class's negatives, (M, K) bool: boxes (M, 4) whose IoU with all its objects stays below the bound.
 
     Where the settings say so, of two such boxes that nearly coincide one is left out.
 
@@ -165,7 +165,7 @@ class WindowFeatures(Dataset):
         self._convs, self._head = model.pooled_key(), fingerprint((model.net.fc6, model.net.fc7))
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(cast(Sized, self.dataset))
 
     def __iter__(self) -> Iterator[Windows]:
         return (self[index] for index in range(len(self)))
@@ -178,11 +178,11 @@ class WindowFeatures(Dataset):
         return Windows(boxes, truths, labels, pool5, fc7, (image.shape[1], image.shape[2]))
 
     def pooled(self, index: int) -> Tensor:
-        """pool5 (M, P) of an image's windows, without fc7."""
+        """Give pool5 (M, P) of an image's windows, without computing fc7."""
         return self._pooled(*self._windows(index)[:2])[0]
 
     def negatives(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """What the SVMs are mined from, image by image: scaled fc7 features (M, H), and `svm_negatives` (M, K)."""
+        """Give what the SVMs are mined from, image by image: scaled fc7 (M, H), and `svm_negatives` (M, K)."""
         for item in self:
             yield item.fc7 * self.model.scale, svm_negatives(item.boxes, item.truths, item.labels, self.model)
 
@@ -206,7 +206,7 @@ Scored = tuple[Tensor, Tensor, tuple[int, int], Tensor]  # what `RCNN.select` ta
 
 @torch.no_grad()
 def scored(features: WindowFeatures, scores: str = "svm", regression: str = "before") -> list[Scored]:
-    """What `RCNN.select` takes, for each image of a data set.
+    """Score the proposals of a data set and refine their boxes: for each image what `RCNN.select` takes.
 
     Args:
         features: of the data set; `features.model` scores.
@@ -231,7 +231,7 @@ def scored(features: WindowFeatures, scores: str = "svm", regression: str = "bef
 
 
 def detect(features: WindowFeatures, scores: str = "svm", regression: str = "before") -> list[dict[str, Tensor]]:
-    """Detections of a data set from its features, as the whole detector makes them or with a part left out.
+    """Detect from the features of a data set, as the whole detector does or with a part left out.
 
     Args:
         features, scores, regression: as in `scored`.

@@ -21,6 +21,7 @@ longer reads where in a cell a border was, and the boxes are looser than R-CNN's
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -47,13 +48,13 @@ class SPPnetSettings(RCNNSettings):
     side: float = 224  # a window reads the scale that makes its area nearest to side x side pixels
 
     @classmethod
-    def tiny(cls, steps: int = 1_000, **changes) -> "SPPnetSettings":
+    def tiny(cls, steps: int = 1_000, **changes) -> Self:
         """The laptop's, for images of 192 pixels in height: five scales about it, windows of 64 pixels."""
         return super().tiny(steps, **({"scales": (96, 136, 192, 272, 384), "side": 64} | changes))
 
 
 def closest_scale(boxes: Tensor, size: tuple[int, int], scales: Sequence[int], side: float = 224) -> Tensor:
-    """The scale at which each window's area is nearest to side x side.
+    """Choose the scale at which each window's area is nearest to side x side.
 
     Nearest is meant absolutely, |area - side^2|; a ratio would choose otherwise for some windows.
 
@@ -76,7 +77,7 @@ def closest_scale(boxes: Tensor, size: tuple[int, int], scales: Sequence[int], s
 
 
 def project(boxes: Tensor, field: Field, size: tuple[int, int]) -> Tensor:
-    """The cells of a map that a window takes: those whose centres lie inside it.
+    """Find the cells of a map that a window takes: those whose centres lie inside it.
 
     Where the first cell looks at pixel 0, as in the paper, these are floor(x1 / S) + 1 to ceil(x2 / S) - 1.
 
@@ -104,7 +105,7 @@ def project(boxes: Tensor, field: Field, size: tuple[int, int]) -> Tensor:
 
 
 class SPPnet(RCNN):
-    """The detector: `fit` trains it, then `model(images, proposals=...)` detects.
+    """Detects by scoring each proposal's part of one map: `fit` trains it, `model(images, proposals=...)` detects.
 
     Args:
         net: pre-trained, with a pyramid in place of its last pooling; its classifier has one output per class.
@@ -128,12 +129,12 @@ class SPPnet(RCNN):
 
     @torch.no_grad()
     def maps(self, image: Tensor) -> list[Tensor]:
-        """The image's map (1, C, h, w) at each scale: one pass of the convolutions for each."""
+        """Compute the image's map (1, C, h, w) at each scale: one pass of the convolutions for each."""
         return [self.net.convs(batch.tensor) for batch in self._resized(image)]
 
     @torch.no_grad()
     def pooled(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """Pyramid features of every box, from the map of one scale each: (R, 4) to (R, P)."""
+        """Compute the pyramid features of every box, from the map of one scale each: (R, 4) to (R, P)."""
         validate(boxes, "boxes", area=True)
         height, width = image.shape[-2:]
         chosen = closest_scale(boxes, (height, width), self.settings.scales, self.settings.side)
@@ -148,20 +149,20 @@ class SPPnet(RCNN):
         return pooled
 
     def pooled_key(self) -> str:
-        """A hash of all that `pooled` depends on besides the image and the boxes."""
+        """Hash all that `pooled` depends on besides the image and the boxes."""
         net, settings = self.net, self.settings
         return fingerprint((net.convs, net.layers, net.levels, self.mean, settings.scales, float(settings.side)))
 
     def _resized(self, image: Tensor) -> Iterator[Batch]:
-        """The image at each scale, one at a time."""
+        """Resize the image to each scale, one at a time."""
         return (Preprocess(self.mean.tolist(), min_size=scale)([image]) for scale in self.settings.scales)
 
     def tuned(self) -> nn.Module:
-        """What the fine-tuning trains: no convolution (section 4.1)."""
+        """Say what the fine-tuning trains: no convolution (section 4.1)."""
         return nn.Sequential(self.net.fc6, self.net.fc7, self.net.classifier)
 
     def batches(self, dataset: Dataset, cache: FeatureCache | None = None) -> WindowBatches:
-        """The mini-batches of the fine-tuning."""
+        """Give the mini-batches of the fine-tuning: here of pooled features."""
         return PooledBatches(self, dataset, cache)
 
 

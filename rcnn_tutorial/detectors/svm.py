@@ -12,9 +12,8 @@ few hundred matter, and hard negative mining finds them: train on some, look for
 them, drop those that have become easy, train again. A pass over all images that finds none proves that the SVM is
 that of all windows.
 
-Two things cost accuracy when they were wrong. C is meant for features of mean norm 20: on features of another scale
-the same C is another SVM. And a class with 30 positives against thousands of negatives needs a much larger C for
-its positives than twice that of the negatives, which is what the paper's code takes.
+Two things cost accuracy when they were wrong: features of another mean norm than 20, which make another SVM of the
+same C; and the code's C for positives, twice that of negatives, where a class has only 30 of them.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ from rcnn_tutorial.engine.interior_point import interior_point
 
 @dataclass(frozen=True)
 class SVMSettings:
-    """How SVMs are trained, on features of mean norm 20; the defaults are those of R-CNN's code."""
+    """Settings of the SVMs, for features of mean norm 20; the defaults are those of R-CNN's code."""
 
     cost: float = 1e-3  # C of a negative
     positive_weight: float = 2.0  # C of a positive is so many times larger
@@ -55,7 +54,7 @@ Negatives = tuple[Tensor, Tensor]  # features (M, D) of an image's windows, and 
 
 
 def feature_scale(features: Tensor) -> Tensor:
-    """The factor, (), that gives features (N, D) a mean norm of 20, for which C and the ridge's penalty are meant.
+    """Find the factor, (), that gives features (N, D) the mean norm of 20 that C and the ridge's penalty are meant for.
 
     Raises:
         ValueError: not (N, D), or on a CPU only zeros.
@@ -69,7 +68,7 @@ def feature_scale(features: Tensor) -> Tensor:
 
 
 def coordinate_ascent(z: Tensor, limit: Tensor, tolerance: float = 1e-6) -> Tensor:
-    """The w (D,) that minimises |w|^2 / 2 + sum of limit * max(0, 1 - z w), for z = y x (N, D) and limit = C (N,).
+    """Find the w (D,) that minimises |w|^2 / 2 + sum of limit * max(0, 1 - z w), for z = y x (N, D) and limit = C (N,).
 
     At the optimum w = z^T pull with 0 <= pull <= limit: a window beyond its margin does not pull, and one that falls
     short pulls with all it has. So one window after the other gets the pull that puts it on its margin, or as near as
@@ -94,7 +93,7 @@ def coordinate_ascent(z: Tensor, limit: Tensor, tolerance: float = 1e-6) -> Tens
 def fit_svm(
     features: Tensor, positive: Tensor, used: Tensor | None = None, settings: SVMSettings = SVM
 ) -> tuple[Tensor, Tensor]:
-    """K linear SVMs, each telling one class from the rest; the optimum that liblinear converges to (`-s 3`).
+    """Train K linear SVMs, each to tell one class from the rest; to the optimum that liblinear converges to (`-s 3`).
 
     Args:
         features: (N, D) of N windows, as scaled by `feature_scale`.
@@ -120,14 +119,9 @@ def fit_svm(
 
 
 def svm_objective(
-    features: Tensor,
-    positive: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    used: Tensor | None = None,
-    settings: SVMSettings = SVM,
+    features: Tensor, positive: Tensor, weight: Tensor, bias: Tensor, used: Tensor | None = None, settings=SVM
 ) -> Tensor:
-    """What the K SVMs of weight (K, D) and bias (K,) pay, (K,) float64; the other arguments are those of `fit_svm`."""
+    """Tell what the K SVMs of weight (K, D) and bias (K,) pay, (K,) float64; all else is as `fit_svm` takes it."""
     used = _check(features, positive, used)
     scores = F.linear(features.double(), weight.double(), bias.double())  # (N, K)
     cost = settings.cost * torch.where(positive, settings.positive_weight, 1.0) * used
@@ -137,7 +131,7 @@ def svm_objective(
 
 
 def _check(features: Tensor, positive: Tensor, used: Tensor | None) -> Tensor:
-    """`used`, all True where there is none."""
+    """Check what the SVMs are given, and return `used`, all True where there is none."""
     if features.ndim != 2 or not features.is_floating_point():
         raise ValueError(f"features: expected floats of shape (N, D), got {features.dtype} {tuple(features.shape)}")
     if features.device.type == "cpu" and not features.isfinite().all():
@@ -155,21 +149,19 @@ def _check_mask(name: str, mask: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def mine(scores: Tensor, is_positive: Tensor, margin: float = -1.0) -> Tensor:
-    """Which windows are hard negatives, (...) bool: those that violate the margin.
+    """Pick the hard negatives, (...) bool: the negatives that violate the margin.
 
     Args:
         scores: (...) of the SVM.
         is_positive: (...) bool, windows that are no negatives.
         margin: a negative is hard above this score. It need not be a false alarm; that begins at 0.
-    Raises:
-        ValueError: shapes that differ.
     """
     _check_mask("is_positive", is_positive, scores.shape)
     return (scores > margin) & ~is_positive
 
 
 class Pass(NamedTuple):
-    """The A negatives that one pass over the images found, each hard for one of K classes. On the CPU."""
+    """What one pass over the images found: A negatives, each hard for one of K classes. On the CPU."""
 
     image: Tensor  # (A,) int64, the image's place in the stream
     window: Tensor  # (A,) int64, the window's row among those of the image
@@ -179,11 +171,7 @@ class Pass(NamedTuple):
 
 
 class Miner:
-    """K SVMs that are trained while the images pass by.
-
-    Args:
-        positives, labels, settings: as `mining_passes` takes them.
-        classes: K.
+    """Trains K SVMs, `classes`, while the images pass by; the other arguments are as in `mining_passes`.
 
     Attributes:
         weight, bias: of the SVMs, (K, D) and (K,); before the first `fit` the bias is inf, so that all look hard.
@@ -195,13 +183,12 @@ class Miner:
             raise ValueError(f"labels: expected ({len(positives)},), one per positive, got {tuple(labels.shape)}")
         if labels.device.type == "cpu" and not ((labels >= 1) & (labels <= classes)).all():
             raise ValueError(f"labels: expected 1 to {classes}, got {labels.min()} to {labels.max()}")
-        self.positives, self.settings = positives, settings
+        self.positives, self.settings, self.mined = positives, settings, []
         self.positive = labels[:, None] == torch.arange(1, classes + 1, device=labels.device)  # (P, K)
         dtype = torch.promote_types(positives.dtype, torch.float32)
         self.weight = positives.new_zeros(classes, positives.shape[1], dtype=dtype)
         self.bias = positives.new_full((classes,), torch.inf, dtype=dtype)
         self.cache: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-        self.mined: list[tuple[Tensor, ...]] = []
         self.fresh = torch.zeros_like(self.positive[:0].sum(dim=0))  # (K,) int64, negatives added since the last fit
 
     def look(self, image: int, features: Tensor, is_negative: Tensor) -> None:
@@ -210,7 +197,7 @@ class Miner:
         Args:
             image: its place in the stream.
             features: (M, D) of its windows.
-            is_negative: (M, K) bool, is the window a negative of the class (IoU < 0.3 with its objects).
+            is_negative: (M, K) bool, is the window a negative of the class.
         """
         _check_mask("is_negative", is_negative, (len(features), self.positive.shape[1]))
         scores = F.linear(features.to(self.weight.dtype), self.weight, self.bias)  # (M, K)
@@ -253,7 +240,7 @@ class Miner:
 def mining_passes(
     positives: Tensor, labels: Tensor, images: Callable[[], Iterator[Negatives]], settings: SVMSettings = SVM
 ) -> Iterator[tuple[Tensor, Tensor, Pass]]:
-    """One SVM per class, with hard negative mining, one pass at a time; ends early once a pass finds nothing.
+    """Train one SVM per class with hard negative mining, one pass at a time, until a pass finds nothing.
 
     Args:
         positives: (P, D), features of the true boxes alone, no proposals.
@@ -270,23 +257,20 @@ def mining_passes(
     if first is None:
         raise ValueError("images: expected at least one, got none")
     miner = Miner(positives, labels, first[1].shape[1], settings)
-    miner.look(0, *first)
-    report = miner.end_pass()
-    yield miner.weight, miner.bias, report
-    for _ in range(settings.passes):
-        for index, (features, is_negative) in enumerate(images()):
+    for number in range(settings.passes + 1):
+        for index, (features, is_negative) in enumerate(images() if number else [first]):
             miner.look(index, features, is_negative)
         report = miner.end_pass()
         yield miner.weight, miner.bias, report
-        if not len(report.score):
+        if number and not len(report.score):
             break
 
 
 def fit_ridge(features: Tensor, targets: Tensor, penalty: float = 1000.0) -> tuple[Tensor, Tensor]:
-    """Linear functions of the features that come closest to the targets, with small weights, in closed form.
+    """Find the linear functions of the features that come closest to the targets with small weights, in closed form.
 
-    As in R-CNN's code the targets are centred, so that the penalty pulls towards their mean; the bias is the weight
-    of a constant feature 1 and penalised too. (That code also decorrelates the targets, which changes nothing.)
+    As in R-CNN's code the targets are centred, so that the penalty pulls towards their mean, and the bias is the
+    weight of a constant feature 1, penalised too. (That code also decorrelates the targets: it changes nothing.)
 
     Args:
         features: (N, D) of proposals near an object of one class, as scaled by `feature_scale`.

@@ -55,6 +55,18 @@ def test_fine_tuning_changes_the_fully_connected_layers_alone(trained):
     assert after["classifier.weight"].shape[0] == len(CLASSES)
 
 
+def test_no_way_to_fit_it_trains_the_convolutions():
+    """R-CNN's methods, called by the name of its class, do what SPPnet does."""
+    model = untrained()
+    model.settings = replace(model.settings, fine_tuning=replace(model.settings.fine_tuning, steps=3, warmup=1))
+    before = {name: value.clone() for name, value in model.net.state_dict().items()}
+    rcnn.RCNN.fit(model, Squares(6), progress=False)
+    changed = {
+        name.split(".")[0] for name, value in model.net.state_dict().items() if not torch.equal(before[name], value)
+    }
+    assert changed == {"fc6", "fc7", "classifier"}
+
+
 def test_one_pass_per_scale_serves_every_window(trained, monkeypatch):
     model, calls = trained[0], []
     image, target = Squares(3, seed=3)[1]
