@@ -32,15 +32,14 @@ def counting() -> Iterator[dict[str, dict]]:
     counts: dict[str, dict] = {}
 
     def counted(kind, sample):
-        def draw(state: Tensor, size: int, foreground: float, generator: torch.Generator | None = None) -> Tensor:
-            chosen = sample(state, size, foreground, generator)
-            if generator is not None:  # without one, all windows of a data set are taken, to normalise the offsets
-                share = chosen.sum().item() / (size * len(chosen))
-                now = counts.setdefault(kind, {"steps": 0, "short": 0, "least share": 1.0})
-                now["steps"] += 1
-                now["short"] += share < 1
-                now["least share"] = min(now["least share"], round(share, 4))
-            return chosen
+        def draw(state: Tensor, size: int, share: float, generator: torch.Generator | None = None):
+            index, drawn = sample(state, size, share, generator)
+            full = drawn.float().sum().item() / (size * (len(state) if state.ndim > 1 else 1))
+            now = counts.setdefault(kind, {"draws": 0, "short": 0, "least share": 1.0})
+            now["draws"] += 1
+            now["short"] += full < 1
+            now["least share"] = min(now["least share"], round(full, 4))
+            return index, drawn
 
         return draw
 
@@ -94,7 +93,7 @@ def main() -> None:
     for name in options.names:
         found = one(name, options.seed)
         record = {
-            "what": "mini-batches that were not full, of one seed of each training",
+            "what": "draws that were not full, of one seed of each training; anchors of a batch, proposals of an image",
             "settings": {"seed": options.seed},
             **made(),
         }

@@ -42,7 +42,8 @@ class OneStage(FasterRCNN):
             return self.one_stage(batch, scores, offsets, anchors)
         targets = to_input(batch, targets)
         truth, state = self.rpn.label(anchors, [target["boxes"] for target in targets], batch.sizes)
-        chosen = sample(state, self.settings.rpn.samples, self.settings.rpn.share, self.generator)
+        index, drawn = sample(state, self.settings.rpn.samples, self.settings.rpn.share, self.generator)
+        chosen = torch.zeros_like(state, dtype=torch.bool).scatter(1, index, drawn)
         wanted, labels = [], []
         for i, target in enumerate(targets):
             positive = state[i, chosen[i]] == FOREGROUND

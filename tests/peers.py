@@ -203,14 +203,19 @@ class Recorder:
         return found
 
     def of_anchors(self, state, *args):
-        return torch.stack(self.drawn)
+        return as_index(torch.stack(self.drawn), *args)
 
     def of_proposals(self, state, *args):
         drawn = torch.zeros_like(state, dtype=torch.bool)
-        drawn[state >= 0] = self.left.pop(
-            0
-        )  # image after image; with foreground and background from the same IoU, -1 is padding
-        return drawn
+        # image after image; with foreground and background from the same IoU, -1 is padding
+        drawn[state >= 0] = self.left.pop(0)
+        return as_index(drawn, *args)
+
+
+def as_index(drawn, size, *_):
+    """A mask of boxes as `sample` returns what it draws."""
+    index = (~drawn).int().argsort(dim=-1, stable=True)[..., : min(size, drawn.shape[-1])]
+    return index, drawn.gather(-1, index)
 
 
 def assert_losses_equal(theirs, ours, images, targets, monkeypatch, full=True):

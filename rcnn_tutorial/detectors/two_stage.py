@@ -31,7 +31,7 @@ from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.nets.heads import BoxHead
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.nets.rpn import RPN, Predictions, RPNSettings, Size
-from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, indices, match, matched_boxes, sample
+from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, match, matched_boxes, sample
 from rcnn_tutorial.ops.boxes import box_iou, clip_boxes_to_image, decode, encode, validate
 from rcnn_tutorial.ops.losses import multi_task_loss
 from rcnn_tutorial.ops.pooling import roi_align, roi_pool
@@ -165,7 +165,7 @@ class TwoStage(Saved, nn.Module):
             boxes = self.propose(predictions, batch)
         else:
             boxes = given(batch, proposals)
-        samples = self.sample(batch, boxes, targets)
+        samples = draw_samples(boxes, targets, batch.sizes, self.settings, self.generator)
         scores, offsets = self.head(self.pool(maps, samples.boxes))
         return losses | self.head_losses(scores, offsets, samples, targets)
 
@@ -184,14 +184,6 @@ class TwoStage(Saved, nn.Module):
     def propose(self, predictions: Predictions, batch: Batch) -> Tensor:
         """The RPN's proposals (B, P, 4). They are constants: the head's loss is to move the maps, not the boxes."""
         return self.rpn.propose(predictions, batch.sizes).boxes.detach()
-
-    def sample(self, batch: Batch, proposals: Tensor, targets: Sequence[dict[str, Tensor]]) -> Samples:
-        """The proposals of one mini-batch; all in pixels of the input."""
-        settings = self.settings
-        return draw_samples(
-            proposals, targets, batch.sizes, settings.rois, settings.share, settings.foreground, settings.background,
-            self.generator,
-        )  # fmt: skip
 
     def pool(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Boxes (B, P, 4), pixels of the input, to (B P, C, n, n), of the one map that there is."""
@@ -290,10 +282,7 @@ def draw_samples(
     proposals: Sequence[Tensor] | Tensor,
     targets: Sequence[dict[str, Tensor]],
     sizes: Sequence[Size],
-    count: int,
-    share: float,
-    foreground: float,
-    background: tuple[float, float],
+    settings: TwoStageSettings,
     generator: torch.Generator | None = None,
 ) -> Samples:
     """Label every proposal and every true box of each image, and draw some of them.
@@ -305,10 +294,7 @@ def draw_samples(
         proposals: (M_i, 4) for each image, pixels of the input; the boxes drawn keep their gradient.
         targets: `boxes` (N_i, 4) and `labels` (N_i,), 1 to K, for each image.
         sizes: height and width of each image in the input, pixels.
-        count: P, windows per image.
-        share: largest share of foreground.
-        foreground: IoU from which a window is an example of its object.
-        background: (low, high), the IoUs of background windows.
+        settings: `rois`, `share`, `foreground` and `background` count here.
         generator: of the CPU.
     Raises:
         ValueError: lists of different lengths, proposals of another shape or with numbers that are not finite.
@@ -323,11 +309,11 @@ def draw_samples(
         boxes = clip_boxes_to_image(boxes, size)  # (M, 4)
         good = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         boxes = torch.where(good[:, None], boxes, boxes.new_tensor([0, 0, 1, 1]))  # without area it has no offsets
-        truth, state = match(box_iou(boxes.detach(), target["boxes"].to(boxes)), foreground, background)
+        iou = box_iou(boxes.detach(), target["boxes"].to(boxes))  # (M, N)
+        truth, state = match(iou, settings.foreground, settings.background)
         state = state.masked_fill(~good, UNUSED)
-        chosen = sample(state, count, share, generator)
-        index = indices(chosen, min(count, len(boxes)))  # (P,)
-        state = state[index].masked_fill(~chosen[index], UNUSED)
+        index, drawn = sample(state, settings.rois, settings.share, generator)  # (P,)
+        state = state[index].masked_fill(~drawn, UNUSED)
         positive = state == FOREGROUND
         names = torch.cat((target["labels"].new_zeros(1), target["labels"]))  # background first
         labels = torch.where(positive, names[(truth[index] + 1) * positive], state)  # BACKGROUND is 0, as its label

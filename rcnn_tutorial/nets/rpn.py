@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcnn_tutorial.ops.anchors import ANCHORS, anchor_grid, inside
-from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, Matches, indices, match, matched_boxes, sample
+from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, Matches, match, matched_boxes, sample
 from rcnn_tutorial.ops.boxes import box_iou, clip_boxes_to_image, decode, encode
 from rcnn_tutorial.ops.losses import count_drawn, smooth_l1
 from rcnn_tutorial.ops.nms import batched_nms
@@ -166,6 +166,7 @@ class RPN(nn.Module):
         make = ANCHORS[settings.anchors]
         self.cells = [make(level, settings.ratios, stride) for level, stride in zip(scales, strides, strict=True)]
         self.head = RPNHead(channels, len(self.cells[0]), generator)
+        self.kept: tuple = (None, [])  # the anchors of the last maps, and what they depend on
 
     def forward(self, maps: Sequence[Tensor]) -> Predictions:
         """Predictions for the anchors of the maps (B, C, H, W); in float32 at least: bfloat16 counts to 256."""
@@ -174,11 +175,10 @@ class RPN(nn.Module):
         strides: Sequence = self.strides
         if self.settings.anchors == "torchvision":  # the input's side over the map's, rounded down: 61 for 800 / 13
             strides = [tuple(n * self.strides[0] // m for n, m in zip(sizes[0], size, strict=True)) for size in sizes]
-        grids = [
-            anchor_grid(cell, size, stride, exact, maps[0].device)
-            for cell, size, stride in zip(self.cells, sizes, strides, strict=True)
-        ]
-        logits, offsets = self.head(maps)
+        if (key := (sizes, exact, maps[0].device)) != self.kept[0]:  # maps of other sizes than the last ones
+            parts = zip(self.cells, sizes, strides, strict=True)
+            self.kept = key, [anchor_grid(*part, dtype=exact, device=maps[0].device) for part in parts]
+        grids, (logits, offsets) = self.kept[1], self.head(maps)
         return Predictions(logits.to(exact), offsets.to(exact), torch.cat(grids), tuple(map(len, grids)))
 
     def label(self, anchors: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size]) -> Matches:
@@ -206,9 +206,8 @@ class RPN(nn.Module):
     ) -> AnchorSamples:
         """Draw a mini-batch of anchors for each image: arguments as for `label`, and a generator of the CPU."""
         truth, state = self.label(anchors, boxes, sizes)
-        chosen = sample(state, self.settings.samples, self.settings.share, generator)
-        index = indices(chosen, min(self.settings.samples, state.shape[1]))  # (B, S)
-        labels = state.gather(1, index).masked_fill(~chosen.gather(1, index), UNUSED)
+        index, drawn = sample(state, self.settings.samples, self.settings.share, generator)  # (B, S)
+        labels = state.gather(1, index).masked_fill(~drawn, UNUSED)
         return AnchorSamples(index, labels, truth.gather(1, index).masked_fill(labels != FOREGROUND, -1))
 
     def losses(self, predictions: Predictions, samples: AnchorSamples, boxes: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -59,55 +59,37 @@ def match(iou: Tensor, foreground: float, background: tuple[float, float], allow
     return Matches(truth, state)
 
 
-def sample(state: Tensor, size: int, foreground: float, generator: torch.Generator | None = None) -> Tensor:
+def sample(state: Tensor, size: int, share: float, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Draw a mini-batch of boxes with a bounded share of foreground.
 
-    At most `foreground * size` foreground boxes are drawn, then background up to `size`. Where there is too
-    little background the mini-batch stays smaller.
+    At most `share * size` foreground boxes are drawn, then background up to `size`. Where there is too little
+    background the mini-batch stays smaller.
 
     Args:
-        state: (..., N) as `match` gives it; each row is drawn from on its own.
+        state: (..., N) as `match` gives it; each row is drawn from without regard to the others.
         size: boxes per row.
-        foreground: largest share of foreground, in [0, 1].
+        share: largest share of foreground, in [0, 1].
         generator: of the CPU; the numbers are drawn there and moved, so that every device draws the same boxes.
     Returns:
-        (..., N) bool, the boxes drawn.
+        (..., S) int64, S = min(size, N), indices of the boxes drawn, ascending, and behind them of others; and
+        (..., S) bool, which of them were drawn.
     Raises:
         ValueError: a share outside [0, 1] or a negative size.
     Source: R-CNN, section 2.3; Fast R-CNN, section 2.3; Faster R-CNN, section 3.1.3.
     """
-    if size < 0 or not 0 <= foreground <= 1:
-        raise ValueError(f"size, foreground: expected size >= 0 and a share in [0, 1], got {size} and {foreground}")
+    if size < 0 or not 0 <= share <= 1:
+        raise ValueError(f"size, share: expected size >= 0 and a share in [0, 1], got {size} and {share}")
     numbers = torch.rand(state.shape, generator=generator).to(state.device)
-    most = min(size, state.shape[-1])
-    chosen = _smallest(state == FOREGROUND, numbers, most, int(foreground * size))
-    room = size - chosen.sum(dim=-1, keepdim=True)
-    return chosen | _smallest(state == BACKGROUND, numbers, most, room)
-
-
-def _smallest(candidates: Tensor, numbers: Tensor, most: int, count: int | Tensor) -> Tensor:
-    """The `count` candidates of the smallest numbers, an integer or (..., 1), and at most `most`: a mask (..., N)."""
-    values, places = numbers.masked_fill(~candidates, 2.0).topk(most, dim=-1, largest=False)  # candidates come first
-    rank = torch.arange(most, device=numbers.device)
-    return torch.zeros_like(candidates).scatter(-1, places, (values < 2) & (rank < count))
-
-
-def indices(chosen: Tensor, count: int) -> Tensor:
-    """The first `count` boxes of a mask: those that were chosen, in their order, then others in theirs.
-
-    Args:
-        chosen: (..., N) bool.
-        count: at most N.
-    Returns:
-        (..., count) int64.
-    Raises:
-        ValueError: not booleans.
-    """
-    if chosen.dtype != torch.bool:
-        raise ValueError(f"chosen: expected booleans, got {chosen.dtype}")
-    place = torch.arange(chosen.shape[-1], device=chosen.device)
-    rank = torch.where(chosen, place, place + chosen.shape[-1])  # all differ: the order does not depend on the device
-    return rank.topk(count, dim=-1, largest=False).indices
+    place = torch.arange(state.shape[-1], device=state.device)
+    most, room = min(size, len(place)), int(share * size)
+    drawn = torch.zeros_like(state, dtype=torch.bool)
+    for wanted in (FOREGROUND, BACKGROUND):  # the smallest numbers are drawn; what is not wanted comes last
+        smallest, where = numbers.masked_fill(state != wanted, 2.0).topk(most, dim=-1, largest=False)
+        drawn |= torch.zeros_like(drawn).scatter(-1, where, (smallest < 2) & (place[:most] < room))
+        room = size - drawn.sum(dim=-1, keepdim=True)
+    rank = torch.where(drawn, place, place + len(place))  # all differ: their order does not depend on the device
+    index = rank.topk(most, dim=-1, largest=False).indices
+    return index, drawn.gather(-1, index)
 
 
 def matched_boxes(truths: Sequence[Tensor], matched: Tensor, boxes: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings, compress
 from rcnn_tutorial.detectors.sppnet import closest_scale
-from rcnn_tutorial.detectors.two_stage import Samples, given
+from rcnn_tutorial.detectors.two_stage import Samples, draw_samples
 from rcnn_tutorial.evaluation import predict, voc_ap
 from rcnn_tutorial.nets.backbones import alexnet, tiny_net, vgg16
 from rcnn_tutorial.ops.assign import matched_boxes
@@ -117,7 +117,7 @@ def test_stages_agree_with_torchvision_and_with_forward():
     whole = model(list(images), list(targets))
     model.generator.set_state(state)
     data, maps = model.maps(images)
-    samples = model.sample(data, given(data, [t["proposals"] for t in targets]), targets)
+    samples = draw_samples([t["proposals"] for t in targets], targets, data.sizes, model.settings, model.generator)
     features = model.body(torch.stack(images) - 0.5)
     rois = list(samples.boxes)
     pooled = torchvision.ops.roi_pool(features, rois, 4, 1 / 8)
@@ -355,7 +355,7 @@ def test_the_loss_is_a_mean_over_the_windows_drawn_from_all_images():
     images, targets = (list(part) for part in batch(model))
     targets[0] = targets[0] | {"proposals": targets[0]["proposals"][:5]}
     data, maps = model.maps(images)
-    samples = model.sample(data, given(data, [target["proposals"] for target in targets]), targets)
+    samples = draw_samples([t["proposals"] for t in targets], targets, data.sizes, model.settings, model.generator)
     both = model.head_losses(*model.head(model.pool(maps, samples.boxes)), samples, targets)
     drawn, losses = [], []
     for i in range(2):

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcnn_tutorial.course.claims import claim
-from rcnn_tutorial.detectors.two_stage import draw_samples
+from rcnn_tutorial.detectors.two_stage import TwoStageSettings, draw_samples
 from rcnn_tutorial.ops.boxes import box_iou, clip_boxes_to_image
 
 SIZES = [(200, 300), (200, 300)]
@@ -21,9 +21,9 @@ def scene(seed, objects=3, near=60, far=60):
 
 
 def drawn(proposals, targets, count=64, background=(0.1, 0.5), seed=0):
-    return draw_samples(
-        proposals, targets, SIZES[: len(targets)], count, 0.25, 0.5, background, torch.Generator().manual_seed(seed)
-    )
+    settings = TwoStageSettings(rois=count, background=background)
+    generator = torch.Generator().manual_seed(seed)
+    return draw_samples(proposals, targets, SIZES[: len(targets)], settings, generator)
 
 
 def test_a_quarter_is_foreground_and_the_rest_overlaps_a_little():

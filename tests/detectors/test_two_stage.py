@@ -8,7 +8,7 @@ import torchvision
 
 from experiments.variants import MovingFasterRCNN, WarpingFasterRCNN
 from rcnn_tutorial.course.claims import claim
-from rcnn_tutorial.detectors.two_stage import LEAST_DETECTION, Samples, given, to_input
+from rcnn_tutorial.detectors.two_stage import LEAST_DETECTION, Samples, draw_samples, given, to_input
 from rcnn_tutorial.ops.boxes import box_iou, encode
 from tests.detectors.scenes import batch, scene, trained, untrained
 
@@ -99,7 +99,7 @@ def test_the_stages_one_by_one_are_forward():
     inside = to_input(data, targets)
     said = model.rpn(maps)
     losses = model.rpn_losses(said, data, inside)
-    samples = model.sample(data, model.propose(said, data), inside)
+    samples = draw_samples(model.propose(said, data), inside, data.sizes, model.settings, model.generator)
     losses |= model.head_losses(*model.head(model.pool(maps, samples.boxes)), samples, inside)
     assert losses.keys() == whole.keys() and all(torch.equal(losses[name], whole[name]) for name in ALL)
 
@@ -125,7 +125,7 @@ def test_only_what_was_drawn_counts(ratio):
 
     proposals = model.rpn.propose(said, data.sizes)
     model.settings = replace(model.settings, share=1.0)
-    samples = model.sample(data, proposals.boxes, inside)
+    samples = draw_samples(proposals.boxes, inside, data.sizes, model.settings, model.generator)
     real = samples.labels >= 0
     assert real.sum() == sum(proposals.counts) + sum(len(target["boxes"]) for target in targets) < real.numel()
     scores, offsets = model.head(model.pool(maps, samples.boxes))
@@ -296,8 +296,9 @@ def test_examples_of_an_object_overlap_it_as_the_settings_say():
     prepared, _ = model.maps([image])
     (boxes,) = prepared.to_input([target["boxes"]])
     shifts = torch.linspace(0, 0.9, 19)[:, None] * torch.tensor([1.0, 0, 1, 0]) * (boxes[:1, 2] - boxes[:1, 0])
-    samples = model.sample(prepared, given(prepared, [prepared.to_original([boxes[:1] + shifts])[0]]),
-                           to_input(prepared, [target]))  # fmt: skip
+    proposals = given(prepared, [prepared.to_original([boxes[:1] + shifts])[0]])
+    inside = to_input(prepared, [target])
+    samples = draw_samples(proposals, inside, prepared.sizes, model.settings, model.generator)
     iou = box_iou(samples.boxes[0], boxes).amax(dim=1)
     for label, low, high in (((samples.labels[0] > 0), 0.8, 1.01), ((samples.labels[0] == 0), 0.2, 0.6)):
         assert label.any() and (iou[label] >= low - 1e-5).all() and (iou[label] < high).all()

@@ -8,7 +8,7 @@ from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNNSettings
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNNSettings
 from rcnn_tutorial.detectors.rcnn import RCNNSettings
-from rcnn_tutorial.detectors.two_stage import draw_samples
+from rcnn_tutorial.detectors.two_stage import TwoStageSettings, draw_samples
 from rcnn_tutorial.nets.rpn import RPN, Predictions, RPNHead, RPNSettings
 from tests.nets.rpn_peer import ONE, SETTINGS, SIZES, generator, objects, pair, random, random_predictions, set_head
 
@@ -97,14 +97,14 @@ def test_proposals_for_the_head_are_not_repeated(rois):
     truths = objects(2).float() * 5
     near = (truths.repeat(10, 1) + 20 * torch.rand(20, 4, generator=generator())).clamp(0, 600)
     target = {"boxes": truths, "labels": torch.tensor([1, 2])}
-    size = [(600, 1000)]
-    few = draw_samples([near], [target], size, rois, 0.25, 0.5, (0.0, 0.5), generator())
+    size, settings = [(600, 1000)], TwoStageSettings(rois=rois, background=(0.0, 0.5))
+    few = draw_samples([near], [target], size, settings, generator())
     real = few.boxes[few.labels >= 0]
     once = len(real.unique(dim=0)) == len(real) < rois
     claim("FRCNN-28", condition=once, agrees="differs", source="repeated if there are too few",
           note=f"{rois} wanted of 22 windows: {len(real)} drawn, none of them twice")  # fmt: skip
     many = torch.cat((near, objects(2000, 5, (600, 1000)).float()))
-    drawn = draw_samples([many], [target], size, rois, 0.25, 0.5, (0.0, 0.5), generator())
+    drawn = draw_samples([many], [target], size, settings, generator())
     claim("FRCNN-28", int((drawn.labels >= 0).sum()), rois, note="drawn of 2,022 windows")
     assert len(drawn.boxes[0].unique(dim=0)) == rois
 
