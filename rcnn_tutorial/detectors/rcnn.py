@@ -10,13 +10,13 @@ image, and the parts are trained one after the other by objectives of their own:
 for the SVMs, squared loss for the boxes. `fit` below tells the four stages in this order; which windows each of them
 learns from is in `rcnn_windows.py`, the SVM, its hard negatives and the ridge regression are in `svm.py`.
 
-Otherwise here: the SVMs are solved exactly, where liblinear stops early; the first SVM comes from one image; pixels
-that a crop takes from outside the image are the mean colour; and the laptop's network reads crops of 64 pixels.
+Otherwise here: the SVMs are solved to their optimum, where liblinear stops at a tolerance; features are kept in half
+precision; the NMS threshold is chosen on validation data (the paper calls it learned, its code has 0.3); and the
+laptop's network is small and reads crops of 64 pixels, whose context shrinks with them (16 of 227 are 4.5 of 64).
 
-What cost accuracy when it was wrong: the scale of the features, which decides what the SVMs' C and the ridge's
-penalty mean; positives of the SVMs at IoU 0.5, as in fine-tuning, with which a loose window scores as high as the
-object and the wrong one wins; too small a C for the few positives of a small data set; and the context, which has to
-shrink with the crop (16 of 227 pixels are 4.5 of 64).
+What costs accuracy when it is wrong: the scale of the features, which decides what the SVMs' C and the ridge's penalty
+mean; positives of the SVMs at IoU 0.5, as in fine-tuning, for then a loose window scores as high as the object and the
+wrong one wins; and the code's C for positives, too small where a class has few of them.
 """
 
 import math

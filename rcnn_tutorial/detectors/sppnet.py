@@ -14,9 +14,9 @@ Otherwise here: bins take every cell that they touch, which gives the right numb
 sliding rule gives 9 x 9 for 6 x 6 on 10 cells), and windows are projected by the centres of the cells, which are
 where the network's padding puts them.
 
-What cost accuracy when it was wrong: R-CNN's `fit` on this detector, which also trained the convolutions, on crops;
-it is the same method now, and cannot. And what stays: windows begin and end at whole cells, so the regression no
-longer reads where in a cell a border was, and the boxes are looser than R-CNN's at an IoU of 0.75.
+What cost accuracy when it was wrong: R-CNN's `fit`, once a function, took this detector without a word and trained
+its convolutions on crops. It is a method now, and cannot. What stays is that windows begin and end at whole cells: the
+regression no longer reads where in a cell a border was, and at an IoU of 0.75 R-CNN's boxes are the better ones.
 """
 
 from collections.abc import Iterator, Sequence

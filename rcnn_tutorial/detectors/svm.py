@@ -12,8 +12,8 @@ few hundred matter, and hard negative mining finds them: train on some, look for
 them, drop those that have become easy, train again. A pass over all images that finds none proves that the SVM is
 that of all windows.
 
-Two things cost accuracy when they were wrong: features of another mean norm than 20, which make another SVM of the
-same C; and the code's C for positives, twice that of negatives, where a class has only 30 of them.
+Two things cost accuracy when they are wrong: features of another mean norm than 20, which make another SVM of the
+same C; and the code's C for positives, twice that of negatives, where a class has only few of them.
 """
 
 from collections.abc import Callable, Iterator
