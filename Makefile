@@ -1,7 +1,8 @@
 # Each target works on a fresh clone and is quick when nothing has changed.
 #   make lab     set up, make the data, open JupyterLab      make run      execute the notebooks in place
 #   make test    set up, lint, unit tests, notebooks         make claims   docs/claims.md of a whole test run
-#   make check   set up, unit tests alone                    make clean    remove the virtual environment
+#   make check   set up, unit tests alone                    make lint     set up, style and types alone
+#   make clean   remove the virtual environment
 #   make lab LAB=--no-browser hands options to JupyterLab, make PYTHON=python3.12 ... names the interpreter.
 
 PYTHON ?= python3
@@ -19,6 +20,7 @@ test: lint check notebooks
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 check: $(READY)
 	$(BIN)/python -m pytest -q -n 2 tests

@@ -2,10 +2,16 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
+from importlib import import_module, metadata
 from pathlib import Path
 
+import pytest
 import yaml
+
+import rcnn_tutorial
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / "rcnn_tutorial").rglob("*.py"))
@@ -53,21 +59,52 @@ def test_the_search_for_borrowed_operators_finds_them():
     assert not forbidden_names("from torchvision.transforms.v2 import functional\nimport torch\ntorch.ops.aten.add")
 
 
+LIBRARY = {"ops", "engine", "data", "proposals", "evaluation", "training", "nets", "detectors", "weights", "cache"}
+MAY_IMPORT = {  # part of the package: the parts that it may know
+    "engine": {"ops"},
+    "ops": {"engine"},
+    "weights": set(),
+    "cache": set(),
+    "data": {"ops"},
+    "nets": {"ops", "engine", "weights", "data"},  # of data the checks of what comes in
+    "proposals": {"ops", "engine", "data", "cache"},
+    "evaluation": {"ops", "data"},  # they see a detector only through its call
+    "training": {"ops", "data", "evaluation", "cache"},
+    "detectors": LIBRARY | {"compat", "linear", "mining"},  # `from_torchvision` is found in detectors/fpn.py too
+    "compat": LIBRARY,
+    "linear": {"ops", "engine"},
+    "mining": {"linear"},
+    "compress": LIBRARY,
+    "__init__": LIBRARY,
+    "course": LIBRARY | {"compat", "compress", "mining", "linear"},
+}
+
+
 def test_imports_go_down_only():
-    """ops and engine know nothing above them; training and evaluation see a detector only through its call."""
-    above = {
-        "ops": {"cache", "data", "nets", "proposals", "detectors", "training", "evaluation", "compat", "weights"},
-        "engine": {"cache", "data", "nets", "proposals", "detectors", "training", "evaluation", "compat", "weights"},
-        "data": {"nets", "proposals", "detectors", "training", "evaluation", "compat", "weights"},
-        "training": {"nets", "proposals", "detectors", "compat", "weights"},
-        "evaluation": {"nets", "proposals", "detectors", "training", "compat", "weights"},
-        "nets": {"proposals", "detectors", "training", "evaluation", "compat"},
-    }
+    """ops and engine lie under the networks, those under the detectors, and what only lessons use lies on top."""
     for path in PACKAGE:
         part = path.relative_to(ROOT / "rcnn_tutorial").parts[0].removesuffix(".py")
-        used = parts_imported(path.read_text(encoding="utf-8"))
-        assert not used & above.get(part, set()), (path, used & above[part])
-        assert part == "course" or "course" not in used, path
+        assert part in MAY_IMPORT, f"{part}: expected a line in MAY_IMPORT that says what it may import"
+        above = parts_imported(path.read_text(encoding="utf-8")) - MAY_IMPORT[part] - {part}
+        assert not above, f"{path}: imports {sorted(above)}, which {part} may not know"
+
+
+def test_the_order_of_the_parts_has_no_way_back():
+    """Two pairs may know each other: the rules choose what makes them fast, and detectors/fpn.py names `compat`."""
+    pairs = {frozenset(("ops", "engine")), frozenset(("detectors", "compat"))}
+    for part in MAY_IMPORT:
+        for other in reachable(part):
+            assert part not in reachable(other) or frozenset((part, other)) in pairs, (part, other)
+    assert not any("course" in parts for parts in MAY_IMPORT.values())
+
+
+def reachable(part):
+    """All parts that a part may come to know, directly or through others, but itself."""
+    known, new = set(), {part}
+    while new:
+        known |= new
+        new = set().union(*(MAY_IMPORT[name] for name in new)) - known
+    return known - {part}
 
 
 def parts_imported(source):
@@ -81,7 +118,7 @@ def parts_imported(source):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        parts |= {name.split(".")[1] for name in names if name.startswith("rcnn_tutorial.")}
+        parts |= {(name + ".__init__").split(".")[1] for name in names if name.split(".")[0] == "rcnn_tutorial"}
     return parts
 
 
@@ -90,6 +127,8 @@ def test_the_search_for_imports_finds_them():
         "import rcnn_tutorial.data\ndef f():\n    from rcnn_tutorial import draw\n    from rcnn_tutorial.ops import nms"
     )
     assert parts_imported(source) == {"data", "draw", "ops"}
+    assert parts_imported("import torch\nimport rcnn_tutorial") == {"__init__"}
+    assert parts_imported("from rcnn_tutorial import train\nimport rcnn_tutorials.data") == {"train"}
 
 
 def test_public_functions_say_what_they_take():
@@ -117,3 +156,64 @@ def test_dependencies_are_written_down_once():
 def test_no_weights_and_no_large_files():
     for path in ROOT.glob("rcnn_tutorial/**/*"):
         assert not path.is_file() or path.stat().st_size < 3_000_000, path
+
+
+def test_the_package_gives_its_public_names():
+    for name, home in rcnn_tutorial._MODULES.items():
+        module = import_module(f"rcnn_tutorial.{home}")
+        if name in ("build", "load") and not hasattr(module, name):
+            continue
+        assert getattr(rcnn_tutorial, name) is getattr(module, name), name
+    assert {"__version__", *rcnn_tutorial.__all__} <= set(dir(rcnn_tutorial))
+    assert sorted(rcnn_tutorial.__all__) == rcnn_tutorial.__all__ == list(rcnn_tutorial._MODULES)
+    with pytest.raises(AttributeError, match="'rcnn_tutorial' has no attribute 'nonsense'"):
+        _ = rcnn_tutorial.nonsense
+
+
+def test_the_public_names_have_types():
+    """Editors and pyright read them under `if TYPE_CHECKING`: these imports are to say what `__getattr__` does."""
+    tree = ast.parse((ROOT / "rcnn_tutorial/__init__.py").read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and "rcnn_tutorial" in node.module]
+    typed = {alias.name: node.module.removeprefix("rcnn_tutorial.") for node in imports for alias in node.names}
+    assert typed == rcnn_tutorial._MODULES
+    assert (ROOT / "rcnn_tutorial/py.typed").is_file()
+
+
+def test_the_version_is_told_once():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert rcnn_tutorial.__version__ == metadata.version("rcnn-tutorial") == project["version"] == citation["version"]
+    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"version = {{{project['version']}}}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [author["name"] for author in citation["authors"]] == [author["name"] for author in project["authors"]]
+    assert citation["license"] == project["license"]
+
+
+def test_importing_the_package_loads_nothing_else():
+    heavy = ["torch", "numpy", "importlib.metadata", "rcnn_tutorial.data", "rcnn_tutorial.training"]
+    code = f"import sys, rcnn_tutorial; print(rcnn_tutorial.__name__, *sys.modules.keys() & {heavy})"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["rcnn_tutorial"]
+
+
+def test_the_hooks_before_a_commit_are_the_linters_of_make_lint():
+    lint = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nlint:")[1].split("\n\n")[0]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [repo["repo"] for repo in hooks] == ["local"]  # nothing is fetched
+    entries = " ".join(hook["entry"] for repo in hooks for hook in repo["hooks"])
+    linters = re.findall(r"/(ruff \w+|pyright)", lint)
+    assert linters == ["ruff check", "ruff format", "pyright"] == re.findall(r"/(ruff \w+|pyright)", entries)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    dev = {re.match(r"[\w-]+", name)[0] for name in project["optional-dependencies"]["dev"]}
+    assert {"ruff", "pyright", "hatchling"} <= dev
+
+
+def test_the_forms_for_issues_ask_something():
+    forms = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
+    assert [form.stem for form in forms] == ["bug", "config", "finding", "unclear"]
+    for form in forms:
+        content = yaml.safe_load(form.read_text(encoding="utf-8"))
+        if form.stem != "config":
+            assert content["name"] and content["description"] and len(content["body"]) >= 3
+            ids = [field["id"] for field in content["body"]]
+            assert len(set(ids)) == len(ids) and all(field["attributes"]["label"] for field in content["body"])
