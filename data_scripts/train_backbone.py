@@ -23,7 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rcnn_tutorial.data.generated.auxiliary import AuxiliaryBatches, accuracy
 from rcnn_tutorial.data.generated.shapes import AUXILIARY_CLASSES
-from rcnn_tutorial.detectors.rcnn_fit import FineTuning
+from rcnn_tutorial.detectors.rcnn_windows import FineTuning
 from rcnn_tutorial.nets.backbones import ConvNet, tiny_net
 from rcnn_tutorial.training import TrainSettings, train
 from rcnn_tutorial.weights import save_weights

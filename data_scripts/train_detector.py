@@ -26,12 +26,11 @@ from torch.utils.data import Dataset
 from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.data import data_root, load_dataset
 from rcnn_tutorial.data.transforms import Augment
-from rcnn_tutorial.detectors import rcnn_fit, sppnet
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
-from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, detect
+from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, detect
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
 from rcnn_tutorial.detectors.two_stage import TwoStageSettings
 from rcnn_tutorial.evaluation import coco_ap, predict, recall, size_thirds
@@ -55,16 +54,16 @@ PARTS = {
 
 def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path | None) -> Trained:
     """R-CNN or SPPnet."""
-    detector, settings, fit, levels, default = {
-        "rcnn": (RCNN, RCNNSettings, rcnn_fit.fit, (), 2_000),
-        "sppnet": (SPPnet, SPPnetSettings, sppnet.fit, (4, 2, 1), 4_000),
+    detector, settings, levels, default = {
+        "rcnn": (RCNN, RCNNSettings, (), 2_000),
+        "sppnet": (SPPnet, SPPnetSettings, (4, 2, 1), 4_000),
     }[name]
     net = tiny_net(pretrained=True, levels=levels)
     net.replace_classifier(len(data["train"].classes), torch.Generator().manual_seed(0))
     model = detector(net, data["train"].classes, settings.tiny(steps or default))
     with TemporaryDirectory() as place:
         cache = FeatureCache(place)
-        history, passes = fit(model, data["train"], data["val"], cache, folder=folder)
+        history, passes = model.fit(data["train"], data["val"], cache, folder=folder)
         stored = cache.size()
         features = WindowFeatures(model, data["test"], cache)
         found = {part: detect(features, **how) for part, how in PARTS.items()}

@@ -12,9 +12,7 @@ from experiments import rcnn
 from experiments.measure import measure
 from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment, kept, scenes, training
 from rcnn_tutorial.data.transforms import Augment
-from rcnn_tutorial.detectors import sppnet
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
-from rcnn_tutorial.detectors.rcnn_fit import fit_on_features
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
 from rcnn_tutorial.evaluation import predict
 from rcnn_tutorial.nets.backbones import tiny_net
@@ -88,14 +86,14 @@ def pooled(seed: int) -> SPPnet:
     net.replace_classifier(len(classes), torch.Generator().manual_seed(seed))
     settings = SPPnetSettings.tiny(STEPS)
     model = SPPnet(net, classes, replace(settings, fine_tuning=replace(settings.fine_tuning, seed=seed)))
-    sppnet.fit(model, data, scenes("val", 0, TEST), kept("features"), progress=False)
+    model.fit(data, scenes("val", 0, TEST), kept("features"), progress=False)
     return model
 
 
 def three(seed: int) -> dict[str, dict]:
     """FAST-24: R-CNN, SPPnet and Fast R-CNN on the same scenes, proposals, convolutions and number of steps."""
     first = rcnn.network(seed, steps=STEPS)
-    fit_on_features(first, training(seed), scenes("val", 0, TEST), kept("features"))
+    first.fit_on_features(training(seed), scenes("val", 0, TEST), kept("features"))
     test = scenes("test", 0, TEST)
     found = {"R-CNN": rcnn.evaluated(first, test), "SPPnet": rcnn.evaluated(pooled(seed), test)}
     found["Fast R-CNN"] = tested(*trained(seed))

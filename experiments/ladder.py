@@ -27,7 +27,6 @@ from experiments.measure import by_size, measure
 from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment
 from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.data import load_dataset
-from rcnn_tutorial.detectors import rcnn_fit, sppnet
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
@@ -47,7 +46,7 @@ STEPS = {
     "Faster R-CNN": 1415,
     "FPN": 760,
 }
-STAGED = {"R-CNN": (RCNN, RCNNSettings, rcnn_fit.fit, ()), "SPPnet": (SPPnet, SPPnetSettings, sppnet.fit, (4, 2, 1))}
+STAGED = {"R-CNN": (RCNN, RCNNSettings, ()), "SPPnet": (SPPnet, SPPnetSettings, (4, 2, 1))}
 ENDED = {
     "Fast R-CNN": (FastRCNN, FastRCNNSettings),
     "Fast R-CNN, RoIAlign": (FasterRCNN, FasterRCNNSettings),  # its second stage, on the proposals of selective search
@@ -64,7 +63,7 @@ CONVOLUTIONS = {
     "FPN": "body",
 }
 SEARCH = ("proposals/selective_search", "proposals/grouping", "proposals/regions", "proposals/dataset")
-FITTED = ("detectors/rcnn", "detectors/rcnn_features", "detectors/rcnn_fit", "linear", "mining", *SEARCH)
+FITTED = ("detectors/rcnn", "detectors/rcnn_windows", "detectors/svm", "engine/interior_point", *SEARCH)
 COMMON = ("detectors/two_stage", "detectors/select", "nets/heads")
 PROPOSING = ("nets/rpn", *COMMON)
 MODULES = {  # what holds the detector, apart from the operators and the network that all have
@@ -121,13 +120,13 @@ def fitted(name: str, seed: int, parts: dict[str, Dataset]) -> nn.Module:
     train_on, steps = parts["train"], STEPS[name]
     classes = train_on.classes
     if name in STAGED:
-        kind, settings, fit, levels = STAGED[name]
+        kind, settings, levels = STAGED[name]
         net = tiny_net(pretrained=True, levels=levels)
         net.replace_classifier(len(classes), torch.Generator().manual_seed(seed))
         chosen = settings.tiny(steps)
         model = kind(net, classes, replace(chosen, fine_tuning=replace(chosen.fine_tuning, seed=seed)))
         with TemporaryDirectory() as place:
-            fit(model, train_on, parts["val"], FeatureCache(place), progress=False)
+            model.fit(train_on, parts["val"], FeatureCache(place), progress=False)
         return model
     kind, settings = ENDED[name]
     chosen = settings.tiny(steps)

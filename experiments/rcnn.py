@@ -14,9 +14,8 @@ from experiments.measure import measure
 from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment, kept, scenes, training
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
-from rcnn_tutorial.detectors.rcnn_features import WindowFeatures, detect
-from rcnn_tutorial.detectors.rcnn_fit import fine_tune, fit_regression, fit_svms, svm_negatives, svm_positives
-from rcnn_tutorial.linear import SVMSettings, feature_scale, fit_svm
+from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, detect, svm_negatives, svm_positives
+from rcnn_tutorial.detectors.svm import SVMSettings, feature_scale, fit_svm
 from rcnn_tutorial.nets.backbones import tiny_net
 
 STEPS = 250
@@ -40,7 +39,7 @@ def network(seed: int, pretrained: bool = True, tuned: bool = True, rule: str = 
     if tuned:
 
         def train() -> dict[str, Tensor]:
-            fine_tune(model, training(seed), progress=False)
+            model.fine_tune(training(seed), progress=False)
             return dict(net.state_dict())
 
         key = ("network", seed, TRAIN, PROPOSALS, pretrained, replace(settings, svm=SVMSettings()))
@@ -65,7 +64,7 @@ def pre_training(seed: int) -> dict[str, dict]:
     for start in (False, True):
         for tuned in (False, True):
             model = network(seed, start, tuned)
-            fit_svms(features(model, training(seed)))
+            model.fit_svms(training(seed), kept("features"))
             name = f"{'pre-trained' if start else 'random'}{', fine-tuned' if tuned else ''}"
             found[name] = evaluated(model, scenes("test", 0, TEST), regression="none")
     return found
@@ -76,7 +75,7 @@ def negatives_bound(seed: int) -> dict[str, dict]:
     model, found = network(seed), {}
     for bound in GRID:  # at 0: windows that do not touch an object
         model.settings = replace(model.settings, svm_background=max(bound, 1e-6))
-        fit_svms(features(model, training(seed)))
+        model.fit_svms(training(seed), kept("features"))
         found[f"{bound:g}"] = evaluated(model, scenes("val", 0, TEST), regression="none")
     return found
 
@@ -92,7 +91,7 @@ def two_rules(seed: int) -> dict[str, dict]:
             model.settings = replace(
                 model.settings, svm_foreground=bounds["foreground"], svm_background=bounds["background"]
             )
-            fit_svms(features(model, training(seed)))
+            model.fit_svms(training(seed), kept("features"))
             found[f"{tuning} | SVM, {rule}"] = evaluated(model, test, regression="none")
     return found
 
@@ -100,16 +99,16 @@ def two_rules(seed: int) -> dict[str, dict]:
 def parts(seed: int) -> dict[str, dict]:
     """RCNN-12, RCNN-13, RCNN-18: what the SVMs, the mining and the regression add, one after the other."""
     model, test = network(seed), scenes("test", 0, TEST)
-    known = features(model, training(seed))
+    known = training(seed)
     found = {"CNN": evaluated(model, test, scores="softmax", regression="none")}
-    passes = fit_svms(known)
+    passes = model.fit_svms(known, kept("features"))
     mined = model.svm_weight.clone(), model.svm_bias.clone()
-    unmined(known, int(passes[-1].cached.max()), torch.Generator().manual_seed(seed))
+    unmined(features(model, known), int(passes[-1].cached.max()), torch.Generator().manual_seed(seed))
     found["+ SVM"] = evaluated(model, test, regression="none")
     model.svm_weight.copy_(mined[0])
     model.svm_bias.copy_(mined[1])
     found["+ mining"] = evaluated(model, test, regression="none")
-    fit_regression(known)
+    model.fit_regression(known, kept("features"))
     found["+ regression"] = evaluated(model, test)
     found["regression after NMS"] = evaluated(model, test, regression="after")
     return found

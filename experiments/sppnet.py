@@ -7,7 +7,7 @@ import torch
 from experiments.scenes import Experiment
 from rcnn_tutorial.data.generated.auxiliary import AuxiliaryBatches, accuracy
 from rcnn_tutorial.data.generated.shapes import AUXILIARY_CLASSES
-from rcnn_tutorial.detectors.rcnn_fit import FineTuning
+from rcnn_tutorial.detectors.rcnn_windows import FineTuning
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.training import TrainSettings, train
 

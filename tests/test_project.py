@@ -70,13 +70,10 @@ MAY_IMPORT = {  # part of the package: the parts that it may know
     "proposals": {"ops", "engine", "data", "cache"},
     "evaluation": {"ops", "data"},  # they see a detector only through its call
     "training": {"ops", "data", "evaluation", "cache"},
-    "detectors": LIBRARY | {"compat", "linear", "mining"},  # `from_torchvision` is found in detectors/fpn.py too
+    "detectors": LIBRARY | {"compat"},  # `from_torchvision` is found in detectors/fpn.py too
     "compat": LIBRARY,
-    "linear": {"ops", "engine"},
-    "mining": {"linear"},
-    "compress": LIBRARY,
     "__init__": LIBRARY,
-    "course": LIBRARY | {"compat", "compress", "mining", "linear"},
+    "course": LIBRARY | {"compat"},
 }
 
 
@@ -161,8 +158,6 @@ def test_no_weights_and_no_large_files():
 def test_the_package_gives_its_public_names():
     for name, home in rcnn_tutorial._MODULES.items():
         module = import_module(f"rcnn_tutorial.{home}")
-        if name in ("build", "load") and not hasattr(module, name):
-            continue
         assert getattr(rcnn_tutorial, name) is getattr(module, name), name
     assert {"__version__", *rcnn_tutorial.__all__} <= set(dir(rcnn_tutorial))
     assert sorted(rcnn_tutorial.__all__) == rcnn_tutorial.__all__ == list(rcnn_tutorial._MODULES)

@@ -18,18 +18,15 @@ import torch
 import rcnn_tutorial
 from rcnn_tutorial.course import claims, records
 from rcnn_tutorial.data.generated.shapes import CLASSES, scene
-from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
-from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.ops.boxes import box_iou
-from rcnn_tutorial.weights import load_weights
 
 assert Path(rcnn_tutorial.__file__).is_relative_to(sys.argv[1]), rcnn_tutorial.__file__
 assert rcnn_tutorial.__version__ == sys.argv[2]
 assert records.load("fpn")["test"] and "FPN-01" in claims.STATEMENTS
 
 torch.set_num_threads(1)
-model = FPN(tiny_net(pretrained=True), CLASSES, FPNSettings.tiny()).eval()
-model.load_state_dict(load_weights("fpn"))
+model = rcnn_tutorial.load("fpn")
+assert tuple(model.classes) == CLASSES
 drawn = scene(0, 300_001)
 (detections,) = model([torch.from_numpy(drawn.image).permute(2, 0, 1) / 255])  # (H, W, 3) -> (3, H, W)
 iou = box_iou(detections["boxes"][:1], torch.from_numpy(drawn.boxes))  # (1, N), of the surest detection

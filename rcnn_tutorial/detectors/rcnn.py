@@ -4,78 +4,80 @@
                                                                        -> pool5 -> a ridge regression -> boxes
                                                                                    NMS per class -> detections
 
-Nothing is shared between the crops of an image, and the parts are trained one after the other: see `rcnn_fit`.
+The paper showed that features learned by classifying whole images also detect: take about 2,000 proposals, warp each
+to the network's input, and train classical machines on what comes out. Nothing is shared between the crops of an
+image, and the parts are trained one after the other by objectives of their own: log loss for the network, hinge loss
+for the SVMs, squared loss for the boxes. `fit` below tells the four stages in this order; which windows each of them
+learns from is in `rcnn_windows.py`, the SVM, its hard negatives and the ridge regression are in `svm.py`.
+
+Otherwise here: the SVMs are solved to their optimum, where liblinear stops at a tolerance; features are kept in half
+precision; the NMS threshold is chosen on validation data (the paper calls it learned, its code has 0.3); and the
+laptop's network is small and reads crops of 64 pixels, whose context shrinks with them (16 of 227 are 4.5 of 64).
+
+What costs accuracy when it is wrong: the scale of the features, which decides what the SVMs' C and the ridge's penalty
+mean; positives of the SVMs at IoU 0.5, as in fine-tuning, for then a loose window scores as high as the object and the
+wrong one wins; and the code's C for positives, too small where a class has few of them.
 """
 
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from rcnn_tutorial.cache import fingerprint
+from rcnn_tutorial.cache import FeatureCache, fingerprint
 from rcnn_tutorial.data.checks import check_sides
+from rcnn_tutorial.data.wrappers import target_of
+from rcnn_tutorial.detectors.rcnn_windows import FineTuning, WindowBatches, WindowFeatures, near, scored, svm_positives
 from rcnn_tutorial.detectors.saving import Saved, describe
 from rcnn_tutorial.detectors.select import select
-from rcnn_tutorial.linear import SVMSettings
+from rcnn_tutorial.detectors.svm import Pass, SVMSettings, feature_scale, fit_ridge, mining_passes
+from rcnn_tutorial.evaluation import voc_ap
 from rcnn_tutorial.nets.backbones import ConvNet
-from rcnn_tutorial.ops.boxes import decode
+from rcnn_tutorial.ops.boxes import decode, encode
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN, warp
-from rcnn_tutorial.training import TrainSettings
+from rcnn_tutorial.training import History, TrainSettings, train
+
+RGB = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class RCNNSettings:
-    """R-CNN's settings; the defaults are the paper's.
+    """R-CNN's settings; the defaults are the paper's."""
 
-    Attributes:
-        context: pixels around the box in the warped crop (RCNN-05).
-        foreground: IoU from which a window is an example of its object in fine-tuning (RCNN-08).
-        background: IoU below which a window is background in fine-tuning; the paper leaves no gap (RCNN-08).
-        background_from: IoU from which it is, so that what is far from every object can be left out.
-        positives, negatives: windows of each kind in a mini-batch (RCNN-09).
-        fine_tuning: of the network; a step is one mini-batch of windows, so batch_size stays 1.
-        svm_foreground: IoU from which a window is a positive of an SVM; at 1 the true boxes alone (RCNN-10).
-        svm_background: IoU below which a window is a negative of an SVM (RCNN-11).
-        svm_overlap: IoU above which one of two negatives of an image and class is left out; 1 keeps all.
-        svm: cost, weights and mining (RCNN-12).
-        ridge_iou: IoU above which a proposal teaches the regression (RCNN-13).
-        ridge_penalty: of the regression (RCNN-13).
-        nms_thresholds: tried on validation data; the best is kept (RCNN-14).
-        least_score: detections below it are not returned.
-        detections: most boxes returned per image.
-        chunk: crops in the network at a time.
-    """
-
-    context: float = 16
-    foreground: float = 0.5
-    background: float = 0.5
-    background_from: float = 0.0
-    positives: int = 32
+    context: float = 16  # pixels around the box in the warped crop (section 2.1)
+    foreground: float = 0.5  # IoU from which a window is an example of its object in fine-tuning (section 2.3)
+    background: float = 0.5  # IoU below which it is background there; the paper leaves no gap (section 2.3)
+    background_from: float = 0.0  # IoU from which it is, so that what is far from every object can be left out
+    positives: int = 32  # windows of each kind in a mini-batch (section 2.3)
     negatives: int = 96
     fine_tuning: TrainSettings = TrainSettings(70_000, batch_size=1, lr=1e-3, weight_decay=5e-4, milestones=(20_000,))
-    svm_foreground: float = 1.0
-    svm_background: float = 0.3
-    svm_overlap: float = 1.0
-    svm: SVMSettings = SVMSettings()
-    ridge_iou: float = 0.6
-    ridge_penalty: float = 1000.0
-    nms_thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-    least_score: float = -1.5
-    detections: int = 100
-    chunk: int = 256
+    svm_foreground: float = 1.0  # IoU from which a window is a positive of an SVM; at 1 the true boxes alone (2.3)
+    svm_background: float = 0.3  # IoU below which a window is a negative of an SVM (section 2.3)
+    svm_overlap: float = 1.0  # IoU above which one of two negatives of an image and class is left out; 1 keeps all
+    svm: SVMSettings = SVMSettings()  # cost, weights and mining (section 2.3)
+    ridge_iou: float = 0.6  # IoU from which a proposal teaches the regression (appendix C)
+    ridge_penalty: float = 1000.0  # of the regression (appendix C)
+    nms_thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # tried on validation data (section 2.2)
+    least_score: float = -1.5  # detections below it are not returned
+    detections: int = 100  # most boxes returned per image
+    chunk: int = 256  # crops in the network at a time
 
     @classmethod
-    def tiny(cls, steps: int = 300, **changes) -> "RCNNSettings":
+    def tiny(cls, steps: int = 300, **changes) -> Self:
         """The laptop's: crops of 64 pixels, a short fine-tuning, and SVMs that weigh their few positives more."""
         fine_tuning = TrainSettings(steps, batch_size=1, lr=0.03, schedule="cosine", warmup=steps // 10, clip_norm=10.0)
-        own = {"context": 16 * 64 / 227, "fine_tuning": fine_tuning, "svm": SVMSettings(positive_weight=20)}
-        return cls(**(own | changes))
+        laptop = {"context": 16 * 64 / 227, "fine_tuning": fine_tuning, "svm": SVMSettings(positive_weight=20)}
+        return cls(**(laptop | changes))
 
 
 class RCNN(Saved, nn.Module):
-    """The detector. Train it with `rcnn_fit.fit`; then `model(images, proposals=...)` detects.
+    """Detects by scoring a crop of each proposal: `fit` trains it, then `model(images, proposals=...)` detects.
 
     Args:
         net: pre-trained; its classifier has one output per class, background included.
@@ -85,13 +87,16 @@ class RCNN(Saved, nn.Module):
     """
 
     name = "rcnn"
+    mean: Tensor
+    scale: Tensor  # of the fc7 features that the SVMs read
+    svm_weight: Tensor  # (K, H)
+    svm_bias: Tensor  # (K,)
+    ridge_weight: Tensor  # (K, 4, P)
+    ridge_bias: Tensor  # (K, 4)
+    nms_threshold: Tensor
 
     def __init__(
-        self,
-        net: ConvNet,
-        classes: Sequence[str],
-        settings: RCNNSettings | None = None,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        self, net: ConvNet, classes: Sequence[str], settings: RCNNSettings | None = None, mean: RGB = IMAGENET_MEAN
     ):
         super().__init__()
         if net.classifier.out_features != len(classes):
@@ -100,72 +105,12 @@ class RCNN(Saved, nn.Module):
         self.network = describe(net)
         k, hidden = len(classes) - 1, net.classifier.in_features
         self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("scale", torch.tensor(1.0))  # of the fc7 features that the SVMs read
+        self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("svm_weight", torch.zeros(k, hidden))
         self.register_buffer("svm_bias", torch.zeros(k))
         self.register_buffer("ridge_weight", torch.zeros(k, 4, net.pool5_length))
         self.register_buffer("ridge_bias", torch.zeros(k, 4))
         self.register_buffer("nms_threshold", torch.tensor(0.3))
-
-    def crops(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """Windows of an image as the network wants them: (R, 4) to (R, 3, size, size), mean subtracted."""
-        warped = warp(image, boxes, self.net.size, self.settings.context, self.mean)
-        return warped - self.mean[:, None, None]
-
-    @torch.no_grad()
-    def pooled(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """pool5 features of every box, each from a crop of its own: (R, 4) to (R, P)."""
-        pool5 = [self.net.pool5(self.crops(image, part)) for part in boxes.split(self.settings.chunk)]
-        return torch.cat(pool5) if pool5 else self.ridge_weight.new_zeros(0, self.net.pool5_length)
-
-    def pooled_key(self) -> str:
-        """A hash of all that `pooled` depends on besides the image and the boxes."""
-        return fingerprint((self.net.convs, self.net.layers, self.net.size, self.mean, self.settings.context))
-
-    @torch.no_grad()
-    def features(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """pool5 (R, P) and fc7 (R, H) of every box (R, 4); fc7 as it comes, without the SVMs' scale."""
-        pool5 = self.pooled(image, boxes)
-        return pool5, self.net.hidden(pool5)
-
-    def svm_scores(self, fc7: Tensor) -> Tensor:
-        """Distance from each class's margin: (R, H) to (R, K)."""
-        return F.linear(fc7 * self.scale, self.svm_weight, self.svm_bias)
-
-    def softmax_scores(self, fc7: Tensor) -> Tensor:
-        """Probabilities of the fine-tuned network itself, background left out: (R, H) to (R, K)."""
-        return self.net.classifier(fc7).softmax(dim=1)[:, 1:]
-
-    def refine(self, pool5: Tensor, boxes: Tensor) -> Tensor:
-        """The box that each class's regression makes of each proposal: (R, P) and (R, 4) to (R, K, 4)."""
-        offsets = torch.einsum("rp,kop->rko", pool5, self.ridge_weight) + self.ridge_bias
-        return decode(offsets, boxes[:, None])
-
-    def select(
-        self,
-        scores: Tensor,
-        boxes: Tensor,
-        size: tuple[int, int],
-        shown: Tensor | None = None,
-        nms_threshold: float | None = None,
-    ) -> dict[str, Tensor]:
-        """Clip, NMS within each class, and the best that remain.
-
-        Args:
-            scores: (R, K).
-            boxes: (R, K, 4), or (R, 1, 4) where all classes share a box.
-            size: height and width of the image.
-            shown: boxes of the same form, to be returned in place of those that NMS compares.
-            nms_threshold: in place of the model's own.
-        Returns:
-            `boxes` (D, 4), `labels` (D,) and `scores` (D,), best first.
-        """
-        settings = self.settings
-        threshold = float(self.nms_threshold) if nms_threshold is None else nms_threshold
-        detection = select(
-            scores, boxes, size, threshold, settings.least_score, settings.detections, shown
-        )  # fmt: skip
-        return {name: detection[name] for name in ("boxes", "labels", "scores")}
 
     def forward(
         self, images: list[Tensor], targets: list[dict] | None = None, proposals: list[Tensor] | None = None
@@ -185,16 +130,169 @@ class RCNN(Saved, nn.Module):
         if self.training:
             raise RuntimeError("R-CNN has no joint loss: train it with fit(), and call eval() before detecting")
         if proposals is None or len(proposals) != len(images):
-            found = "none" if proposals is None else len(proposals)
-            raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got {found}")
+            got = "none" if proposals is None else len(proposals)
+            raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got {got}")
         check_sides(images)
         return [
-            self.select(*self.score(image, boxes), image.shape[-2:])
+            self.select(*self.score(image, boxes), (image.shape[1], image.shape[2]))
             for image, boxes in zip(images, proposals, strict=True)
         ]
 
     @torch.no_grad()
     def score(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Every proposal (R, 4) of an image under every class: scores (R, K) and refined boxes (R, K, 4)."""
+        """Score every proposal (R, 4) of an image under every class, (R, K), and refine its box, (R, K, 4)."""
         pool5, fc7 = self.features(image, boxes)
         return self.svm_scores(fc7), self.refine(pool5, boxes)
+
+    def crops(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """Cut the windows out of an image as the network wants them: (R, 4) to (R, 3, size, size), mean subtracted."""
+        return warp(image, boxes, self.net.size, self.settings.context, self.mean) - self.mean[:, None, None]
+
+    @torch.no_grad()
+    def pooled(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """Compute the pool5 features of every box, each from a crop of its own: (R, 4) to (R, P)."""
+        return torch.cat([self.net.pool5(self.crops(image, part)) for part in boxes.split(self.settings.chunk)])
+
+    def pooled_key(self) -> str:
+        """Hash all that `pooled` depends on besides the image and the boxes."""
+        return fingerprint((self.net.convs, self.net.layers, self.net.size, self.mean, self.settings.context))
+
+    @torch.no_grad()
+    def features(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute pool5 (R, P) and fc7 (R, H) of every box (R, 4); fc7 as it comes, without the SVMs' scale."""
+        pool5 = self.pooled(image, boxes)
+        return pool5, self.net.hidden(pool5)
+
+    def svm_scores(self, fc7: Tensor) -> Tensor:
+        """Score fc7 features by each class's SVM, above 0 where it says yes: (R, H) to (R, K)."""
+        return F.linear(fc7 * self.scale, self.svm_weight, self.svm_bias)
+
+    def softmax_scores(self, fc7: Tensor) -> Tensor:
+        """Score fc7 features by the fine-tuned network's own probabilities, without background: (R, H) to (R, K)."""
+        return self.net.classifier(fc7).softmax(dim=1)[:, 1:]
+
+    def refine(self, pool5: Tensor, boxes: Tensor) -> Tensor:
+        """Move each proposal as each class's regression says: (R, P) and (R, 4) to (R, K, 4)."""
+        offsets = torch.einsum("rp,kop->rko", pool5, self.ridge_weight) + self.ridge_bias
+        return decode(offsets, boxes[:, None])
+
+    def select(
+        self,
+        scores: Tensor,
+        boxes: Tensor,
+        size: tuple[int, int],
+        shown: Tensor | None = None,
+        nms_threshold: float | None = None,
+    ) -> dict[str, Tensor]:
+        """Clip, suppress within each class, and keep the best: `boxes` (D, 4), `labels` and `scores` (D,).
+
+        Args:
+            scores: (R, K).
+            boxes: (R, K, 4), or (R, 1, 4) where all classes share a box.
+            size: height and width of the image.
+            shown: boxes of the same form, to be returned in place of those that NMS compares.
+            nms_threshold: in place of the model's own.
+        """
+        threshold = float(self.nms_threshold) if nms_threshold is None else nms_threshold
+        settings = self.settings
+        detection = select(scores, boxes, size, threshold, settings.least_score, settings.detections, shown)
+        return {name: detection[name] for name in ("boxes", "labels", "scores")}
+
+    def fit(
+        self, dataset: Dataset, validation: Dataset | None = None, cache: FeatureCache | None = None, **options
+    ) -> tuple[History, list[Pass]]:
+        """Train all four stages.
+
+        Args:
+            dataset: of (image, target) with `target["proposals"]` (M, 4).
+            validation: another such data set, for the NMS threshold; without it 0.3 stays.
+            cache: for the features; without one every stage computes them anew.
+            options: `progress`, `on_log`, `folder` of `train`, for the fine-tuning.
+        Returns:
+            The record of the fine-tuning, and what each pass of the mining found.
+        """
+        return self.fine_tune(dataset, cache, **options), self.fit_on_features(dataset, validation, cache)
+
+    def fine_tune(self, dataset: Dataset, cache: FeatureCache | None = None, **options) -> History:
+        """Stage 1: train what `tuned` gives, on windows labelled by their IoU. Arguments as in `fit`."""
+        history = train(FineTuning(self.tuned()), self.batches(dataset, cache), self.settings.fine_tuning, **options)
+        self.eval()
+        return history
+
+    def tuned(self) -> nn.Module:
+        """Say what the fine-tuning trains: here every layer."""
+        return self.net
+
+    def batches(self, dataset: Dataset, cache: FeatureCache | None = None) -> WindowBatches:
+        """Give the mini-batches of the fine-tuning: here of crops."""
+        return WindowBatches(self, dataset)
+
+    def fit_on_features(
+        self, dataset: Dataset, validation: Dataset | None = None, cache: FeatureCache | None = None
+    ) -> list[Pass]:
+        """Train stages 2 to 4, which read nothing but the features of the windows. Arguments and passes as in `fit`."""
+        passes = self.fit_svms(dataset, cache)
+        self.fit_regression(dataset, cache)
+        if validation is not None:
+            self.choose_nms_threshold(validation, cache)
+        return passes
+
+    def fit_svms(
+        self, dataset: Dataset, cache: FeatureCache | None = None, on_pass: Callable[[Pass], object] | None = None
+    ) -> list[Pass]:
+        """Stage 2: train one SVM per class; positives are the true boxes alone, negatives are mined.
+
+        After each pass the model has the SVMs found so far, and `on_pass` is called. Other arguments as in `fit`.
+        """
+        features, passes = WindowFeatures(self, dataset, cache), []
+        positives = [svm_positives(item, self.settings.svm_foreground) for item in features]
+        fc7, labels = (torch.cat(column) for column in zip(*positives, strict=True))
+        self.scale.copy_(feature_scale(fc7))
+        for weight, bias, found in mining_passes(fc7 * self.scale, labels, features.negatives, self.settings.svm):
+            self.svm_weight.copy_(weight)
+            self.svm_bias.copy_(bias)
+            passes.append(found)
+            if on_pass:
+                on_pass(found)
+        return passes
+
+    def fit_regression(self, dataset: Dataset, cache: FeatureCache | None = None) -> None:
+        """Stage 3: train one ridge regression per class, on proposals near an object of it. Arguments as in `fit`.
+
+        Features scaled to a mean norm of 20 are what the penalty is meant for; the weights take the scale back.
+        """
+        parts = []
+        for item in WindowFeatures(self, dataset, cache):
+            proposals, pool5 = item.boxes[len(item.truths) :], item.pool5[len(item.truths) :]
+            index, truth = near(proposals, item.truths, self.settings.ridge_iou)
+            parts.append((item.labels[truth], pool5[index], encode(item.truths[truth], proposals[index])))
+        labels, pool5, offsets = (torch.cat(column) for column in zip(*parts, strict=True))
+        if not len(labels):
+            return
+        scale = feature_scale(pool5[labels.argsort(stable=True)])
+        for k in labels.unique().tolist():
+            rows = labels == k
+            weight, bias = fit_ridge(pool5[rows] * scale, offsets[rows], self.settings.ridge_penalty)
+            self.ridge_weight[k - 1].copy_(weight * scale)
+            self.ridge_bias[k - 1].copy_(bias)
+
+    def choose_nms_threshold(self, validation: Dataset, cache: FeatureCache | None = None) -> dict[float, float]:
+        """Stage 4: set the threshold with the best mean average precision on validation data.
+
+        Args:
+            validation, cache: as in `fit`.
+        Returns:
+            The mean average precision at each threshold; NaN without objects, and then the threshold stays.
+        """
+        images = scored(WindowFeatures(self, validation, cache))
+        targets = [target_of(validation, index, self.classes, area=False) for index in range(len(images))]
+        mean_ap = {}
+        for threshold in self.settings.nms_thresholds:
+            detections = [self.select(*image, nms_threshold=threshold) for image in images]
+            mean_ap[threshold] = voc_ap(detections, targets, self.classes).map
+        if math.isnan(next(iter(mean_ap.values()))):
+            stays = f"the threshold of NMS stays at {self.nms_threshold.item():g}"
+            warnings.warn(f"validation: {len(targets)} images without an object to find; {stays}", stacklevel=2)
+        else:
+            self.nms_threshold.fill_(max(mean_ap, key=lambda threshold: mean_ap[threshold]))
+        return mean_ap

@@ -4,60 +4,57 @@
     window -> the scale that shows it nearest 224 x 224 -> its cells on that map -> bins of a pyramid -> fc6, fc7
                                                                               -> SVMs, regression, NMS as in R-CNN
 
-All that follows the pooled features is R-CNN's, the training in stages too.
+R-CNN runs the convolutions for each of 2,000 overlapping windows. The paper runs them once for an image, at each of
+five scales, and pools each window from the map: a pyramid of bins makes one length of features from cells of any
+number. All that follows the pooled features is R-CNN's, the training in stages too, so `SPPnet` is an `RCNN` of
+which two things differ: where the pooled features come from, and that the fine-tuning trains fc6, fc7 and the
+classifier alone, on features that are computed once.
+
+Otherwise here: bins take every cell that they touch, which gives the right number of them on every map (the paper's
+sliding rule gives 9 x 9 for 6 x 6 on 10 cells), and windows are projected by the centres of the cells, which are
+where the network's padding puts them.
+
+What cost accuracy when it was wrong: R-CNN's `fit`, once a function, took this detector without a word and trained
+its convolutions on crops. It is a method now, and cannot. What stays is that windows begin and end at whole cells: the
+regression no longer reads where in a cell a border was, and at an IoU of 0.75 R-CNN's boxes are the better ones.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from rcnn_tutorial.cache import FeatureCache, fingerprint
-from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
-from rcnn_tutorial.detectors.rcnn_features import WindowFeatures
-from rcnn_tutorial.detectors.rcnn_fit import FineTuning, WindowBatches, fit_on_features
-from rcnn_tutorial.linear import SVMSettings
-from rcnn_tutorial.mining import Pass
+from rcnn_tutorial.detectors.rcnn import RCNN, RGB, RCNNSettings
+from rcnn_tutorial.detectors.rcnn_windows import WindowBatches, WindowFeatures
 from rcnn_tutorial.nets.backbones import ConvNet, Field, receptive_field
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.ops.boxes import validate
 from rcnn_tutorial.ops.pooling import spatial_pyramid_pool
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
-from rcnn_tutorial.training import History, TrainSettings, train
 
 
 @dataclass(frozen=True)
 class SPPnetSettings(RCNNSettings):
-    """SPPnet's settings; the defaults are the paper's, and R-CNN's where the paper follows R-CNN (SPP-16).
-
-    Attributes:
-        scales: shorter sides that the image is resized to (SPP-11).
-        side: a window reads the scale that makes its area nearest to side x side pixels (SPP-11).
-    """
+    """SPPnet's settings; the defaults are the paper's (section 4.1), and R-CNN's where it follows R-CNN."""
 
     background_from: float = 0.1
-    svm_overlap: float = 0.7  # SPP-17
-    ridge_iou: float = 0.5  # SPP-18
-    scales: tuple[int, ...] = (480, 576, 688, 864, 1200)
-    side: float = 224
+    svm_overlap: float = 0.7
+    ridge_iou: float = 0.5
+    scales: tuple[int, ...] = (480, 576, 688, 864, 1200)  # shorter sides that the image is resized to
+    side: float = 224  # a window reads the scale that makes its area nearest to side x side pixels
 
     @classmethod
-    def tiny(cls, steps: int = 1_000, **changes) -> "SPPnetSettings":
+    def tiny(cls, steps: int = 1_000, **changes) -> Self:
         """The laptop's, for images of 192 pixels in height: five scales about it, windows of 64 pixels."""
-        fine_tuning = TrainSettings(steps, batch_size=1, lr=0.03, schedule="cosine", warmup=steps // 10, clip_norm=10.0)
-        own = {
-            "fine_tuning": fine_tuning,
-            "svm": SVMSettings(positive_weight=20),
-            "scales": (96, 136, 192, 272, 384),
-            "side": 64,
-        }
-        return cls(**(own | changes))
+        return super().tiny(steps, **({"scales": (96, 136, 192, 272, 384), "side": 64} | changes))
 
 
 def closest_scale(boxes: Tensor, size: tuple[int, int], scales: Sequence[int], side: float = 224) -> Tensor:
-    """The scale at which each window's area is nearest to side x side.
+    """Choose the scale at which each window's area is nearest to side x side.
 
     Nearest is meant absolutely, |area - side^2|; a ratio would choose otherwise for some windows.
 
@@ -70,7 +67,7 @@ def closest_scale(boxes: Tensor, size: tuple[int, int], scales: Sequence[int], s
         (R,) int64, indices into `scales`.
     Raises:
         ValueError: not (R, 4), or no scale.
-    Source: SPP-11.
+    Source: SPPnet, section 4.1.
     """
     if validate(boxes).ndim != 2 or not len(scales):
         raise ValueError(f"boxes, scales: expected (R, 4) and at least one, got {tuple(boxes.shape)} and {scales}")
@@ -80,7 +77,7 @@ def closest_scale(boxes: Tensor, size: tuple[int, int], scales: Sequence[int], s
 
 
 def project(boxes: Tensor, field: Field, size: tuple[int, int]) -> Tensor:
-    """The cells of a map that a window takes: those whose centres lie inside it.
+    """Find the cells of a map that a window takes: those whose centres lie inside it.
 
     Where the first cell looks at pixel 0, as in the paper, these are floor(x1 / S) + 1 to ceil(x2 / S) - 1.
 
@@ -92,7 +89,7 @@ def project(boxes: Tensor, field: Field, size: tuple[int, int]) -> Tensor:
         (R, 4) int64, x1, y1, x2, y2 in cells, x2 and y2 exclusive; at least one cell, the nearest.
     Raises:
         ValueError: not (R, 4).
-    Source: SPP-10.
+    Source: SPPnet, appendix A.
     """
     if validate(boxes).ndim != 2:
         raise ValueError(f"boxes: expected (R, 4), got {tuple(boxes.shape)}")
@@ -108,7 +105,7 @@ def project(boxes: Tensor, field: Field, size: tuple[int, int]) -> Tensor:
 
 
 class SPPnet(RCNN):
-    """The detector. Train it with `fit`; then `model(images, proposals=...)` detects.
+    """Detects by scoring each proposal's part of one map: `fit` trains it, `model(images, proposals=...)` detects.
 
     Args:
         net: pre-trained, with a pyramid in place of its last pooling; its classifier has one output per class.
@@ -120,13 +117,10 @@ class SPPnet(RCNN):
     """
 
     name = "sppnet"
+    settings: SPPnetSettings
 
     def __init__(
-        self,
-        net: ConvNet,
-        classes: Sequence[str],
-        settings: SPPnetSettings | None = None,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        self, net: ConvNet, classes: Sequence[str], settings: SPPnetSettings | None = None, mean: RGB = IMAGENET_MEAN
     ):
         if not net.levels:
             raise ValueError("net: expected a network with levels, got one that reads crops of one size")
@@ -135,32 +129,41 @@ class SPPnet(RCNN):
 
     @torch.no_grad()
     def maps(self, image: Tensor) -> list[Tensor]:
-        """The image's map (1, C, h, w) at each scale: one pass of the convolutions for each (SPP-10)."""
+        """Compute the image's map (1, C, h, w) at each scale: one pass of the convolutions for each."""
         return [self.net.convs(batch.tensor) for batch in self._resized(image)]
 
     @torch.no_grad()
     def pooled(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """pyramid features of every box, from the map of one scale each: (R, 4) to (R, P)."""
+        """Compute the pyramid features of every box, from the map of one scale each: (R, 4) to (R, P)."""
         validate(boxes, "boxes", area=True)
-        chosen = closest_scale(boxes, image.shape[-2:], self.settings.scales, self.settings.side)
+        height, width = image.shape[-2:]
+        chosen = closest_scale(boxes, (height, width), self.settings.scales, self.settings.side)
         pooled = boxes.new_zeros(len(boxes), self.net.pool5_length)
         for i, batch in enumerate(self._resized(image)):
             features = self.net.convs(batch.tensor)  # (1, C, h, w)
-            own = (chosen == i).nonzero()[:, 0]
-            (scaled,) = batch.to_input([boxes[own]])
-            cells = project(scaled, self.field, features.shape[-2:])
-            windows = torch.cat((torch.zeros_like(cells[:, :1]), cells), dim=1)  # (R_i, 5)
-            pooled[own] = spatial_pyramid_pool(features, self.net.levels, windows).to(pooled)
+            rows = (chosen == i).nonzero()[:, 0]
+            (scaled,) = batch.to_input([boxes[rows]])
+            cells = project(scaled, self.field, (features.shape[2], features.shape[3]))
+            rois = torch.cat((torch.zeros_like(cells[:, :1]), cells), dim=1)  # (R_i, 5)
+            pooled[rows] = spatial_pyramid_pool(features, self.net.levels, rois).to(pooled)
         return pooled
 
     def pooled_key(self) -> str:
-        """A hash of all that `pooled` depends on besides the image and the boxes."""
+        """Hash all that `pooled` depends on besides the image and the boxes."""
         net, settings = self.net, self.settings
         return fingerprint((net.convs, net.layers, net.levels, self.mean, settings.scales, float(settings.side)))
 
     def _resized(self, image: Tensor) -> Iterator[Batch]:
-        """The image at each scale, one at a time."""
+        """Resize the image to each scale, one at a time."""
         return (Preprocess(self.mean.tolist(), min_size=scale)([image]) for scale in self.settings.scales)
+
+    def tuned(self) -> nn.Module:
+        """Say what the fine-tuning trains: no convolution (section 4.1)."""
+        return nn.Sequential(self.net.fc6, self.net.fc7, self.net.classifier)
+
+    def batches(self, dataset: Dataset, cache: FeatureCache | None = None) -> WindowBatches:
+        """Give the mini-batches of the fine-tuning: here of pooled features."""
+        return PooledBatches(self, dataset, cache)
 
 
 class PooledBatches(WindowBatches):
@@ -178,33 +181,8 @@ class PooledBatches(WindowBatches):
     def __init__(self, model: SPPnet, dataset: Dataset, cache: FeatureCache | None = None):
         super().__init__(model, dataset)
         features = WindowFeatures(model, dataset, cache)
-        self.pooled = torch.cat([features.pooled(index).half() for index in range(len(dataset))])
+        self.pooled = torch.cat([features.pooled(index).half() for index in range(len(features))])
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         drawn, _ = self.draw(index)
-        pooled = self.pooled[drawn.to(self.pooled.device)].float()
-        return pooled, self.label[drawn]
-
-
-def fine_tune(model: SPPnet, dataset: Dataset, cache: FeatureCache | None = None, **options) -> History:
-    """Stage 1: fc6, fc7 and the classifier alone, on pooled features (SPP-15).
-
-    Args:
-        model, dataset, cache, options: as `fit` takes them.
-    """
-    head = nn.Sequential(model.net.fc6, model.net.fc7, model.net.classifier)
-    history = train(FineTuning(head), PooledBatches(model, dataset, cache), model.settings.fine_tuning, **options)
-    model.eval()
-    return history
-
-
-def fit(
-    model: SPPnet,
-    dataset: Dataset,
-    validation: Dataset | None = None,
-    cache: FeatureCache | None = None,
-    **options,
-) -> tuple[History, list[Pass]]:
-    """All four stages; takes and returns what `rcnn_fit.fit` does, of which only the first stage differs."""
-    history = fine_tune(model, dataset, cache, **options)
-    return history, fit_on_features(model, dataset, validation, cache)
+        return self.pooled[drawn.to(self.pooled.device)].float(), self.label[drawn]

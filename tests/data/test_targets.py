@@ -10,9 +10,7 @@ from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
-from rcnn_tutorial.detectors.rcnn_features import WindowFeatures
-from rcnn_tutorial.detectors.rcnn_fit import WindowBatches
-from rcnn_tutorial.detectors.two_stage import draw_samples
+from rcnn_tutorial.detectors.rcnn_windows import WindowBatches, WindowFeatures
 from rcnn_tutorial.evaluation import coco_ap, failures, match_detections, predict, recall, size_thirds, voc_ap
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.training import TrainSettings, train
@@ -161,10 +159,6 @@ def rcnn():
 
 def both(target):
     return [dataset(target)[i][1] for i in range(2)]
-
-
-def sampled(target):
-    return draw_samples([torch.zeros(0, 4)] * 2, both(target), torch.tensor([[40, 40]] * 2), 4, 0.5, 0.5, (0, 0.5))
 
 
 FOUND = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "scores": torch.zeros(0)}

@@ -5,12 +5,11 @@ import torch
 from torch.utils.data import Dataset
 
 from rcnn_tutorial.course.claims import claim
-from rcnn_tutorial.detectors import rcnn_fit
+from rcnn_tutorial.detectors import rcnn
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
-from rcnn_tutorial.detectors.rcnn_features import WindowFeatures
-from rcnn_tutorial.detectors.rcnn_fit import svm_positives
+from rcnn_tutorial.detectors.rcnn_windows import WindowBatches, WindowFeatures, svm_negatives, svm_positives
+from rcnn_tutorial.detectors.svm import SVMSettings
 from rcnn_tutorial.evaluation import predict, voc_ap
-from rcnn_tutorial.linear import SVMSettings
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.ops.boxes import box_iou, encode
 
@@ -63,7 +62,7 @@ def untrained(**changes):
 def trained():
     model = untrained()
     before = Squares(12, seed=1)
-    history, passes = rcnn_fit.fit(model, Squares(24), before, progress=False)
+    history, passes = model.fit(Squares(24), before, progress=False)
     return model, history, passes
 
 
@@ -128,10 +127,9 @@ def test_a_crop_shows_the_box_within_the_context_of_the_settings():
 def test_the_regression_reproduces_what_it_was_taught():
     """With next to no penalty and more features than windows the fit is exact."""
     model, data = untrained(ridge_penalty=1e-6), Squares(6)
-    features = WindowFeatures(model, data)
-    rcnn_fit.fit_regression(features)
+    model.fit_regression(data)
     ious = []
-    for item in features:
+    for item in WindowFeatures(model, data):
         iou, truth = box_iou(item.boxes, item.truths).max(dim=1) if len(item.truths) else (torch.zeros(0),) * 2
         near = [i for i in range(len(item.truths), len(iou)) if iou[i] >= 0.6]
         for i, box in zip(near, model.refine(item.pool5[near], item.boxes[near]), strict=True):
@@ -150,7 +148,7 @@ def test_fine_tuning_labels():
             proposals = torch.tensor([[0, 0, w, 100] for w in widths.tolist()] + [[45, 0, 145, 100]])
             return torch.zeros(3, 100, 200), {"boxes": truths, "labels": torch.tensor([1, 2]), "proposals": proposals}
 
-    batches = rcnn_fit.WindowBatches(untrained(), One())
+    batches = WindowBatches(untrained(), One())
     labels = batches.label.tolist()
     claim("RCNN-08", condition=labels[:5] == [1, 2, 0, 1, 1], note="IoU .49 .50 .51: background, positive, positive")
     two = box_iou(batches.box[5:6], batches.box[:2])
@@ -160,7 +158,7 @@ def test_fine_tuning_labels():
 def test_a_mini_batch_has_a_quarter_of_positives():
     model = untrained()
     model.settings = replace(model.settings, positives=32, negatives=96)
-    batches = rcnn_fit.WindowBatches(model, Squares(8))
+    batches = WindowBatches(model, Squares(8))
     share = (batches.label > 0).float().mean().item()
     drawn = [batches[i][1] for i in range(3)]
     counts = {(int((d > 0).sum()), int((d == 0).sum())) for d in drawn}
@@ -173,7 +171,7 @@ def test_a_mini_batch_has_a_quarter_of_positives():
 def test_crops_of_a_mini_batch_belong_to_their_labels():
     model = untrained()
     data = Squares(6)
-    batches = rcnn_fit.WindowBatches(model, data)
+    batches = WindowBatches(model, data)
     crops, labels = batches[0]
     drawn, mirrored = batches.draw(0)
     again = [model.crops(data[int(batches.image[i])][0], batches.box[[i]])[0] for i in drawn.tolist()]
@@ -191,16 +189,16 @@ def test_svm_positives_are_the_true_boxes_and_negatives_lie_below_the_bound(trai
         seen["labels"], seen["positives"] = labels, positives
         return []
 
-    monkeypatch.setattr(rcnn_fit, "mining_passes", spy)
+    monkeypatch.setattr(rcnn, "mining_passes", spy)
     model = untrained()
-    rcnn_fit.fit_svms(WindowFeatures(model, data))
+    model.fit_svms(data)
     counts = torch.cat([data[i][1]["labels"] for i in range(8)]).bincount(minlength=3)[1:].tolist()
     same = seen["labels"].bincount(minlength=3)[1:].tolist() == counts and len(seen["positives"]) == sum(counts)
     claim("RCNN-10", condition=same, note="as many positives per class as true boxes")
     # one object, boxes of IoU 0.29, 0.30 and 0.31 with it, and a box of another class's object
     truths, labels = torch.tensor([[0, 0, 100, 100.0]]), torch.tensor([1])
     boxes = torch.tensor([[0, 0, 29, 100], [0, 0, 30, 100], [0, 0, 31, 100], [0, 0, 100, 100.0]])
-    negative = rcnn_fit.svm_negatives(boxes, truths, labels, model)
+    negative = svm_negatives(boxes, truths, labels, model)
     claim(
         "RCNN-11",
         condition=negative[:, 0].tolist() == [True, False, False, False],
@@ -221,7 +219,7 @@ def test_the_other_rule_for_svm_positives_takes_every_window_of_half_overlap():
 
 def test_windows_between_the_bounds_are_in_no_mini_batch():
     model = untrained(foreground=0.9, background=0.3)
-    batches = rcnn_fit.WindowBatches(model, Squares(8))
+    batches = WindowBatches(model, Squares(8))
     assert set(batches.label.tolist()) == {-1, 0, 1, 2}
     drawn = torch.cat([batches.label[batches.draw(i)[0]] for i in range(20)])
     assert (drawn >= 0).all()
@@ -230,8 +228,8 @@ def test_windows_between_the_bounds_are_in_no_mini_batch():
 def test_the_network_stays_as_it_is_while_the_svms_are_trained(trained):
     model = trained[0]
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
-    rcnn_fit.fit_svms(WindowFeatures(model, Squares(6)))
-    rcnn_fit.fit_regression(WindowFeatures(model, Squares(6)))
+    model.fit_svms(Squares(6))
+    model.fit_regression(Squares(6))
     same = all(torch.equal(before[name], value) for name, value in model.net.state_dict().items())
     claim("RCNN-15", condition=same, note="CNN weights do not change during the SVMs' and the regression's fit")
 
@@ -243,11 +241,9 @@ def test_mining_finds_hard_negatives(trained):
 
 def test_regression_learns_from_near_proposals_alone(monkeypatch):
     taken = []
-    monkeypatch.setattr(
-        rcnn_fit, "fit_ridge", lambda f, t, p: (taken.append(t), (torch.zeros(4, 1536), torch.zeros(4)))[1]
-    )
+    monkeypatch.setattr(rcnn, "fit_ridge", lambda f, t, p: (taken.append(t), (torch.zeros(4, 1536), torch.zeros(4)))[1])
     data = Squares(6)
-    rcnn_fit.fit_regression(WindowFeatures(untrained(), data))
+    untrained().fit_regression(data)
     expected = 0
     for i in range(6):
         target = data[i][1]
@@ -258,18 +254,16 @@ def test_regression_learns_from_near_proposals_alone(monkeypatch):
 
 def test_ridge_targets_are_rcnns_offsets(monkeypatch):
     taken = []
-    monkeypatch.setattr(
-        rcnn_fit, "fit_ridge", lambda f, t, p: (taken.append(t), (torch.zeros(4, 1536), torch.zeros(4)))[1]
-    )
+    monkeypatch.setattr(rcnn, "fit_ridge", lambda f, t, p: (taken.append(t), (torch.zeros(4, 1536), torch.zeros(4)))[1])
     truth, near = torch.tensor([[10, 10, 50, 50.0]]), torch.tensor([[12, 8, 52, 54.0]])
     item = torch.rand(3, 96, 128), {"boxes": truth, "labels": torch.tensor([2]), "proposals": near}
-    rcnn_fit.fit_regression(WindowFeatures(untrained(), [item]))
+    untrained().fit_regression([item])
     assert torch.equal(taken[0], encode(truth, near))
 
 
 def test_nms_threshold_comes_from_validation_data(trained):
     model, data = trained[0], Squares(8, seed=4)
-    found = rcnn_fit.choose_nms_threshold(WindowFeatures(model, data))
+    found = model.choose_nms_threshold(data)
     best = max(found, key=found.get)
     claim("RCNN-14", condition=abs(float(model.nms_threshold) - best) < 1e-6 and len(found) == 7,
           note="the NMS threshold is the best of 0.1 to 0.7 on validation data")  # fmt: skip
@@ -280,7 +274,7 @@ def test_without_objects_in_validation_the_nms_threshold_stays():
     empty = target | {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     model.nms_threshold.fill_(0.35)
     with pytest.warns(UserWarning, match="validation: 1 images without an object to find; .* stays at 0.35"):
-        found = rcnn_fit.choose_nms_threshold(WindowFeatures(model, [(image, empty)]))
+        found = model.choose_nms_threshold([(image, empty)])
     assert float(model.nms_threshold) == pytest.approx(0.35) and all(value != value for value in found.values())
 
 
@@ -318,4 +312,4 @@ def test_wrong_calls(trained):
         )
     ]
     with pytest.raises(ValueError, match="0 positive and 1 background"):
-        rcnn_fit.WindowBatches(untrained(), nothing)
+        WindowBatches(untrained(), nothing)

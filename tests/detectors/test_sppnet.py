@@ -6,12 +6,11 @@ from torch import nn
 
 from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.course.claims import claim
-from rcnn_tutorial.detectors import sppnet
-from rcnn_tutorial.detectors.rcnn_features import WindowFeatures
-from rcnn_tutorial.detectors.rcnn_fit import svm_negatives
+from rcnn_tutorial.detectors import rcnn
+from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, svm_negatives
 from rcnn_tutorial.detectors.sppnet import PooledBatches, SPPnet, SPPnetSettings, closest_scale, project
+from rcnn_tutorial.detectors.svm import SVMSettings
 from rcnn_tutorial.evaluation import predict, voc_ap
-from rcnn_tutorial.linear import SVMSettings
 from rcnn_tutorial.nets.backbones import TINY, ZF5, ConvNet, Field, receptive_field, tiny_net
 from rcnn_tutorial.ops.boxes import box_iou
 from tests.detectors.test_rcnn import CLASSES, Squares
@@ -33,7 +32,7 @@ def trained(tmp_path_factory):
     model = untrained()
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
     cache = FeatureCache(tmp_path_factory.mktemp("features"))
-    history, _ = sppnet.fit(model, Squares(40), Squares(12, seed=1), cache, progress=False)
+    history, _ = model.fit(Squares(40), Squares(12, seed=1), cache, progress=False)
     return model, history, before
 
 
@@ -54,6 +53,18 @@ def test_fine_tuning_changes_the_fully_connected_layers_alone(trained):
         note="fine-tuning changes fc6, fc7 and the new layer, no convolution",
     )
     assert after["classifier.weight"].shape[0] == len(CLASSES)
+
+
+def test_no_way_to_fit_it_trains_the_convolutions():
+    """R-CNN's methods, called by the name of its class, do what SPPnet does."""
+    model = untrained()
+    model.settings = replace(model.settings, fine_tuning=replace(model.settings.fine_tuning, steps=3, warmup=1))
+    before = {name: value.clone() for name, value in model.net.state_dict().items()}
+    rcnn.RCNN.fit(model, Squares(6), progress=False)
+    changed = {
+        name.split(".")[0] for name, value in model.net.state_dict().items() if not torch.equal(before[name], value)
+    }
+    assert changed == {"fc6", "fc7", "classifier"}
 
 
 def test_one_pass_per_scale_serves_every_window(trained, monkeypatch):
@@ -194,11 +205,9 @@ def test_no_two_negatives_of_a_class_overlap_by_more_than_70_percent():
 
 
 def test_the_regression_learns_from_windows_of_half_overlap(monkeypatch):
-    from rcnn_tutorial.detectors import rcnn_fit
-
     seen, model, data = {}, untrained(), Squares(8)
     monkeypatch.setattr(
-        rcnn_fit,
+        rcnn,
         "fit_ridge",
         lambda x, t, penalty: (seen.setdefault(len(seen), len(x)), (torch.zeros(4, x.shape[1]), torch.zeros(4)))[1],
     )
@@ -206,7 +215,7 @@ def test_the_regression_learns_from_windows_of_half_overlap(monkeypatch):
     for bound in (0.5, 0.6):
         seen.clear()
         model.settings = replace(model.settings, ridge_iou=bound)
-        rcnn_fit.fit_regression(WindowFeatures(model, data))
+        model.fit_regression(data)
         used[bound] = sum(seen.values())
     expected = {
         bound: sum(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rcnn_tutorial.course.exercises.core import Mistake, Part, agrees_any, near_all
-from rcnn_tutorial.mining import mine
+from rcnn_tutorial.detectors.svm import mine
 from rcnn_tutorial.ops.boxes import encode
 
 _generator = torch.Generator().manual_seed(1)
