@@ -11,8 +11,7 @@ RoIAlign gives the boxes a gradient too, which torchvision's does not.
 Where equality with torchvision was lost: halves round away from zero, not to even, or a border moves by one cell. A
 region's last cell belongs to it. Bins are cut in the boxes' floating-point type: 57 cells into 7 bins end at cell 58 in
 float32. Of equal maxima, which after a ReLU are many, the first in row order gets the whole gradient; `amax` would
-share it. With `aligned=False` a cell's value lies at its corner, half a cell off; detectors trained with one setting lose
-accuracy under the other.
+share it. `aligned` moves every region by half a cell: a detector is run with the setting it was trained with.
 """
 
 import math
@@ -212,13 +211,14 @@ def _maxima(features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
         return maxima(features, image, rectangles)
     lowest = max(LOWEST, torch.finfo(features.dtype).min)
     features = torch.where(features > lowest, features, lowest)  # passes NaN over
-    pooled = features.new_zeros(rectangles.shape[1], len(image), features.shape[1])
-    for r, corners in enumerate(rectangles.tolist()):
-        for s, (x1, y1, x2, y2) in enumerate(corners):
-            cells = features[image[r], :, y1:y2, x1:x2].flatten(1)  # (C, cells)
-            if cells.shape[1]:
-                pooled[s, r] = cells.max(1).values  # a gradient to the first of equal ones; `amax` would share it
-    return pooled.permute(1, 2, 0).contiguous()
+    pooled = [features[:0, :, 0, 0]]
+    for number, corners in zip(image.tolist(), rectangles.tolist(), strict=True):
+        for x1, y1, x2, y2 in corners:
+            cells = features[number, :, y1:y2, x1:x2].flatten(1)  # (C, cells)
+            # to the first of equal cells goes the gradient; `amax` would share it
+            largest = cells.max(1).values if cells.shape[1] else features.new_zeros(len(cells))
+            pooled.append(largest[None])
+    return torch.cat(pooled).unflatten(0, rectangles.shape[:2]).transpose(1, 2).contiguous()  # (R S, C) -> (R, C, S)
 
 
 def _means(
@@ -226,17 +226,16 @@ def _means(
 ) -> Tensor:
     """(R, C, h, w) means over the bins of regions, as `bin_means` documents them."""
     exact = features.to(start.dtype)
-    pooled = [exact.new_zeros(0, features.shape[1], *bins)]
+    pooled = [exact[:0, :, :1, :1].expand(-1, -1, *bins)]
     for r, number in enumerate(image.tolist()):
         across, down = (points, points) if isinstance(points, int) else points[r].tolist()
-        if across and down:
-            x, y = (
-                start[r, axis] + (torch.arange(n, device=start.device) + 0.5) * size[r, axis] / n
-                for axis, n in enumerate((bins[1] * across, bins[0] * down))
-            )
-            pooled.append(F.avg_pool2d(_interpolate(exact[number], y, x), (down, across))[None])
+        n_x, n_y = bins[1] * across, bins[0] * down
+        if n_x and n_y:
+            x = start[r, 0] + (torch.arange(n_x).to(start) + 0.5) * size[r, 0] / n_x
+            y = start[r, 1] + (torch.arange(n_y).to(start) + 0.5) * size[r, 1] / n_y
+            pooled.append(F.avg_pool2d(_interpolate(exact[number], y, x)[None], (down, across)))
         else:
-            pooled.append(exact.new_zeros(1, features.shape[1], *bins))
+            pooled.append(exact.new_zeros(1, len(exact[0]), *bins))
     return torch.cat(pooled).to(features.dtype)
 
 
