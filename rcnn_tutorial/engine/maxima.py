@@ -64,7 +64,7 @@ class _Maxima(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (switches,) = ctx.saved_tensors
         exact = torch.promote_types(grad.dtype, torch.float32)
         before, behind = ctx.spare  # the gradients of what has no switch

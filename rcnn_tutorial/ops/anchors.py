@@ -43,8 +43,8 @@ def caffe_anchors(scales: Sequence[float], ratios: Sequence[float], stride: floa
     Source: Faster R-CNN, section 3.1.1; generate_anchors.py of its released code.
     """
     base = _sides([stride], ratios)[:, 0, 0].round()  # the height follows from the rounded width
-    ratios = torch.tensor(ratios, dtype=base.dtype)
-    cell = torch.stack((base, (base * ratios).round()), dim=1)  # (R, 2)
+    height = (base * torch.tensor(ratios, dtype=base.dtype)).round()
+    cell = torch.stack((base, height), dim=1)  # (R, 2)
     factors = _sides(scales, [1.0])[0, :, 0] / stride
     return _about((cell[:, None] * factors[:, None]).flatten(0, 1), stride / 2)
 

@@ -65,7 +65,7 @@ def warp(
         ValueError: other shapes or types, a box without area, an index of no image, a context that is too large.
     Source: R-CNN, section 2.1 and appendix A.
     """
-    if isinstance(images, Tensor) and images.ndim == 3:
+    if isinstance(images, Tensor) and isinstance(boxes, Tensor) and images.ndim == 3:
         images, boxes = [images], [boxes]
     expect(len(images) > 0, "images", "at least one", "none")
     for image in images:
