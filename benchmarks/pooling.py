@@ -1,11 +1,13 @@
 """Time and memory of `roi_pool` and `roi_align` beside torchvision's.
 
-    python -m benchmarks.pooling [--device cuda]
+    python -m benchmarks.pooling [--device cuda] [--only "the tiny net's map"]
 
-Writes benchmarks/records/pooling-<device>.json.
+Writes benchmarks/records/pooling-<device>.json; with --only it measures the cases of that map again and keeps the other
+rows of the record.
 """
 
 import argparse
+import json
 import math
 import multiprocessing
 from collections.abc import Callable
@@ -16,7 +18,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from benchmarks.measure import alternate, write
+from benchmarks.measure import RECORDS, alternate, write
 from rcnn_tutorial.ops.pooling import roi_align, roi_pool
 
 OPERATORS = {
@@ -127,11 +129,14 @@ def compare(name: str, ratio: int | None, title: str, case: tuple, device: str) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
-    device = parser.parse_args().device
+    parser.add_argument("--only", choices=sorted({title for _, _, title, _ in CASES}))
+    given = parser.parse_args()
+    device, record = given.device, RECORDS / f"pooling-{given.device}.json"
     torch.set_num_threads(1)
-    rows = []
+    rows = json.loads(record.read_text(encoding="utf-8"))["rows"] if given.only else []
+    rows = [row for row in rows if row["case"] != given.only]
     for name, ratio, title, cases in CASES:
-        for case in cases:
+        for case in cases if given.only in (None, title) else ():
             rows += compare(name, ratio, title, case, device)
     print("written to", write("pooling", device, {"what": "ours / torchvision, CPU time or GPU wall time; peak memory "
                                                   "beyond the inputs", "rows": rows}))  # fmt: skip

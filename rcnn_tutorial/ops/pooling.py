@@ -25,6 +25,7 @@ from rcnn_tutorial.engine import plain
 from rcnn_tutorial.engine.bilinear import bin_means
 from rcnn_tutorial.engine.maxima import LOWEST, maxima
 from rcnn_tutorial.ops.checks import expect
+from rcnn_tutorial.ops.regions import as_rois, height_and_width, is_count, validate_map, validate_windows
 
 
 def spatial_pyramid_pool(features: Tensor, levels: Sequence[int], windows: Tensor | None = None) -> Tensor:
@@ -44,12 +45,12 @@ def spatial_pyramid_pool(features: Tensor, levels: Sequence[int], windows: Tenso
         ValueError: other shapes or types, a level below 1, a window without a cell or beyond its map.
     Source: SPPnet, section 2.2.
     """
-    _validate_map(features, "features")
-    expect(len(levels) > 0 and all(map(_is_count, levels)), "levels", "whole numbers of at least 1", levels)
+    validate_map(features, "features")
+    expect(len(levels) > 0 and all(map(is_count, levels)), "levels", "whole numbers of at least 1", levels)
     if windows is None:
         windows = F.pad(torch.arange(len(features), device=features.device)[:, None], (0, 4))  # (B, 5)
         windows[:, 3], windows[:, 4] = features.shape[3], features.shape[2]
-    _validate_windows(windows, features)
+    validate_windows(windows, features)
     image, corner, size = windows[:, 0], windows[:, None, 1:3], windows[:, None, 3:] - windows[:, None, 1:3]
     bins = []
     for n in levels:
@@ -74,7 +75,7 @@ def sliding_pyramid_pool(features: Tensor, n: int) -> Tensor:
         ValueError: another shape or type, n not in [1, min(H, W)].
     Source: SPPnet, section 2.3.
     """
-    _validate_map(features, "features")
+    validate_map(features, "features")
     sides = features.shape[2:]
     expect(1 <= n <= min(sides), "n", f"1 to {min(sides)} bins for a map of {tuple(sides)}", n)
     window, stride = [-(-a // n) for a in sides], [a // n for a in sides]
@@ -104,9 +105,9 @@ def roi_pool(
         ValueError: other shapes or types, a coordinate that is not finite, an index of no image.
     Source: Fast R-CNN, sections 2.1 and 2.3.
     """
-    _validate_map(input, "input")
-    height, width = _pair(output_size)
-    rois = _rois(boxes, input)
+    validate_map(input, "input")
+    height, width = height_and_width(output_size)
+    rois = as_rois(boxes, input)
     scaled = rois[:, 1:].detach() * spatial_scale
     cells = scaled.trunc()
     cells = (cells + scaled.sign() * ((scaled - cells).abs() >= 0.5)).long()  # torch.round takes halves to even
@@ -126,7 +127,7 @@ def roi_pool_loop(input: Tensor, boxes: Tensor, output_size: int | tuple[int, in
         ValueError: an output size below 1.
     Source: Fast R-CNN, section 2.1.
     """
-    h, w = _pair(output_size)
+    h, w = height_and_width(output_size)
     pooled = input.new_zeros(len(boxes), input.shape[1], h, w)
     for r, (image, *box) in enumerate(boxes.tolist()):
         x1, y1, x2, y2 = (int(c * spatial_scale + math.copysign(0.5, c)) for c in box)
@@ -171,10 +172,10 @@ def roi_align(
         ValueError: other shapes or types, a coordinate that is not finite, an index of no image.
     Source: Mask R-CNN, section 3.
     """
-    _validate_map(input, "input")
-    height, width = _pair(output_size)
+    validate_map(input, "input")
+    height, width = height_and_width(output_size)
     expect(isinstance(sampling_ratio, int), "sampling_ratio", "a whole number", sampling_ratio)
-    rois = _rois(boxes, input)
+    rois = as_rois(boxes, input)
     start, end = (rois[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)).split(2, dim=1)
     size = end - start if aligned else (end - start).clamp(min=1)  # (R, 2): x and y
 
@@ -201,7 +202,7 @@ def roi_warp(
     Source: Dai et al., Instance-aware Semantic Segmentation via Multi-task Network Cascades, section 3.2; ports of
     Faster R-CNN pool in this way.
     """
-    height, width = _pair(output_size)
+    height, width = height_and_width(output_size)
     return F.max_pool2d(roi_align(input, boxes, (2 * height, 2 * width), spatial_scale, sampling_ratio=1), 2)
 
 
@@ -262,50 +263,3 @@ def _grid(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
     """(R, h * w, 4) rectangles in row order, of ends x (R, w) and y (R, h)."""
     ends = torch.broadcast_tensors(x1[:, None, :], y1[:, :, None], x2[:, None, :], y2[:, :, None])  # (R, h, w) each
     return torch.stack(ends, dim=-1).flatten(1, 2)
-
-
-def _is_count(n: object) -> bool:
-    return isinstance(n, int) and n >= 1
-
-
-def _pair(output_size: int | tuple[int, int]) -> tuple[int, int]:
-    pair = tuple(output_size) if isinstance(output_size, Sequence) else (output_size, output_size)
-    good = len(pair) == 2 and all(map(_is_count, pair))
-    expect(good, "output_size", "one or two whole numbers of at least 1", output_size)
-    return pair[0], pair[1]
-
-
-def _rois(boxes: Tensor | Sequence[Tensor], input: Tensor) -> Tensor:
-    """Boxes in both forms as (R, 5), in the precision in which they are cut."""
-    exact = torch.promote_types(input.dtype, torch.float32)
-    columns, parts = (5, [boxes]) if isinstance(boxes, Tensor) else (4, list(boxes))
-    for part in parts:
-        good = part.ndim == 2 and part.shape[1] == columns and part.is_floating_point()
-        expect(good, "boxes", "floats (R, 5) or list of (R_i, 4)", part)
-    if columns == 4:
-        expect(len(parts) == len(input), "boxes", f"one tensor for each of {len(input)} images", len(parts))
-        parts = [input.new_zeros(0, 5), *(F.pad(part.to(exact), (1, 0), value=i) for i, part in enumerate(parts))]
-    rois = torch.cat(parts).to(exact)
-    if rois.device.type == "cpu":
-        wrong = ~(rois.isfinite().all(1) & (rois[:, 0] >= 0) & (rois[:, 0] < len(input)))
-        if wrong.any():
-            expect(False, "boxes", f"finite numbers, first an index in [0, {len(input)})", rois[wrong][0].tolist())
-    return rois
-
-
-def _validate_map(features: Tensor, name: str) -> None:
-    good = features.ndim == 4 and features.is_floating_point()
-    expect(good, name, "floats of shape (N, C, H, W)", features)
-    expect(features.numel() < 2**31 - 1, name, "fewer than 2^31 - 1 numbers", features.numel())  # switches are int32
-
-
-def _validate_windows(windows: Tensor, features: Tensor) -> None:
-    good = windows.ndim == 2 and windows.shape[1] == 5 and windows.dtype in (torch.int16, torch.int32, torch.int64)
-    expect(good, "windows", "integers of shape (R, 5)", windows)
-    if windows.device.type == "cpu":
-        n, _, height, width = features.shape
-        low, high = windows[:, :3], windows[:, [0, 3, 4]] + windows.new_tensor([1, 0, 0])
-        wrong = ~((low >= 0) & (low < high) & (high <= windows.new_tensor([n, width, height]))).all(1)
-        if wrong.any():
-            need = f"an index below {n}, 0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}"
-            expect(False, "windows", need, windows[wrong][0].tolist())
