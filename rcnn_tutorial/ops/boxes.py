@@ -14,7 +14,15 @@ MAX_LOG_GROWTH = math.log(1000 / 16)  # a decoded side grows at most 62.5 times:
 
 
 def expect_boxes(boxes: Tensor, name: str = "boxes", ndim: int | None = None) -> None:
-    """Refuse what has not the shape (..., 4), or with `ndim` = 2 not (N, 4)."""
+    """Refuse what has not the shape (..., 4), or with `ndim` = 2 not (N, 4).
+
+    Args:
+        boxes: anything.
+        name: what the error message calls it.
+        ndim: 2 or None.
+    Raises:
+        ValueError: another shape, or no tensor.
+    """
     good = isinstance(boxes, Tensor) and boxes.shape[-1:] == (4,) and ndim in (None, boxes.ndim)
     got = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
     expect(good, name, "(N, 4)" if ndim else "a tensor of shape (..., 4)", got)
