@@ -20,6 +20,8 @@ def expect_boxes(boxes: Tensor, name: str = "boxes", ndim: int | None = None) ->
         boxes: anything.
         name: what the error message calls it.
         ndim: 2 or None.
+    Returns:
+        Nothing.
     Raises:
         ValueError: another shape, or no tensor.
     """

@@ -11,6 +11,8 @@ def expect(condition: bool, name: str, expected: str, got: object) -> None:
         name: of the argument.
         expected: in words.
         got: the value; of a tensor its type and shape are told.
+    Returns:
+        Nothing.
     Raises:
         ValueError: the condition does not hold.
     """

@@ -71,6 +71,8 @@ def validate_map(features: Tensor, name: str) -> None:
     Args:
         features: expected to be (N, C, H, W) floats.
         name: what the error message calls it.
+    Returns:
+        Nothing.
     Raises:
         ValueError: something else.
     """
@@ -85,6 +87,8 @@ def validate_windows(windows: Tensor, features: Tensor) -> None:
     Args:
         windows: expected to be (R, 5) integers.
         features: (N, C, H, W).
+    Returns:
+        Nothing.
     Raises:
         ValueError: something else.
     """
