@@ -1,11 +1,13 @@
 """Time and memory of `roi_pool` and `roi_align` beside torchvision's.
 
-    python -m benchmarks.pooling [--device cuda]
+    python -m benchmarks.pooling [--device cuda] [--only "the tiny net's map"]
 
-Writes benchmarks/records/pooling-<device>.json.
+Writes benchmarks/records/pooling-<device>.json; with --only it measures the cases of that map again and keeps the other
+rows of the record.
 """
 
 import argparse
+import json
 import math
 import multiprocessing
 from collections.abc import Callable
@@ -16,7 +18,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from benchmarks.measure import alternate, write
+from benchmarks.measure import RECORDS, alternate, write
 from rcnn_tutorial.ops.pooling import roi_align, roi_pool
 
 OPERATORS = {
@@ -25,10 +27,14 @@ OPERATORS = {
 }
 # channels, images, height and width of the map, RoIs, bins per side, sides of the RoIs in pixels
 VGG16 = [(c, 1, 38, 63, n, 7, (32, 600)) for c in (256, 512) for n in (512, 2000)]
+# images of 256 x 192 pixels at a stride of 8; the sides are given for the 16 pixels per cell of all these cases
+TINY = [(96, images, 24, 32, 128, 4, (24, 320)) for images in (1, 2, 4)]
 # operator, its sampling_ratio, the map's name, cases
 CASES = [
     ("roi_pool", None, "VGG16's map", VGG16),
     ("roi_pool", None, "the tutorial's map", [(96, 2, 24, 32, 128, 4, (12, 160))]),
+    ("roi_pool", None, "the tiny net's map", TINY),
+    *(("roi_align", ratio, "the tiny net's map", TINY) for ratio in (2, -1)),
     *(("roi_align", ratio, "VGG16's map", VGG16) for ratio in (2, -1)),
     *(("roi_align", ratio, "the tutorial's map", [(96, 8, 24, 32, 1024, 7, (12, 160))]) for ratio in (2, -1)),
 ]
@@ -98,7 +104,12 @@ def compare(name: str, ratio: int | None, title: str, case: tuple, device: str) 
         for passes in (forward, both):
             torch.testing.assert_close(passes(ours, *given), passes(theirs, *given), **close)
     for what, passes in (("forward", forward), ("forward and backward", both)):
-        times = alternate(lambda p=passes: p(ours, *given), lambda p=passes: p(theirs, *given), device)
+        times = alternate(
+            lambda p=passes: p(ours, *given),
+            lambda p=passes: p(theirs, *given),
+            device,
+            rounds=9 if case in VGG16 else 51,
+        )
         # A process of its own for each: memory that was freed may stay with the process.
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
             ours_mb, theirs_mb = (
@@ -118,11 +129,14 @@ def compare(name: str, ratio: int | None, title: str, case: tuple, device: str) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
-    device = parser.parse_args().device
+    parser.add_argument("--only", choices=sorted({title for _, _, title, _ in CASES}))
+    given = parser.parse_args()
+    device, record = given.device, RECORDS / f"pooling-{given.device}.json"
     torch.set_num_threads(1)
-    rows = []
+    rows = json.loads(record.read_text(encoding="utf-8"))["rows"] if given.only else []
+    rows = [row for row in rows if row["case"] != given.only]
     for name, ratio, title, cases in CASES:
-        for case in cases:
+        for case in cases if given.only in (None, title) else ():
             rows += compare(name, ratio, title, case, device)
     print("written to", write("pooling", device, {"what": "ours / torchvision, CPU time or GPU wall time; peak memory "
                                                   "beyond the inputs", "rows": rows}))  # fmt: skip

@@ -1,4 +1,4 @@
-"""What makes the rules fast and is no lesson; `RCNN_PLAIN=1` runs every detector without it."""
+"""What makes the rules of `ops` fast and is no lesson; each has its rule as its test."""
 
 import os
 

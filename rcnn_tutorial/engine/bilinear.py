@@ -88,7 +88,7 @@ class _BagSums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
         rows, cells, weights, order = ctx.saved_tensors
         grad_rows, grad_weights = torch.zeros_like(rows), [weights[:0]]
         for regions, c, w, first in _split(order, cells, weights, ctx.pieces, ctx.bins):

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rcnn_tutorial.ops.checks import expect
+
 
 def exact_anchors(scales: Sequence[float], ratios: Sequence[float], stride: float) -> Tensor:
-    """Anchors of area scale^2 about the middle of a cell, as the paper describes them.
+    """Make anchors of area scale^2 about the middle of a cell, as the paper describes them.
 
     Args:
         scales: square roots of the areas, pixels.
@@ -21,13 +23,13 @@ def exact_anchors(scales: Sequence[float], ratios: Sequence[float], stride: floa
         (R S, 4), pixels from the cell's corner.
     Raises:
         ValueError: a scale or ratio that is not above 0, or none.
-    Source: FRCNN-11, FRCNN-12.
+    Source: Faster R-CNN, section 3.1.1.
     """
     return _about(_sides(scales, ratios), stride / 2)
 
 
 def caffe_anchors(scales: Sequence[float], ratios: Sequence[float], stride: float) -> Tensor:
-    """The anchors of the released Caffe code.
+    """Make the anchors of the released Caffe code.
 
     It rounds the sides of a box as large as a cell, then multiplies them: 184 x 96 and not 181 x 90.5. Its corners
     belong to the box, so its x2 = 99 is 100 here; its table is often printed counting from 1.
@@ -38,17 +40,17 @@ def caffe_anchors(scales: Sequence[float], ratios: Sequence[float], stride: floa
         (R S, 4), pixels from the cell's corner.
     Raises:
         ValueError: a scale or ratio that is not above 0, or none.
-    Source: FRCNN-11.
+    Source: Faster R-CNN, section 3.1.1; generate_anchors.py of its released code.
     """
     base = _sides([stride], ratios)[:, 0, 0].round()  # the height follows from the rounded width
-    ratios = torch.tensor(ratios, dtype=base.dtype)
-    cell = torch.stack((base, (base * ratios).round()), dim=1)  # (R, 2)
+    height = (base * torch.tensor(ratios, dtype=base.dtype)).round()
+    cell = torch.stack((base, height), dim=1)  # (R, 2)
     factors = _sides(scales, [1.0])[0, :, 0] / stride
     return _about((cell[:, None] * factors[:, None]).flatten(0, 1), stride / 2)
 
 
 def torchvision_anchors(scales: Sequence[float], ratios: Sequence[float], stride: float) -> Tensor:
-    """The anchors of torchvision: corners rounded, halves to even, about the corner of a cell.
+    """Make the anchors of torchvision: corners rounded, halves to even, about the corner of a cell.
 
     Args:
         scales, ratios, stride: as for `exact_anchors`; the stride plays no part.
@@ -56,7 +58,7 @@ def torchvision_anchors(scales: Sequence[float], ratios: Sequence[float], stride
         (R S, 4), pixels from the cell's corner.
     Raises:
         ValueError: a scale or ratio that is not above 0, or none.
-    Source: FRCNN-11, FRCNN-13.
+    Source: Faster R-CNN, section 3.1.1; torchvision's AnchorGenerator.
     """
     return _about(_sides(scales, ratios), 0.0).round()
 
@@ -65,7 +67,7 @@ ANCHORS = {"exact": exact_anchors, "caffe": caffe_anchors, "torchvision": torchv
 
 
 def grid_size(size: tuple[int, int], stride: int, ceil: bool = False) -> tuple[int, int]:
-    """Height and width of the map of an image of this height and width, pixels.
+    """Compute height and width of the map of an image of this height and width, pixels.
 
     Args:
         size: height and width, pixels.
@@ -75,11 +77,11 @@ def grid_size(size: tuple[int, int], stride: int, ceil: bool = False) -> tuple[i
         Cells.
     Raises:
         ValueError: a stride that is no power of two.
-    Source: FRCNN-08.
+    Source: Faster R-CNN, section 3.1.1.
     """
-    if stride < 1 or stride & (stride - 1):
-        raise ValueError(f"stride: expected a power of two, got {stride}")
-    return tuple(-(-side // stride) if ceil else side // stride for side in size)
+    expect(stride >= 1 and not stride & (stride - 1), "stride", "a power of two", stride)
+    height, width = (-(-side // stride) if ceil else side // stride for side in size)
+    return height, width
 
 
 def anchor_grid(
@@ -89,7 +91,7 @@ def anchor_grid(
     dtype: torch.dtype = torch.float32,
     device=None,
 ) -> Tensor:
-    """The anchors of every cell of a map.
+    """Lay the anchors of one cell over every cell of a map.
 
     Args:
         cell: (A, 4) those of one cell, pixels from its corner.
@@ -100,10 +102,9 @@ def anchor_grid(
         (H W A, 4), pixels: row by row, cell by cell, the A of a cell together. They may reach beyond the image.
     Raises:
         ValueError: not (A, 4).
-    Source: FRCNN-08, FRCNN-09, FRCNN-13.
+    Source: Faster R-CNN, sections 3.1 and 3.1.1.
     """
-    if cell.ndim != 2 or cell.shape[1] != 4:
-        raise ValueError(f"cell: expected (A, 4), got {tuple(cell.shape)}")
+    expect(cell.ndim == 2 and cell.shape[1] == 4, "cell", "(A, 4)", cell)
     strides = stride if isinstance(stride, tuple) else (stride, stride)
     y, x = (step * torch.arange(n, dtype=dtype, device=device) for step, n in zip(strides, size, strict=True))
     corner = torch.stack(torch.meshgrid(x, y, indexing="xy") * 2, dim=-1)  # (H, W, 4)
@@ -111,7 +112,7 @@ def anchor_grid(
 
 
 def inside(boxes: Tensor, size: Tensor | tuple[int, int]) -> Tensor:
-    """Which boxes do not cross the border of the image.
+    """Tell which boxes do not cross the border of the image.
 
     Args:
         boxes: (..., N, 4), pixels.
@@ -120,10 +121,9 @@ def inside(boxes: Tensor, size: Tensor | tuple[int, int]) -> Tensor:
         (..., N) bool, or (B, N).
     Raises:
         ValueError: not (..., N, 4).
-    Source: FRCNN-10, FRCNN-24.
+    Source: Faster R-CNN, section 3.3.
     """
-    if boxes.ndim < 2 or boxes.shape[-1] != 4:
-        raise ValueError(f"boxes: expected (..., N, 4), got {tuple(boxes.shape)}")
+    expect(boxes.ndim >= 2 and boxes.shape[-1] == 4, "boxes", "(..., N, 4)", boxes)
     height, width = torch.as_tensor(size, device=boxes.device)[..., None, :].unbind(-1)  # (1,) or (B, 1)
     return (boxes[..., 0] >= 0) & (boxes[..., 1] >= 0) & (boxes[..., 2] <= width) & (boxes[..., 3] <= height)
 
@@ -131,8 +131,7 @@ def inside(boxes: Tensor, size: Tensor | tuple[int, int]) -> Tensor:
 def _sides(scales: Sequence[float], ratios: Sequence[float]) -> Tensor:
     """(R, S, 2) width and height."""
     for name, values in (("scales", scales), ("ratios", ratios)):
-        if not len(values) or min(values) <= 0:
-            raise ValueError(f"{name}: expected numbers above 0, got {tuple(values)}")
+        expect(len(values) > 0 and min(values) > 0, name, "numbers above 0", tuple(values))
     scale, root = torch.tensor(scales, dtype=torch.float32), torch.tensor(ratios, dtype=torch.float32).sqrt()[:, None]
     return torch.stack((1 / root * scale, root * scale), dim=-1)
 

@@ -8,11 +8,30 @@ import math
 import torch
 from torch import Tensor
 
+from rcnn_tutorial.ops.checks import expect
+
 MAX_LOG_GROWTH = math.log(1000 / 16)  # a decoded side grows at most 62.5 times: exp() cannot overflow
 
 
+def expect_boxes(boxes: Tensor, name: str = "boxes", ndim: int | None = None) -> None:
+    """Refuse what has not the shape (..., 4), or with `ndim` = 2 not (N, 4).
+
+    Args:
+        boxes: anything.
+        name: what the error message calls it.
+        ndim: 2 or None.
+    Returns:
+        Nothing.
+    Raises:
+        ValueError: another shape, or no tensor.
+    """
+    good = isinstance(boxes, Tensor) and boxes.shape[-1:] == (4,) and ndim in (None, boxes.ndim)
+    got = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
+    expect(good, name, "(N, 4)" if ndim else "a tensor of shape (..., 4)", got)
+
+
 def validate(boxes: Tensor, name: str = "boxes", *, area: bool = False) -> Tensor:
-    """The boxes themselves, once they are known to be boxes.
+    """Return the boxes themselves, once they are known to be boxes.
 
     Shape and type are always checked; values only on the CPU, since looking at them would make a GPU wait.
 
@@ -24,24 +43,20 @@ def validate(boxes: Tensor, name: str = "boxes", *, area: bool = False) -> Tenso
         ValueError: another shape or type, a coordinate that is not finite, x2 < x1 or y2 < y1; with `area`
             also x2 == x1 or y2 == y1.
     """
-    if not isinstance(boxes, Tensor) or boxes.ndim < 1 or boxes.shape[-1] != 4:
-        found = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
-        raise ValueError(f"{name}: expected a tensor of shape (..., 4), got {found}")
-    if boxes.is_complex() or boxes.dtype == torch.bool:
-        raise ValueError(f"{name}: expected numbers, got {boxes.dtype}")
+    expect_boxes(boxes, name)
+    expect(not boxes.is_complex() and boxes.dtype != torch.bool, name, "numbers", boxes.dtype)
     if boxes.device.type == "cpu" and boxes.numel():
         wrong = ~torch.isfinite(boxes).all(-1)
         size = _lifted(boxes)[..., 2:] - _lifted(boxes)[..., :2]
         wrong |= (size <= 0 if area else size < 0).any(-1)
         if wrong.any():
-            first = boxes[wrong][0].tolist()
             need = "x1 < x2 and y1 < y2" if area else "x1 <= x2 and y1 <= y2"
-            raise ValueError(f"{name}: expected finite numbers with {need}, got {first}")
+            expect(False, name, f"finite numbers with {need}", boxes[wrong][0].tolist())
     return boxes
 
 
 def box_area(boxes: Tensor) -> Tensor:
-    """Area of each box.
+    """Compute the area of each box.
 
     Args:
         boxes: (..., 4), pixels.
@@ -57,7 +72,7 @@ def box_area(boxes: Tensor) -> Tensor:
 
 
 def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """Intersection over union of every pair.
+    """Compute the intersection over union of every pair.
 
     Args:
         boxes1: (..., N, 4), pixels.
@@ -66,10 +81,10 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
         (..., N, M) in [0, 1]; 0 for two boxes without area, where torchvision gives NaN.
     Raises:
         ValueError: not (..., N, 4) and (..., M, 4).
-    Source: X-01.
+    Source: Everingham et al., The PASCAL Visual Object Classes Challenge, 2010, section 4.2.
     """
-    if boxes1.ndim < 2 or boxes2.ndim < 2:
-        raise ValueError(f"boxes: expected (N, 4) and (M, 4), got {tuple(boxes1.shape)} and {tuple(boxes2.shape)}")
+    for boxes in (boxes1, boxes2):
+        expect(boxes.ndim >= 2, "boxes", "(N, 4) and (M, 4)", boxes)
     boxes1, boxes2 = _lifted(boxes1), _lifted(boxes2)
     area1, area2 = box_area(boxes1), box_area(boxes2)
     left, top, right, bottom = boxes1[..., :, None, :].unbind(-1)  # (..., N, 1) each
@@ -83,7 +98,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The part of each box that lies inside the image.
+    """Cut off what lies outside the image.
 
     Args:
         boxes: (..., 4), pixels.
@@ -93,8 +108,7 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: not (..., 4).
     """
-    if boxes.shape[-1:] != (4,):
-        raise ValueError(f"boxes: expected (..., 4), got {tuple(boxes.shape)}")
+    expect_boxes(boxes)
     height, width = size
     x = boxes[..., 0::2].clamp(0, width)
     y = boxes[..., 1::2].clamp(0, height)
@@ -102,7 +116,7 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
-    """Which boxes are at least `min_size` wide and high.
+    """Find the boxes that are at least `min_size` wide and high.
 
     Args:
         boxes: (N, 4), pixels.
@@ -112,14 +126,13 @@ def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     Raises:
         ValueError: not (N, 4).
     """
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes: expected (N, 4), got {tuple(boxes.shape)}")
+    expect_boxes(boxes, ndim=2)
     boxes = _lifted(boxes)
     return ((boxes[:, 2:] - boxes[:, :2]) >= min_size).all(dim=1).nonzero()[:, 0]
 
 
 def encode(boxes: Tensor, reference: Tensor, weights: tuple[float, float, float, float] = (1, 1, 1, 1)) -> Tensor:
-    """Offsets that move `reference` onto `boxes`.
+    """Compute the offsets that move `reference` onto `boxes`.
 
     Args:
         boxes: (..., 4) targets, pixels.
@@ -129,7 +142,7 @@ def encode(boxes: Tensor, reference: Tensor, weights: tuple[float, float, float,
         (..., 4) offsets (tx, ty, tw, th); tx and ty in units of the reference's size, tw and th natural logarithms.
     Raises:
         ValueError: not (..., 4), or a box or a reference without area.
-    Source: R-CNN, appendix C (RCNN-13, FRCNN-20, X-07).
+    Source: R-CNN, appendix C; Faster R-CNN, section 3.1.2, equation 2.
     """
     validate(boxes, "boxes", area=True)
     validate(reference, "reference", area=True)
@@ -145,7 +158,7 @@ def decode(
     weights: tuple[float, float, float, float] = (1, 1, 1, 1),
     clamp: float | None = MAX_LOG_GROWTH,
 ) -> Tensor:
-    """The boxes that `offsets` make of `reference`: the inverse of `encode`.
+    """Move `reference` by `offsets`: the inverse of `encode`.
 
     Args:
         offsets: (..., 4) offsets (tx, ty, tw, th); for K boxes per reference (N, K, 4).
@@ -156,10 +169,9 @@ def decode(
         (..., 4) boxes, pixels; not clipped to the image.
     Raises:
         ValueError: not (..., 4).
-    Source: R-CNN, appendix C (RCNN-13, FRCNN-20, X-07).
+    Source: R-CNN, appendix C; Faster R-CNN, section 3.1.2, equation 2.
     """
-    if offsets.shape[-1:] != (4,):
-        raise ValueError(f"offsets: expected (..., 4), got {tuple(offsets.shape)}")
+    expect_boxes(offsets, "offsets")
     validate(reference, "reference")
     offsets = offsets / offsets.new_tensor(weights)
     shift, growth = offsets[..., :2], offsets[..., 2:]

@@ -1,14 +1,17 @@
-"""The loss of Fast R-CNN and of all that follow it: one mini-batch, one sum for the class and for the box."""
+"""The losses: Fast R-CNN's for class and box, the hinge loss of R-CNN's SVMs, the focal loss of dense detectors."""
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
+
+from rcnn_tutorial.ops.checks import expect
 
 PADDING = -1  # label of a row that is no RoI
 
 
 def smooth_l1(x: Tensor, beta: float = 1.0) -> Tensor:
-    """A parabola near 0 that goes on as a straight line: an outlier pulls no harder than a slope of 1.
+    """Measure a difference by a parabola near 0 that goes on as a straight line, so that outliers pull no harder.
 
     Args:
         x: (...) differences.
@@ -17,16 +20,15 @@ def smooth_l1(x: Tensor, beta: float = 1.0) -> Tensor:
         (...), 0.5 x^2 / beta where |x| < beta, else |x| - 0.5 beta.
     Raises:
         ValueError: beta <= 0.
-    Source: Fast R-CNN, equation 3 (FAST-08).
+    Source: Fast R-CNN, equation 3.
     """
-    if not beta > 0:
-        raise ValueError(f"beta: expected a number above 0, got {beta}")
+    expect(beta > 0, "beta", "a number above 0", beta)
     size = x.abs()
     return torch.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)
 
 
 def count_drawn(drawn: Tensor) -> Tensor:
-    """How many samples a mini-batch holds: what its losses are divided by.
+    """Count the samples that a mini-batch holds, which its losses are divided by.
 
     Fewer may be drawn than were asked for, where an image has few proposals. Divided by the number asked for, the
     losses of such a mini-batch would be several times too small.
@@ -42,8 +44,7 @@ def count_drawn(drawn: Tensor) -> Tensor:
     Raises:
         ValueError: not booleans.
     """
-    if drawn.dtype != torch.bool:
-        raise ValueError(f"drawn: expected booleans, got {drawn.dtype}")
+    expect(drawn.dtype == torch.bool, "drawn", "booleans", drawn.dtype)
     count = drawn.sum().float()
     if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
         return count.clamp(min=1)
@@ -59,20 +60,20 @@ def multi_task_loss(
     normalizer: float | None = None,
     beta: float = 1.0,
 ) -> dict[str, Tensor]:
-    """Log loss of the class u, and smooth L1 of the offsets that were predicted for u; background has no box.
+    """Add up the log loss of the true class u and the smooth L1 loss of the offsets predicted for u, if u has a box.
 
     Args:
         class_scores: (R, K+1) before the softmax; column 0 is the background.
         offsets: (R, K, 4) predicted for each class but the background.
         labels: (R,) int64: 0 is background, 1..K the classes, -1 padding, which counts in neither sum.
-        targets: (R, 4) offsets to be predicted, normalised (FAST-09); read where the label is a class.
+        targets: (R, 4) offsets to be predicted, normalised to unit variance; read where the label is a class.
         normalizer: what both sums are divided by; by default the number of RoIs drawn, see `count_drawn`.
         beta: that of `smooth_l1`.
     Returns:
         "class" and "box", scalars, to be added (lambda = 1). Without RoIs both are 0, and still have a gradient.
     Raises:
         ValueError: other shapes, labels of another type or outside -1..K, normalizer <= 0 or beta <= 0.
-    Source: Fast R-CNN, equations 1 to 3 (FAST-07).
+    Source: Fast R-CNN, equations 1 to 3.
     """
     _check(class_scores, offsets, labels, targets, normalizer)
     valid, foreground = labels != PADDING, labels > 0
@@ -88,22 +89,59 @@ def multi_task_loss(
     return {"class": log_loss.sum() / count, "box": smooth_l1(difference, beta).sum() / count}
 
 
+def sigmoid_focal_loss(
+    inputs: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0, reduction: str = "none"
+) -> Tensor:
+    """Weigh the log loss of each yes-or-no question down the better it is answered, so that the hard ones count.
+
+    Args:
+        inputs: (...) logits.
+        targets: (...) 1 for yes, 0 for no, of a floating-point type.
+        alpha: weight of the yes, 1 - alpha that of the no; below 0 for no weights.
+        gamma: how fast the weight falls with p_t, the probability of the right answer; 0 for the log loss.
+        reduction: "none", "mean" or "sum".
+    Returns:
+        (...), or a scalar: -alpha_t (1 - p_t)^gamma log p_t.
+    Raises:
+        ValueError: other shapes, alpha above 1, an unknown reduction.
+    Source: Lin et al., Focal Loss for Dense Object Detection, section 3, equations 3 to 5.
+    """
+    expect(inputs.shape == targets.shape, "targets", f"{tuple(inputs.shape)}, as the inputs", targets)
+    expect(alpha <= 1, "alpha", "at most 1", alpha)
+    expect(reduction in ("none", "mean", "sum"), "reduction", "'none', 'mean' or 'sum'", reduction)
+    p = inputs.sigmoid()
+    p_t = p * targets + (1 - p) * (1 - targets)
+    loss = F.binary_cross_entropy_with_logits(inputs, targets, reduction="none") * (1 - p_t) ** gamma
+    if alpha >= 0:
+        loss = (alpha * targets + (1 - alpha) * (1 - targets)) * loss
+    return loss if reduction == "none" else getattr(loss, reduction)()
+
+
+def hinge(scores: Tensor, positive: Tensor) -> Tensor:
+    """Measure how far each score falls short of its side of the margin: 1 and more for positives, -1 and less else.
+
+    Args:
+        scores: (...) of a linear classifier.
+        positive: (...) bool.
+    Returns:
+        (...), max(0, 1 - y s) with y = 1 for positives and -1 for the others.
+    Raises:
+        ValueError: other shapes, or not booleans.
+    Source: R-CNN, section 2.3; Cortes and Vapnik, Support-Vector Networks, 1995.
+    """
+    expect(positive.dtype == torch.bool and positive.shape == scores.shape, "positive",
+           f"booleans of shape {tuple(scores.shape)}", positive)  # fmt: skip
+    return (1 - torch.where(positive, scores, -scores)).clamp(min=0)
+
+
 def _check(class_scores: Tensor, offsets: Tensor, labels: Tensor, targets: Tensor, normalizer: float | None) -> None:
-    if class_scores.ndim != 2 or class_scores.shape[1] < 2:
-        raise ValueError(f"class_scores: expected (R, K+1) with K >= 1, got {tuple(class_scores.shape)}")
-    rois, classes = class_scores.shape[0], class_scores.shape[1] - 1
-    for name, value, shape in (
-        ("offsets", offsets, (rois, classes, 4)),
-        ("labels", labels, (rois,)),
-        ("targets", targets, (rois, 4)),
-    ):
-        if value.shape != shape:
-            raise ValueError(
-                f"{name}: expected {shape}, as class_scores are {(rois, classes + 1)}, got {tuple(value.shape)}"
-            )
-    if labels.dtype != torch.int64:
-        raise ValueError(f"labels: expected int64, got {labels.dtype}")
-    if labels.device.type == "cpu" and ((labels < PADDING) | (labels > classes)).any():
-        raise ValueError(f"labels: expected -1 to {classes}, got {labels.min().item()} to {labels.max().item()}")
-    if normalizer is not None and not normalizer > 0:
-        raise ValueError(f"normalizer: expected a number above 0, got {normalizer}")
+    expect(class_scores.ndim == 2 and class_scores.shape[1] >= 2, "class_scores", "(R, K+1) with K >= 1", class_scores)
+    rois, classes = len(class_scores), class_scores.shape[1] - 1
+    shapes = {"offsets": (offsets, (rois, classes, 4)), "labels": (labels, (rois,)), "targets": (targets, (rois, 4))}
+    for name, (value, shape) in shapes.items():
+        expect(value.shape == shape, name, f"{shape}, as class_scores are {(rois, classes + 1)}", value)
+    expect(labels.dtype == torch.int64, "labels", "int64", labels.dtype)
+    if labels.device.type == "cpu" and rois:
+        low, high = labels.min().item(), labels.max().item()
+        expect(low >= PADDING and high <= classes, "labels", f"-1 to {classes}", f"{low} to {high}")
+    expect(normalizer is None or normalizer > 0, "normalizer", "a number above 0", normalizer)

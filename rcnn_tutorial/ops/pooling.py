@@ -1,4 +1,18 @@
-"""Pooling of windows into a fixed number of bins: the spatial pyramid of SPPnet, RoI pooling, RoI warping, RoIAlign."""
+"""Pooling of windows into a fixed number of bins: the spatial pyramid of SPPnet, RoI pooling, RoI warping, RoIAlign.
+
+A fully connected layer wants one length, a window of a map has any size. SPPnet (section 2.2) takes the maxima of n x n
+bins for several n, Fast R-CNN (section 2.1) of one n, 7 for VGG16, and sends gradients back through the cells that won
+(section 2.3). Mask R-CNN (section 3) rounds nothing: RoIAlign averages points interpolated between cells.
+
+What is done otherwise here: `_maxima` and `_means` are the rules, a loop over bins and a loop over regions. They run
+with RCNN_PLAIN=1; otherwise `engine.maxima` and `engine.bilinear` do the same for all bins at once.
+RoIAlign gives the boxes a gradient too, which torchvision's does not.
+
+Where equality with torchvision was lost: halves round away from zero, not to even, or a border moves by one cell. A
+region's last cell belongs to it. Bins are cut in the boxes' floating-point type: 57 cells into 7 bins end at cell 58 in
+float32. Of equal maxima, which after a ReLU are many, the first in row order gets the whole gradient; `amax` would
+share it. `aligned` moves every region by half a cell: a detector is run with the setting it was trained with.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,12 +21,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rcnn_tutorial.engine import plain
 from rcnn_tutorial.engine.bilinear import bin_means
-from rcnn_tutorial.engine.maxima import maxima
+from rcnn_tutorial.engine.maxima import LOWEST, maxima
+from rcnn_tutorial.ops.checks import expect
+from rcnn_tutorial.ops.regions import as_rois, height_and_width, is_count, validate_map, validate_windows
 
 
 def spatial_pyramid_pool(features: Tensor, levels: Sequence[int], windows: Tensor | None = None) -> Tensor:
-    """Maxima over grids of n x n bins, one grid for each n in `levels`: one length for every size of window.
+    """Pool every window into grids of n x n bins, one grid for each n in `levels`: one length for every size.
 
     Bin i of a side of a cells is [floor(i a / n), ceil((i + 1) a / n)): no bin is empty, every cell is in one, and
     where n does not divide a, neighbours share cells. These are the bins of `F.adaptive_max_pool2d` too.
@@ -26,27 +43,26 @@ def spatial_pyramid_pool(features: Tensor, levels: Sequence[int], windows: Tenso
         treated as in `roi_pool`, and so is the gradient.
     Raises:
         ValueError: other shapes or types, a level below 1, a window without a cell or beyond its map.
-    Source: SPPnet, section 2.2 (SPP-03, SPP-04, SPP-05).
+    Source: SPPnet, section 2.2.
     """
-    _validate_map(features, "features")
-    if not len(levels) or any(not isinstance(n, int) or n < 1 for n in levels):
-        raise ValueError(f"levels: expected whole numbers of at least 1, got {levels}")
+    validate_map(features, "features")
+    expect(len(levels) > 0 and all(map(is_count, levels)), "levels", "whole numbers of at least 1", levels)
     if windows is None:
         windows = F.pad(torch.arange(len(features), device=features.device)[:, None], (0, 4))  # (B, 5)
         windows[:, 3], windows[:, 4] = features.shape[3], features.shape[2]
-    _validate_windows(windows, features)
+    validate_windows(windows, features)
     image, corner, size = windows[:, 0], windows[:, None, 1:3], windows[:, None, 3:] - windows[:, None, 1:3]
     bins = []
     for n in levels:
         i = torch.arange(n, device=features.device)[:, None]
         low, high = corner + i * size // n, corner - (-(i + 1) * size // n)  # (R, n, 2) each: x and y
         bins.append(_grid(low[..., 0], low[..., 1], high[..., 0], high[..., 1]))
-    pooled = maxima(features, image, torch.cat(bins, dim=1))  # (R, C, sum n^2)
+    pooled = _maxima(features, image, torch.cat(bins, dim=1))  # (R, C, sum n^2)
     return torch.cat([level.flatten(1) for level in pooled.split([n * n for n in levels], dim=2)], dim=1)
 
 
 def sliding_pyramid_pool(features: Tensor, n: int) -> Tensor:
-    """SPPnet's rule for training at a fixed size: a pool of window ceil(a / n) and stride floor(a / n) per side.
+    """Pool by SPPnet's rule for training at a fixed size: a window of ceil(a / n) and a stride of floor(a / n).
 
     Meant to give n x n, and often does: a = 13 gives 6, 3, 2, 1 for n = 6, 3, 2, 1. But a = 10, n = 6 gives 9 x 9.
 
@@ -57,12 +73,11 @@ def sliding_pyramid_pool(features: Tensor, n: int) -> Tensor:
         (B, C, h, w), h = floor((H - ceil(H / n)) / floor(H / n)) + 1, w likewise.
     Raises:
         ValueError: another shape or type, n not in [1, min(H, W)].
-    Source: SPPnet, section 2.3 (SPP-06).
+    Source: SPPnet, section 2.3.
     """
-    _validate_map(features, "features")
+    validate_map(features, "features")
     sides = features.shape[2:]
-    if not 1 <= n <= min(sides):
-        raise ValueError(f"n: expected 1 to {min(sides)} bins for a map of {tuple(sides)}, got {n}")
+    expect(1 <= n <= min(sides), "n", f"1 to {min(sides)} bins for a map of {tuple(sides)}", n)
     window, stride = [-(-a // n) for a in sides], [a // n for a in sides]
     return F.max_pool2d(features, window, stride)
 
@@ -70,7 +85,7 @@ def sliding_pyramid_pool(features: Tensor, n: int) -> Tensor:
 def roi_pool(
     input: Tensor, boxes: Tensor | Sequence[Tensor], output_size: int | tuple[int, int], spatial_scale: float = 1.0
 ) -> Tensor:
-    """Every region of interest, pooled to one size; values and gradients of torchvision's.
+    """Pool every region of interest to one size; values and gradients of torchvision's.
 
     A region's borders are rounded to whole cells, halves away from zero, and both belong to it. It is cut into
     h x w bins as in `spatial_pyramid_pool`, but in floating point, as torchvision does: for a few sizes (57 cells
@@ -88,21 +103,21 @@ def roi_pool(
         (R, C, h, w), of the input's type. Half-precision boxes are scaled and cut in float32.
     Raises:
         ValueError: other shapes or types, a coordinate that is not finite, an index of no image.
-    Source: Fast R-CNN, sections 2.1 and 2.3 (FAST-02, FAST-03, FAST-04, FAST-15).
+    Source: Fast R-CNN, sections 2.1 and 2.3.
     """
-    _validate_map(input, "input")
-    height, width = _pair(output_size)
-    rois = _rois(boxes, input)
+    validate_map(input, "input")
+    height, width = height_and_width(output_size)
+    rois = as_rois(boxes, input)
     scaled = rois[:, 1:].detach() * spatial_scale
     cells = scaled.trunc()
     cells = (cells + scaled.sign() * ((scaled - cells).abs() >= 0.5)).long()  # torch.round takes halves to even
     x1, x2 = _cut(cells[:, 0], cells[:, 2], width, input.shape[3], rois.dtype)
     y1, y2 = _cut(cells[:, 1], cells[:, 3], height, input.shape[2], rois.dtype)
-    return maxima(input, rois[:, 0].long(), _grid(x1, y1, x2, y2)).unflatten(2, (height, width))
+    return _maxima(input, rois[:, 0].long(), _grid(x1, y1, x2, y2)).unflatten(2, (height, width))
 
 
 def roi_pool_loop(input: Tensor, boxes: Tensor, output_size: int | tuple[int, int], spatial_scale: float = 1) -> Tensor:
-    """The same, one bin at a time, written as it is told. Its numbers are Python's: equal to `roi_pool` in float64.
+    """Do the same one bin at a time, written as it is told. Its numbers are Python's: equal to `roi_pool` in float64.
 
     Args:
         input, boxes, output_size, spatial_scale: as for `roi_pool`, but the boxes (R, 5) only.
@@ -110,9 +125,9 @@ def roi_pool_loop(input: Tensor, boxes: Tensor, output_size: int | tuple[int, in
         (R, C, h, w).
     Raises:
         ValueError: an output size below 1.
-    Source: FAST-03.
+    Source: Fast R-CNN, section 2.1.
     """
-    h, w = _pair(output_size)
+    h, w = height_and_width(output_size)
     pooled = input.new_zeros(len(boxes), input.shape[1], h, w)
     for r, (image, *box) in enumerate(boxes.tolist()):
         x1, y1, x2, y2 = (int(c * spatial_scale + math.copysign(0.5, c)) for c in box)
@@ -135,7 +150,7 @@ def roi_align(
     sampling_ratio: int = -1,
     aligned: bool = False,
 ) -> Tensor:
-    """Every region of interest, averaged to one size without rounding; values and gradients of torchvision's.
+    """Average every region of interest to one size without rounding; values and gradients of torchvision's.
 
     A region is cut into h x w equal bins. Each gives the mean of points spread evenly over it, s x s of them, whose
     values are interpolated between the four cells around. A point beyond the map by at most one cell takes the value
@@ -155,26 +170,25 @@ def roi_align(
         (R, C, h, w), of the input's type. Half precision is computed in float32.
     Raises:
         ValueError: other shapes or types, a coordinate that is not finite, an index of no image.
-    Source: Mask R-CNN, section 3 (FRCNN-29, FRCNN-32).
+    Source: Mask R-CNN, section 3.
     """
-    _validate_map(input, "input")
-    height, width = _pair(output_size)
-    if not isinstance(sampling_ratio, int):
-        raise ValueError(f"sampling_ratio: expected a whole number, got {sampling_ratio}")
-    rois = _rois(boxes, input)
+    validate_map(input, "input")
+    height, width = height_and_width(output_size)
+    expect(isinstance(sampling_ratio, int), "sampling_ratio", "a whole number", sampling_ratio)
+    rois = as_rois(boxes, input)
     start, end = (rois[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)).split(2, dim=1)
     size = end - start if aligned else (end - start).clamp(min=1)  # (R, 2): x and y
 
     points = sampling_ratio
     if sampling_ratio <= 0:
         points = (size.detach() / size.new_tensor([width, height])).ceil().long().clamp(min=0)
-    return bin_means(input, rois[:, 0].long(), start, size, (height, width), points)
+    return (_means if plain() else bin_means)(input, rois[:, 0].long(), start, size, (height, width), points)
 
 
 def roi_warp(
     input: Tensor, boxes: Tensor | Sequence[Tensor], output_size: int | tuple[int, int], spatial_scale: float = 1.0
 ) -> Tensor:
-    """Every region of interest, warped to twice the size and max-pooled 2 x 2; a gradient to the boxes too.
+    """Warp every region of interest to twice the size and max-pool it 2 x 2; a gradient to the boxes too.
 
     The warped region has one interpolated point at the centre of each of 2h x 2w equal bins, as `roi_align` sets it
     where `sampling_ratio` is 1. So a region shorter than one cell is taken to be one long here too.
@@ -186,10 +200,55 @@ def roi_warp(
     Raises:
         ValueError: as `roi_align`.
     Source: Dai et al., Instance-aware Semantic Segmentation via Multi-task Network Cascades, section 3.2; ports of
-    Faster R-CNN pool in this way (FRCNN-29, FRCNN-32).
+    Faster R-CNN pool in this way.
     """
-    height, width = _pair(output_size)
+    height, width = height_and_width(output_size)
     return F.max_pool2d(roi_align(input, boxes, (2 * height, 2 * width), spatial_scale, sampling_ratio=1), 2)
+
+
+def _maxima(features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
+    """(R, C, S) maxima of rectangles (R, S, 4), x1, y1, x2, y2 in cells; 0 where there is no cell."""
+    if not plain():
+        return maxima(features, image, rectangles)
+    lowest = max(LOWEST, torch.finfo(features.dtype).min)
+    features = torch.where(features > lowest, features, lowest)  # passes NaN over
+    pooled = [features[:0, :, 0, 0]]
+    for number, corners in zip(image.tolist(), rectangles.tolist(), strict=True):
+        for x1, y1, x2, y2 in corners:
+            cells = features[number, :, y1:y2, x1:x2].flatten(1)  # (C, cells)
+            # to the first of equal cells goes the gradient; `amax` would share it
+            largest = cells.max(1).values if cells.shape[1] else features.new_zeros(len(cells))
+            pooled.append(largest[None])
+    return torch.cat(pooled).unflatten(0, rectangles.shape[:2]).transpose(1, 2).contiguous()  # (R S, C) -> (R, C, S)
+
+
+def _means(
+    features: Tensor, image: Tensor, start: Tensor, size: Tensor, bins: tuple[int, int], points: int | Tensor
+) -> Tensor:
+    """(R, C, h, w) means over the bins of regions, as `bin_means` documents them."""
+    exact = features.to(start.dtype)
+    pooled = [exact[:0, :, :1, :1].expand(-1, -1, *bins)]
+    for r, number in enumerate(image.tolist()):
+        across, down = (points, points) if isinstance(points, int) else points[r].tolist()
+        n_x, n_y = bins[1] * across, bins[0] * down
+        if n_x and n_y:
+            x = start[r, 0] + (torch.arange(n_x).to(start) + 0.5) * size[r, 0] / n_x
+            y = start[r, 1] + (torch.arange(n_y).to(start) + 0.5) * size[r, 1] / n_y
+            pooled.append(F.avg_pool2d(_interpolate(exact[number], y, x)[None], (down, across)))
+        else:
+            pooled.append(exact.new_zeros(1, len(exact[0]), *bins))
+    return torch.cat(pooled).to(features.dtype)
+
+
+def _interpolate(features: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """(C, h, w) values of a map (C, H, W) at rows y (h,) and columns x (w,): bilinear, 0 beyond a cell outside."""
+    for axis, place in ((1, y[:, None]), (2, x)):
+        last = features.shape[axis] - 1
+        inside, place = (place >= -1) & (place <= last + 1), place.clamp(0, last)
+        low = place.detach().long().flatten()
+        below, above = (features.index_select(axis, cell) for cell in (low, (low + 1).clamp(max=last)))
+        features = torch.lerp(below, above, (place - place.detach().long()).expand_as(below)) * inside
+    return features
 
 
 def _cut(first: Tensor, last: Tensor, n: int, limit: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -204,49 +263,3 @@ def _grid(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
     """(R, h * w, 4) rectangles in row order, of ends x (R, w) and y (R, h)."""
     ends = torch.broadcast_tensors(x1[:, None, :], y1[:, :, None], x2[:, None, :], y2[:, :, None])  # (R, h, w) each
     return torch.stack(ends, dim=-1).flatten(1, 2)
-
-
-def _pair(output_size: int | tuple[int, int]) -> tuple[int, int]:
-    pair = tuple(output_size) if isinstance(output_size, Sequence) else (output_size, output_size)
-    if len(pair) != 2 or any(not isinstance(n, int) or n < 1 for n in pair):
-        raise ValueError(f"output_size: expected one or two whole numbers of at least 1, got {output_size}")
-    return pair
-
-
-def _rois(boxes: Tensor | Sequence[Tensor], input: Tensor) -> Tensor:
-    """Boxes in both forms as (R, 5), in the precision in which they are cut."""
-    exact = torch.promote_types(input.dtype, torch.float32)
-    columns, parts = (5, [boxes]) if isinstance(boxes, Tensor) else (4, list(boxes))
-    for part in parts:
-        if part.ndim != 2 or part.shape[1] != columns or not part.is_floating_point():
-            raise ValueError(f"boxes: expected floats (R, 5) or list of (R_i, 4), got {part.dtype} {tuple(part.shape)}")
-    if columns == 4:
-        if len(parts) != len(input):
-            raise ValueError(f"boxes: expected one tensor for each of {len(input)} images, got {len(parts)}")
-        parts = [input.new_zeros(0, 5), *(F.pad(part.to(exact), (1, 0), value=i) for i, part in enumerate(parts))]
-    rois = torch.cat(parts).to(exact)
-    if rois.device.type == "cpu":
-        wrong = ~(rois.isfinite().all(1) & (rois[:, 0] >= 0) & (rois[:, 0] < len(input)))
-        if wrong.any():
-            found = rois[wrong][0].tolist()
-            raise ValueError(f"boxes: expected finite numbers, first an index in [0, {len(input)}), got {found}")
-    return rois
-
-
-def _validate_map(features: Tensor, name: str) -> None:
-    if features.ndim != 4 or not features.is_floating_point():
-        raise ValueError(f"{name}: expected floats of shape (N, C, H, W), got {features.dtype} {tuple(features.shape)}")
-    if features.numel() >= 2**31 - 1:  # switches are int32
-        raise ValueError(f"{name}: expected fewer than 2^31 - 1 numbers, got {features.numel()}")
-
-
-def _validate_windows(windows: Tensor, features: Tensor) -> None:
-    if windows.ndim != 2 or windows.shape[1] != 5 or windows.dtype not in (torch.int16, torch.int32, torch.int64):
-        raise ValueError(f"windows: expected integers of shape (R, 5), got {windows.dtype} {tuple(windows.shape)}")
-    if windows.device.type == "cpu":
-        n, _, height, width = features.shape
-        low, high = windows[:, :3], windows[:, [0, 3, 4]] + windows.new_tensor([1, 0, 0])
-        wrong = ~((low >= 0) & (low < high) & (high <= windows.new_tensor([n, width, height]))).all(1)
-        if wrong.any():
-            need = f"an index below {n}, 0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}"
-            raise ValueError(f"windows: expected {need}, got {windows[wrong][0].tolist()}")

@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rcnn_tutorial.ops.boxes import validate
+from rcnn_tutorial.ops.checks import expect
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1]
 LEAST_SIDE = 8  # pixels; a flatter image shows nothing, and resized by its shorter side it would fill the memory
 
 
 def dilate(boxes: Tensor, context: float = 16, size: float = 227) -> Tensor:
-    """Boxes grown about their centres so that `context` pixels surround them once they are warped to `size`.
+    """Grow boxes about their centres so that `context` pixels surround them once they are warped to `size`.
 
     Args:
         boxes: (..., 4), pixels.
@@ -27,11 +28,10 @@ def dilate(boxes: Tensor, context: float = 16, size: float = 227) -> Tensor:
         (..., 4) boxes, each side size / (size - 2 context) times as long; not clipped to the image.
     Raises:
         ValueError: not (..., 4), or a context that leaves no room for the box.
-    Source: R-CNN, appendix A (RCNN-05).
+    Source: R-CNN, appendix A.
     """
     validate(boxes)
-    if not 0 <= 2 * context < size:
-        raise ValueError(f"context: expected 0 <= 2 * context < size = {size}, got {context}")
+    expect(0 <= 2 * context < size, "context", f"0 <= 2 * context < size = {size}", context)
     grown = size / (size - 2 * context)
     center = (boxes[..., :2] + boxes[..., 2:]) / 2
     half = (boxes[..., 2:] - boxes[..., :2]) / 2 * grown
@@ -45,7 +45,7 @@ def warp(
     context: float = 16,
     fill: float | Sequence[float] | Tensor = IMAGENET_MEAN,
 ) -> Tensor:
-    """Every box, with its context, stretched to a square.
+    """Stretch every box, with its context, to a square.
 
     All windows of an image are one `grid_sample`. It is bilinear and does not smooth first, so a window that
     shrinks a lot skips pixels, as in R-CNN's code. That code rounds the grown box to whole pixels; here nothing is
@@ -63,26 +63,22 @@ def warp(
         (R, 3, size, size) in the order of the boxes, of the images' type; computed in float32 at least.
     Raises:
         ValueError: other shapes or types, a box without area, an index of no image, a context that is too large.
-    Source: R-CNN, section 2.1 and appendix A (RCNN-04, RCNN-05).
+    Source: R-CNN, section 2.1 and appendix A.
     """
-    if isinstance(images, Tensor) and images.ndim == 3:
+    if isinstance(images, Tensor) and isinstance(boxes, Tensor) and images.ndim == 3:
         images, boxes = [images], [boxes]
-    if not len(images):
-        raise ValueError("images: expected at least one")
+    expect(len(images) > 0, "images", "at least one", "none")
     for image in images:
-        if image.ndim != 3 or not image.is_floating_point():
-            raise ValueError(f"images: expected floats of shape (3, H, W), got {image.dtype} {tuple(image.shape)}")
+        expect(image.ndim == 3 and image.is_floating_point(), "images", "floats of shape (3, H, W)", image)
     order = None
     if isinstance(boxes, Tensor):
         boxes, order = _by_image(boxes, len(images))
-    if len(boxes) != len(images):
-        raise ValueError(f"boxes: expected one tensor for each of {len(images)} images, got {len(boxes)}")
+    expect(len(boxes) == len(images), "boxes", f"one tensor for each of {len(images)} images", len(boxes))
     exact = torch.promote_types(images[0].dtype, torch.float32)
     fill = _colour(fill, images[0], exact)
     parts = []
     for image, windows in zip(images, boxes, strict=True):
-        if windows.ndim != 2:
-            raise ValueError(f"boxes: expected (R, 4), got {tuple(windows.shape)}")
+        expect(windows.ndim == 2, "boxes", "(R, 4)", windows)
         grown = dilate(validate(windows, area=True).to(exact), context, size)
         parts.append(_stretch(image.to(exact) - fill, grown, size))
     warped = torch.cat(parts).add_(fill).to(images[0].dtype)
@@ -91,12 +87,11 @@ def warp(
 
 def _by_image(rois: Tensor, count: int) -> tuple[Sequence[Tensor], Tensor]:
     """(R, 5) RoIs as a list of (R_i, 4), and where in that list's concatenation each RoI is."""
-    if rois.ndim != 2 or rois.shape[1] != 5:
-        raise ValueError(f"boxes: expected (R, 5) for a list of images, got {tuple(rois.shape)}")
+    expect(rois.ndim == 2 and rois.shape[1] == 5, "boxes", "(R, 5) for a list of images", rois)
     index, by_image = rois[:, 0].sort(stable=True)
     # How many windows each image has decides shapes: this waits for the device. A list of boxes does not.
-    if len(index) and not (index[0] >= 0 and index[-1] < count):
-        raise ValueError(f"boxes: expected an index in [0, {count}) first, got {index[0]:g} to {index[-1]:g}")
+    good = not len(index) or bool(index[0] >= 0 and index[-1] < count)
+    expect(good, "boxes", f"an index in [0, {count}) first", index[[0, -1]].tolist() if len(index) else None)
     counts = torch.bincount(index.long(), minlength=count).tolist()
     return rois[by_image, 1:].split(counts), by_image.argsort()
 
@@ -109,8 +104,8 @@ def _stretch(image: Tensor, windows: Tensor, size: int) -> Tensor:
     x, y = _normalised(x, image.shape[2]), _normalised(y, image.shape[1])
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)  # (R, size, size, 2)
     grid = grid.reshape(1, -1, size, 2)  # one tall picture of all windows: the image is not repeated
-    found = F.grid_sample(image[None], grid, align_corners=False)[0]  # (3, R * size, size)
-    return found.unflatten(1, (len(windows), size)).transpose(0, 1)
+    stacked = F.grid_sample(image[None], grid, align_corners=False)[0]  # (3, R * size, size)
+    return stacked.unflatten(1, (len(windows), size)).transpose(0, 1)
 
 
 def _normalised(place: Tensor, length: int) -> Tensor:
@@ -125,6 +120,5 @@ def _normalised(place: Tensor, length: int) -> Tensor:
 
 def _colour(fill: float | Sequence[float] | Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
     colour = torch.as_tensor(fill, dtype=dtype, device=image.device)
-    if colour.ndim > 1 or colour.numel() not in (1, len(image)):
-        raise ValueError(f"fill: expected one number or {len(image)}, got shape {tuple(colour.shape)}")
+    expect(colour.ndim <= 1 and colour.numel() in (1, len(image)), "fill", f"one number or {len(image)}", colour)
     return colour.reshape(-1, 1, 1)

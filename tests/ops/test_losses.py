@@ -1,12 +1,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import hinge_loss
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from rcnn_tutorial.course.claims import claim
-from rcnn_tutorial.ops.losses import multi_task_loss, smooth_l1
+from rcnn_tutorial.ops.losses import hinge, multi_task_loss, sigmoid_focal_loss, smooth_l1
 
 
 def by_hand(device="cpu"):
@@ -191,3 +193,92 @@ def test_bad_input_is_named(wrong, message):
     good = {"class_scores": scores, "offsets": offsets, "labels": labels, "targets": targets}
     with pytest.raises(ValueError, match=message):
         multi_task_loss(**{**good, **wrong})
+
+
+def questions(seed, shape, dtype=torch.float64):
+    """Logits, and answers of 0 and 1."""
+    g = torch.Generator().manual_seed(seed)
+    inputs = (4 * torch.randn(shape, generator=g, dtype=torch.float64)).to(dtype).requires_grad_()
+    return inputs, torch.randint(0, 2, shape, generator=g).to(dtype)
+
+
+def focal(loss, inputs, targets, *args):
+    inputs = inputs.detach().clone().requires_grad_()
+    value = loss(inputs, targets, *args)
+    (gradient,) = torch.autograd.grad(value.sum(), inputs)
+    return value.detach(), gradient
+
+
+def test_focal_loss_by_hand(device):
+    p = torch.tensor([0.9, 0.5, 0.1], device=device)
+    loss = sigmoid_focal_loss(p.logit(), torch.tensor([1.0, 1, 0], device=device))
+    # 0.25 (1 - 0.9)^2 -log 0.9; 0.25 * 0.25 * log 2; 0.75 (1 - 0.9)^2 -log 0.9
+    torch.testing.assert_close(loss.cpu(), torch.tensor([0.000263401, 0.0433217, 0.000790204]))
+
+
+@given(
+    st.integers(0, 2**31),
+    st.sampled_from([-1.0, 0.0, 0.25, 1.0]),
+    st.sampled_from([0.0, 0.5, 2.0, 5.0]),
+    st.sampled_from(["none", "mean", "sum"]),
+)
+def test_focal_loss_equals_torchvision(seed, alpha, gamma, reduction):
+    inputs, targets = questions(seed, (7, 3))
+    mine = focal(sigmoid_focal_loss, inputs, targets, alpha, gamma, reduction)
+    theirs = focal(torchvision.ops.sigmoid_focal_loss, inputs, targets, alpha, gamma, reduction)
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_focal_loss_of_extreme_logits_equals_torchvision(dtype, device):
+    inputs = torch.tensor([-1e4, -100, -20, 0, 20, 100, 1e4], device=device).to(dtype).repeat(2)
+    targets = torch.arange(2, device=device).repeat_interleave(7).to(dtype)
+    mine = focal(sigmoid_focal_loss, inputs, targets)
+    theirs = focal(torchvision.ops.sigmoid_focal_loss, inputs, targets)
+    assert mine[0].isfinite().all() and mine[1].isfinite().all() and mine[0].dtype == dtype
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_focal_loss_of_nothing(device):
+    none = torch.zeros(0, 3, device=device)
+    value, gradient = focal(sigmoid_focal_loss, none, none, 0.25, 2.0, "sum")
+    assert value == 0 and gradient.shape == (0, 3)
+    assert sigmoid_focal_loss(none, none).shape == (0, 3)
+
+
+def test_without_weights_focal_loss_is_the_log_loss():
+    inputs, targets = questions(3, (20,))
+    expected = F.binary_cross_entropy_with_logits(inputs, targets)
+    torch.testing.assert_close(sigmoid_focal_loss(inputs, targets, -1, 0, "mean"), expected)
+
+
+@given(st.integers(0, 2**31), st.integers(2, 30))
+def test_hinge_equals_scikit_learn(seed, count):
+    scores, targets = questions(seed, (count,))
+    targets[:2] = torch.tensor([0.0, 1])
+    mine = hinge(scores, targets > 0).mean().item()
+    assert mine == pytest.approx(hinge_loss(targets.numpy(), scores.detach().numpy()))
+
+
+def test_hinge_by_hand(device):
+    scores = torch.tensor([2.0, 0.5, -1, -3, 0.25], device=device, requires_grad=True)
+    loss = hinge(scores, torch.tensor([True, True, True, False, False], device=device))
+    assert loss.tolist() == [0, 0.5, 2, 0, 1.25]
+    loss.sum().backward()
+    assert scores.grad.tolist() == [0, -1, -1, 0, 1]
+    assert hinge(scores[:0], torch.zeros(0, dtype=torch.bool, device=device)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: sigmoid_focal_loss(torch.zeros(3), torch.zeros(2)), "targets"),
+        (lambda: sigmoid_focal_loss(torch.zeros(3), torch.zeros(3), alpha=1.5), "alpha"),
+        (lambda: sigmoid_focal_loss(torch.zeros(3), torch.zeros(3), reduction="max"), "reduction"),
+        (lambda: hinge(torch.zeros(3), torch.zeros(3)), "positive"),
+        (lambda: hinge(torch.zeros(3), torch.zeros(2, dtype=torch.bool)), "positive"),
+    ],
+)
+def test_bad_input_of_the_other_losses_is_named(call, name):
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        call()

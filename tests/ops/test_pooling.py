@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.engine import maxima
 from rcnn_tutorial.nets.backbones import vgg16
-from rcnn_tutorial.ops.pooling import roi_pool, roi_pool_loop, sliding_pyramid_pool, spatial_pyramid_pool
+from rcnn_tutorial.ops.pooling import (
+    roi_align,
+    roi_pool,
+    roi_pool_loop,
+    roi_warp,
+    sliding_pyramid_pool,
+    spatial_pyramid_pool,
+)
 
 MAPS = ["gaussian", "after ReLU", "whole numbers", "not finite"]
 
@@ -84,7 +91,41 @@ def test_equals_torchvision_at_the_size_of_a_detector(kind, device):
     assert_equals_torchvision(x.to(device), rois.to(device), 7, 1 / 16)
 
 
+@pytest.mark.parametrize("step_cost", [-(10**9), 10**9])
+@pytest.mark.parametrize("kind", MAPS[:3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [(4, 4), (2, 7), 1])
+def test_both_ways_to_the_maxima_equal_torchvision(step_cost, kind, dtype, size, monkeypatch):
+    monkeypatch.setattr(maxima, "STEP_COST", step_cost)  # cell by cell, or from tables
+    g = seeded(19)
+    x, rois = feature_map(kind, (3, 5, 24, 32), g, dtype), regions(100, 3, (24, 32), 1 / 8, g, dtype)
+    ends = rois.clone()
+    ends[:, 1:] = rois[:, 1:].sort(dim=1).values * 0.5  # many with cells only within the map
+    corners = torch.tensor([[i, 0.0, 0, 8 * w, 8 * h] for i in range(3) for w in range(4) for h in range(4)]).to(dtype)
+    for boxes in (rois, ends, corners):
+        assert maxima._are_few(x, torch.tensor([[[0, 0, 1, 1]]])) is (step_cost < 0)
+        assert_equals_torchvision(x, boxes, size, 1 / 8)
+
+
+@pytest.mark.parametrize("pool", ["roi_pool", "roi_align", "roi_warp"])
+@pytest.mark.parametrize("size", [(1, 5), (6, 2), (14, 7), (28, 3)])
+def test_any_height_and_width(pool, size):
+    x, rois = feature_map("gaussian", (2, 4, 24, 32), seeded(20)), regions(30, 2, (24, 32), 1 / 8, seeded(21))
+    if pool == "roi_pool":
+        assert_equals_torchvision(x, rois, size, 1 / 8)
+        return
+    if pool == "roi_align":
+        mine, theirs = (p(x, rois, size, 1 / 8, 2) for p in (roi_align, torchvision.ops.roi_align))
+    else:
+        double = 2 * size[0], 2 * size[1]
+        mine = roi_warp(x, rois, size, 1 / 8)
+        theirs = F.max_pool2d(torchvision.ops.roi_align(x, rois, double, 1 / 8, 1), 2)
+    torch.testing.assert_close(mine, theirs)
+    assert mine.shape == (30, 4, *size)
+
+
 def test_equals_torchvision_in_portions(monkeypatch):
+    monkeypatch.setattr(maxima, "STEP_COST", 10**9)
     monkeypatch.setattr(maxima, "CPU_BYTES", (3 * 9 * 2 * 9 * 11 * 8, 7 * 9 * 3 * 8))
     g = seeded(2)
     x = feature_map("after ReLU", (2, 8, 9, 11), g)  # with switches 8 channels by 3, 50 regions by 7

@@ -1,0 +1,91 @@
+"""Non-maximum suppression in blocks: the greedy rule with its arithmetic in another order.
+
+Boxes are taken in blocks, best scores first. The overlaps inside a block are one matrix, the rule runs over that matrix
+alone, and what the block keeps is then held against all the boxes behind it at once. Only the small loop inside a block
+is sequential.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def keep(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
+    """Choose the boxes that no better box of their group suppresses.
+
+    Args:
+        boxes: (N, 4) floats, pixels, sorted by decreasing score; where there are groups, within each.
+        groups: (N,) integers in ascending order, or None for one group.
+        threshold: a box is dropped where its IoU with a kept one is larger.
+    Returns:
+        (K,) int64, the positions of the boxes kept, ascending.
+    Raises:
+        None: `nms` and `batched_nms` have checked.
+    """
+    # On a CPU the overlaps of a tile (256 x 1024 float32) stay in the cache; a GPU wants few, large pieces.
+    block, tile = (256, 1024) if boxes.device.type == "cpu" else (1024, 65536)
+    boxes = boxes.float() if boxes.dtype in (torch.float16, torch.bfloat16) else boxes
+    threshold = _as_compared(threshold, boxes)
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    rows = [boxes.t(), area[None]]
+    if groups is not None:  # numbered 0, 1, 2, ... in their order
+        rows.append((groups.diff(prepend=groups[:1]) != 0).cumsum(0).to(boxes.dtype)[None])
+    left = torch.cat(rows)  # (5 or 6, N): x1, y1, x2, y2, area and group, each a contiguous row
+    position = torch.arange(len(boxes), device=boxes.device)
+    kept = [position[:0]]
+    start, n = 0, len(boxes)
+    while start < n:
+        stop = min(start + block, n)
+        # Boxes behind the last group of this block cannot be touched by it.
+        end = n if groups is None else int(torch.searchsorted(left[5], left[5, stop - 1], right=True))
+        head = left[:, start:stop]
+        stays = _sequential(_iou(head, head) > threshold).to(boxes.device)
+        kept.append(position[start:stop][stays])
+        head = head[:, stays]
+        # per box behind the block, its highest IoU with a kept one
+        highest = [_iou(head, left[:, i : min(i + tile, end)]).amax(0) for i in range(stop, end, tile)]
+        start = end
+        if highest:  # move the survivors up against the boxes of later groups
+            survivors = (~(torch.cat(highest) > threshold)).nonzero()[:, 0] + stop
+            start = end - len(survivors)
+            left[:, start:end] = left[:, survivors]
+            position[start:end] = position[survivors]
+    return torch.cat(kept)
+
+
+def _iou(a: Tensor, b: Tensor) -> Tensor:
+    """(R, C) IoU of the columns of a (5 or 6, R) and b (5 or 6, C) of `keep`; 0 between different groups.
+
+    Two boxes without area give NaN, two that are apart may give a negative number; neither is above any threshold.
+    """
+    width = torch.minimum(a[2, :, None], b[2]).sub_(torch.maximum(a[0, :, None], b[0])).clamp_(min=0)
+    height = torch.minimum(a[3, :, None], b[3]).sub_(torch.maximum(a[1, :, None], b[1]))
+    inter = width.mul_(height)
+    union = (a[4, :, None] + b[4]).sub_(inter)
+    if len(a) == 6:  # times 1 in the same group, else 0; arithmetic, since comparisons are slower
+        inter.mul_((a[5, :, None] - b[5]).abs_().neg_().add_(1).clamp_(min=0))
+    return inter.div_(union)
+
+
+def _sequential(over: Tensor) -> Tensor:
+    """The greedy rule on a block: (B, B) bool, who overlaps whom, to the (K,) positions that stay."""
+    # This is the part that cannot be parallel. A row of the matrix becomes one long integer, and "drop all that
+    # this box overlaps" one OR. From a GPU it is the only copy to the host, one per 1,024 boxes.
+    rows = np.packbits(over.cpu().numpy(), axis=1, bitorder="little")
+    dropped, stays = 0, []
+    for i, row in enumerate(rows):
+        if not dropped >> i & 1:
+            stays.append(i)
+            dropped |= int.from_bytes(row.tobytes(), "little")
+    return torch.tensor(stays)
+
+
+def _as_compared(threshold: float, boxes: Tensor) -> float:
+    """The threshold in the precision in which torchvision compares it."""
+    if boxes.dtype == torch.float64:
+        return threshold
+    single = np.float32(threshold)
+    if boxes.device.type == "cpu" and float(single) > threshold:
+        # Its CPU operator compares in float64: the float32 next below the threshold is then the same test.
+        single = np.nextafter(single, np.float32(-1))
+    return float(single)
