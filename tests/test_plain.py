@@ -6,32 +6,13 @@ import pytest
 import torch
 
 from rcnn_tutorial import engine
-from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
-from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
-from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
-from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
-from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
-from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.detectors import DETECTORS, load
 from rcnn_tutorial.ops import nms, pooling
-from rcnn_tutorial.weights import load_weights
-from tests.detectors.scenes import CLASSES, batch
+from tests.detectors.scenes import batch
 
 # Maxima are the same numbers, but sums of gradients and of interpolated points have another order: float32's rounding.
 VALUES = dict(rtol=1e-4, atol=1e-5)
 GRADIENTS = dict(rtol=1e-3, atol=1e-5)
-SHIPPED = {
-    "rcnn": lambda: RCNN(tiny_net(len(CLASSES)), CLASSES, RCNNSettings.tiny()),
-    "sppnet": lambda: SPPnet(tiny_net(len(CLASSES), levels=(4, 2, 1)), CLASSES, SPPnetSettings.tiny()),
-    "fast_rcnn": lambda: FastRCNN(tiny_net(), CLASSES, FastRCNNSettings.tiny()),
-    "faster_rcnn": lambda: FasterRCNN(tiny_net(), CLASSES, FasterRCNNSettings.tiny()),
-    "fpn": lambda: FPN(tiny_net(), CLASSES, FPNSettings.tiny()),
-}
-
-
-def shipped(name):
-    model = SHIPPED[name]()
-    model.load_state_dict(load_weights(name))
-    return model
 
 
 @cache
@@ -75,9 +56,9 @@ def test_the_variable_asks_for_it(monkeypatch):
     assert not engine.plain()
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_detections_are_the_same(name, both):
-    model, (images, targets) = shipped(name).eval(), scenes()
+    model, (images, targets) = load(name).eval(), scenes()
     given = None if name in ("faster_rcnn", "fpn") else [target["proposals"] for target in targets]
 
     @torch.no_grad()
@@ -98,7 +79,7 @@ def test_a_training_step_is_the_same(name, both):
     targets = targets if name == "fast_rcnn" else [{k: v for k, v in t.items() if k != "proposals"} for t in targets]
 
     def step():
-        model = shipped(name).train()
+        model = load(name).train()
         model.generator.manual_seed(0)
         losses = model(images, targets)
         sum(losses.values()).backward()

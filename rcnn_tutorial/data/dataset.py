@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from rcnn_tutorial.data.images import FileError, read_image
 from rcnn_tutorial.data.masks import decode
-from rcnn_tutorial.ops.warp import LEAST_SIDE
+from rcnn_tutorial.engine.checks import LEAST_SIDE
 
 LISTED = 10  # bad files that an error message names
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from rcnn_tutorial.detectors.two_stage import TwoStage, to_input
+from rcnn_tutorial.detectors.two_stage import TwoStage
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.training import TrainSettings, train
 
@@ -30,7 +30,10 @@ class RPNAlone(nn.Module):
         if not self.training:
             return self.model.proposals(images)
         batch, maps = self.model.maps(images)
-        return self.model.rpn_losses(self.model.rpn(maps), batch, to_input(batch, targets or ()))
+        boxes = batch.to_input([target["boxes"] for target in targets or ()])
+        rpn, predictions = self.model.rpn, self.model.rpn(maps)
+        anchors = rpn.sample(predictions.anchors, boxes, batch.sizes, self.model.generator)
+        return rpn.losses(predictions, anchors, boxes)
 
 
 def alternate(
@@ -91,11 +94,11 @@ def _proposed(dataset: Dataset, proposer: TwoStage) -> WithProposals:
         was = proposer.training, proposer.rpn.training
         proposer.eval().rpn.train()
         with torch.no_grad():
-            (found,) = proposer.proposals([image.to(device)])
+            (proposals,) = proposer.proposals([image.to(device)])
         proposer.train(was[0]).rpn.train(was[1])
-        return found.cpu()
+        return proposals.cpu()
 
-    found = WithProposals(dataset, propose)
-    for index in range(len(dataset)):
-        found.target(index)
-    return found
+    proposed = WithProposals(dataset, propose)
+    for index in range(len(proposed)):
+        proposed.target(index)
+    return proposed

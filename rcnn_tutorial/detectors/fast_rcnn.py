@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import isqrt
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +35,12 @@ from rcnn_tutorial.data.wrappers import check_classes, target_of
 from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.sppnet import closest_scale
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings, given
+from rcnn_tutorial.engine.checks import LEAST_SIDE
 from rcnn_tutorial.nets.backbones import VGG16, ConvNet, receptive_field, smallest_side
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.ops.assign import FOREGROUND, match
 from rcnn_tutorial.ops.boxes import box_iou, decode, encode
-from rcnn_tutorial.ops.warp import IMAGENET_MEAN, LEAST_SIDE
+from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 from rcnn_tutorial.training import TrainSettings
 
 
@@ -80,6 +82,8 @@ class FastRCNN(TwoStage):
     """
 
     name = "fast_rcnn"
+    target_mean: Tensor
+    target_std: Tensor
 
     def __init__(
         self,
@@ -95,7 +99,7 @@ class FastRCNN(TwoStage):
         self.network = describe(net)
         self.register_buffer("target_mean", torch.zeros(4))
         self.register_buffer("target_std", torch.ones(4))
-        self.body[: published_frozen(net)].requires_grad_(False)
+        parts["body"][: published_frozen(net)].requires_grad_(False)
         self.scales = [
             Preprocess(mean, std, scale, settings.max_size, settings.divisor, LEAST_SIDE, parts["cell"])
             for scale in settings.scales
@@ -159,7 +163,7 @@ class FastRCNN(TwoStage):
         return self.classify(batches[0], pooled, boxes[0])
 
 
-def without_pooling(net: ConvNet) -> dict:
+def without_pooling(net: ConvNet) -> dict[str, Any]:
     """The parts of a classifier as `TwoStage` takes them, its last pooling left out for RoI pooling to replace.
 
     Raises:
@@ -169,12 +173,12 @@ def without_pooling(net: ConvNet) -> dict:
     hidden = nn.Sequential(OrderedDict(flatten=nn.Flatten(), fc6=net.fc6, fc7=net.fc7))
     parts = {"channels": last.channels, "hidden": hidden, "width": net.classifier.in_features}
     stride = receptive_field(net.layers).stride
+    if len(net.levels) > 1:
+        raise ValueError(f"net: expected one level, as fc6 is to read RoIs, got {net.levels}")
     if net.levels:
-        if len(net.levels) > 1:
-            raise ValueError(f"net: expected one level, as fc6 is to read RoIs, got {net.levels}")
-        body, output_size = net.convs, net.levels[0]
+        body, (output_size,) = net.convs, net.levels
     else:
-        *convs, block = net.convs
+        *convs, block = cast(list[nn.Sequential], list(net.convs))
         if not isinstance(block[-1], nn.MaxPool2d):
             raise ValueError(f"net: expected a pooling after the last convolution, got {block[-1]}")
         body, stride = nn.Sequential(*convs, block[:-1]), stride // 2
@@ -238,7 +242,7 @@ def compress(module: nn.Module, ranks: dict[str, int]) -> nn.Module:
             raise ValueError(f"ranks: expected names of linear layers, {linear}, got {name!r}")
     module = deepcopy(module)
     for name, rank in ranks.items():
-        module.set_submodule(name, truncated_svd(module.get_submodule(name), rank))
+        module.set_submodule(name, truncated_svd(cast(nn.Linear, module.get_submodule(name)), rank))
     return module
 
 

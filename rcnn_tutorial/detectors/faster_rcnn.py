@@ -10,6 +10,7 @@ proposals is left out, as there.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torchvision.models import ResNet
 
@@ -75,10 +76,10 @@ class FasterRCNN(TwoStage):
         frozen = published_frozen(net)
         if isinstance(net, ResNet):
             body, hidden, channels, width = c4(net)
-            parts = {"body": body, "strides": (16,), "channels": channels, "hidden": hidden, "width": width}
-            parts, std = parts | {"output_size": 14, "cell": 16}, std or IMAGENET_STD
+            parts: dict[str, Any] = {"body": body, "hidden": hidden, "channels": channels, "width": width}
+            parts, std = parts | {"strides": (16,), "output_size": 14, "cell": 16}, std or IMAGENET_STD
         else:
             parts = without_pooling(net)
         super().__init__(**parts, classes=classes, settings=settings, mean=mean, std=std or (1, 1, 1), seed=seed)
         self.network = network
-        self.body[:frozen].requires_grad_(False)
+        parts["body"][:frozen].requires_grad_(False)

@@ -68,8 +68,8 @@ def rebuild(description: dict) -> nn.Module:
     """A network like the one that was described, with weights of its own."""
     if "resnet" in description:
         return get_model(description["resnet"])
-    layers = tuple(Conv(**layer) for layer in description["layers"])
-    return ConvNet(**(description | {"layers": layers}))
+    arguments: dict[str, Any] = description | {"layers": tuple(Conv(**layer) for layer in description["layers"])}
+    return ConvNet(**arguments)
 
 
 def settings_from(kind: type, values: dict) -> Any:
@@ -83,12 +83,12 @@ def settings_from(kind: type, values: dict) -> Any:
         raise ValueError(f"settings: expected those of {kind.__name__}, which differ in {sorted(different)}")
     made = {}
     for name, value in values.items():
-        nested = [part for part in (hints[name], *get_args(hints[name])) if is_dataclass(part)]
+        nested: list[Any] = [part for part in (hints[name], *get_args(hints[name])) if is_dataclass(part)]
         made[name] = settings_from(nested[0], value) if nested and isinstance(value, dict) else value
     return kind(**made)
 
 
-def read(path: str | os.PathLike) -> dict:
+def read(path: Any) -> dict:
     """The content of a file that `save` wrote, its weights in float32.
 
     Raises:

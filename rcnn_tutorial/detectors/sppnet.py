@@ -30,9 +30,9 @@ from torch.utils.data import Dataset
 from rcnn_tutorial.cache import FeatureCache, fingerprint
 from rcnn_tutorial.detectors.rcnn import RCNN, RGB, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_windows import WindowBatches, WindowFeatures
+from rcnn_tutorial.engine.checks import validate
 from rcnn_tutorial.nets.backbones import ConvNet, Field, receptive_field
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
-from rcnn_tutorial.ops.boxes import validate
 from rcnn_tutorial.ops.pooling import spatial_pyramid_pool
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 

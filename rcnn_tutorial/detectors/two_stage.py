@@ -19,23 +19,23 @@ Between the images and the detections all boxes are in pixels of the input, the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from rcnn_tutorial.data.targets import check_target
 from rcnn_tutorial.detectors.saving import Saved
 from rcnn_tutorial.detectors.select import select
+from rcnn_tutorial.engine.checks import LEAST_SIDE, validate
+from rcnn_tutorial.engine.targets import check_target
 from rcnn_tutorial.nets.heads import BoxHead
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.nets.rpn import RPN, Predictions, RPNSettings, Size
 from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, match, matched_boxes, sample
-from rcnn_tutorial.ops.boxes import box_iou, clip_boxes_to_image, decode, encode, validate
+from rcnn_tutorial.ops.boxes import box_iou, clip_boxes_to_image, decode, encode
 from rcnn_tutorial.ops.losses import multi_task_loss
 from rcnn_tutorial.ops.pooling import roi_align, roi_pool
-from rcnn_tutorial.ops.warp import LEAST_SIDE
 from rcnn_tutorial.training import TrainSettings
 
 LEAST_DETECTION = 1e-2  # pixels; a detection with a shorter side is none
@@ -108,6 +108,7 @@ class TwoStage(Saved, nn.Module):
 
     make_rpn: type[RPN] = RPN
     network: dict | None = None
+    rpn: Any  # None where proposals are given
 
     def __init__(
         self,
@@ -161,7 +162,9 @@ class TwoStage(Saved, nn.Module):
         targets, losses = to_input(batch, targets or ()), {}
         if proposals is None:
             predictions = self.rpn(maps)
-            losses = self.rpn_losses(predictions, batch, targets)
+            truths = [target["boxes"] for target in targets]
+            anchors = self.rpn.sample(predictions.anchors, truths, batch.sizes, self.generator)
+            losses = self.rpn.losses(predictions, anchors, truths)
             boxes = self.propose(predictions, batch)
         else:
             boxes = given(batch, proposals)
@@ -174,12 +177,6 @@ class TwoStage(Saved, nn.Module):
         batch = self.preprocess(images)
         maps = self.body(batch.tensor)
         return batch, [maps] if isinstance(maps, Tensor) else list(maps)
-
-    def rpn_losses(self, predictions: Predictions, batch: Batch, targets: Sequence[dict[str, Tensor]]) -> dict:
-        """The RPN's two losses; targets in pixels of the input."""
-        boxes = [target["boxes"] for target in targets]
-        samples = self.rpn.sample(predictions.anchors, boxes, batch.sizes, self.generator)
-        return self.rpn.losses(predictions, samples, boxes)
 
     def propose(self, predictions: Predictions, batch: Batch) -> Tensor:
         """The RPN's proposals (B, P, 4). They are constants: the head's loss is to move the maps, not the boxes."""

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from rcnn_tutorial.data.targets import check_target
-from rcnn_tutorial.ops.boxes import box_iou, validate
+from rcnn_tutorial.engine.checks import validate
+from rcnn_tutorial.ops.boxes import box_iou
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcnn_tutorial.data.checks import check_images
+from rcnn_tutorial.engine.checks import check_images
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 
 Size = tuple[int, int]  # height, width
@@ -102,7 +102,9 @@ class Preprocess(nn.Module):
                 )
         height, width = (math.ceil(max(sides) / self.divisor) * self.divisor for sides in zip(*sizes, strict=True))
         tensor = images[0].new_zeros(len(images), 3, height, width)
-        mean, std = _put([self.mean, self.std], tensor.dtype, tensor.device)[..., None, None]  # (3, 1, 1) each
+        # here and below: a small tensor that the device is not waited for
+        mean, std = torch.tensor([self.mean, self.std], dtype=tensor.dtype).to(tensor.device, non_blocking=True)
+        mean, std = mean[:, None, None], std[:, None, None]  # (3, 1, 1) each
         for i, (image, size) in enumerate(zip(images, sizes, strict=True)):
             image = (image - mean).div_(std)
             if size != originals[i]:
@@ -122,12 +124,7 @@ def _scale(boxes: Boxes, sources: list[Size], results: list[Size]) -> Boxes:
         )
     ratios = [[w / from_w, h / from_h] * 2 for (from_h, from_w), (h, w) in zip(sources, results, strict=True)]
     # float32 for boxes of every type: torchvision's ratios to the last bit
-    scale = _put(ratios, torch.float32, boxes[0].device)  # (B, 4)
+    scale = torch.tensor(ratios, dtype=torch.float32).to(boxes[0].device, non_blocking=True)  # (B, 4)
     if isinstance(boxes, Tensor):
         return boxes * scale.view(-1, *[1] * (boxes.ndim - 2), 4)
     return [b * s for b, s in zip(boxes, scale, strict=True)]
-
-
-def _put(values: list, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A small tensor on the device, without waiting for it."""
-    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)

@@ -21,7 +21,8 @@ Everything is in pixels of the network's input.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -96,7 +97,7 @@ class Proposals(NamedTuple):
 class AnchorSamples(NamedTuple):
     """S anchors of each of B images."""
 
-    index: Tensor  # (B, S) int64, which anchors
+    chosen: Tensor  # (B, S) int64, which anchors
     labels: Tensor  # (B, S) int64: 1 object, 0 background, -1 padding
     matched: Tensor  # (B, S) int64, the object of a positive anchor among those of its image; elsewhere -1
 
@@ -117,7 +118,7 @@ class RPNHead(nn.Module):
         self.offsets = nn.Conv2d(channels, anchors * 4, 1)
         for layer in (self.conv, self.score, self.offsets):
             layer.weight.data = 0.01 * torch.randn(layer.weight.shape, generator=generator)
-            nn.init.zeros_(layer.bias)
+            layer.bias = nn.Parameter(torch.zeros(layer.out_channels))
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Score every anchor of the maps and predict its offsets.
@@ -172,7 +173,7 @@ class RPN(nn.Module):
         """Predictions for the anchors of the maps (B, C, H, W); in float32 at least: bfloat16 counts to 256."""
         exact = torch.promote_types(maps[0].dtype, torch.float32)
         sizes = [(features.shape[-2], features.shape[-1]) for features in maps]
-        strides: Sequence = self.strides
+        strides: Sequence[Any] = self.strides
         if self.settings.anchors == "torchvision":  # the input's side over the map's, rounded down: 61 for 800 / 13
             strides = [tuple(n * self.strides[0] // m for n, m in zip(sizes[0], size, strict=True)) for size in sizes]
         if (key := (sizes, exact, maps[0].device)) != self.kept[0]:  # maps of other sizes than the last ones
@@ -223,12 +224,12 @@ class RPN(nn.Module):
         """
         drawn = samples.labels != UNUSED
         count = count_drawn(drawn)
-        logits = predictions.logits.gather(1, samples.index)  # (B, N) -> (B, S)
+        logits = predictions.logits.gather(1, samples.chosen)  # (B, N) -> (B, S)
         labels = samples.labels.clamp(min=0).to(logits)
         log_loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="none") * drawn
-        anchors = predictions.anchors[samples.index]  # (B, S, 4)
+        anchors = predictions.anchors[samples.chosen]  # (B, S, 4)
         wanted = encode(matched_boxes(boxes, samples.matched, anchors), anchors)
-        offsets = predictions.offsets.gather(1, samples.index[..., None].expand(-1, -1, 4))
+        offsets = predictions.offsets.gather(1, samples.chosen[..., None].expand(-1, -1, 4))
         off = torch.where((samples.labels == FOREGROUND)[..., None], offsets - wanted, 0)
         return {"objectness": log_loss.sum() / count, "rpn_box": smooth_l1(off, self.settings.beta).sum() / count}
 
@@ -248,7 +249,11 @@ class RPN(nn.Module):
         boxes_of, scores_of, counts = [], [], []
         for logits, offsets, size in zip(predictions.logits.detach(), predictions.offsets, sizes, strict=True):
             logits = logits.masked_fill(~self.on_image(anchors, size), -torch.inf)
-            best, level = _best_of_each_map(logits, predictions.counts, before)  # (K,)
+            parts = logits.split(list(predictions.counts))
+            tops = [part.topk(min(before, len(part))).indices for part in parts]
+            starts = [0, *accumulate(predictions.counts)]  # where the anchors of each map begin
+            best = torch.cat([top + start for top, start in zip(tops, starts, strict=False)])  # (K,)
+            level = torch.cat([torch.full_like(top, i) for i, top in enumerate(tops)])
             boxes = clip_boxes_to_image(decode(offsets[best], anchors[best]), size)
             large = ((boxes[:, 2:] - boxes[:, :2]) >= settings.least_side).all(dim=1) & (logits[best] > -torch.inf)
             # which boxes remain is not known before: here, and in NMS, a GPU is waited for
@@ -267,13 +272,3 @@ class RPN(nn.Module):
             return torch.ones_like(anchors[:, 0], dtype=torch.bool)
         x, y = ((anchors[:, :2] + anchors[:, 2:]) / 2).unbind(dim=1)
         return (x < size[1]) & (y < size[0])
-
-
-def _best_of_each_map(logits: Tensor, counts: Sequence[int], most: int) -> tuple[Tensor, Tensor]:
-    """The anchors of the highest logits, at most `most` of each map, and the number of their map: (K,) int64 each."""
-    best, level, first = [], [], 0
-    for i, part in enumerate(logits.split(list(counts))):
-        best.append(part.topk(min(most, len(part))).indices + first)
-        level.append(torch.full_like(best[-1], i))
-        first += len(part)
-    return torch.cat(best), torch.cat(level)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.ops.checks import expect
+from rcnn_tutorial.engine.checks import expect
 
 
 def exact_anchors(scales: Sequence[float], ratios: Sequence[float], stride: float) -> Tensor:

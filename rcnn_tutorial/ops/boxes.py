@@ -8,51 +8,9 @@ import math
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.ops.checks import expect
+from rcnn_tutorial.engine.checks import expect, expect_boxes, lifted, validate
 
 MAX_LOG_GROWTH = math.log(1000 / 16)  # a decoded side grows at most 62.5 times: exp() cannot overflow
-
-
-def expect_boxes(boxes: Tensor, name: str = "boxes", ndim: int | None = None) -> None:
-    """Refuse what has not the shape (..., 4), or with `ndim` = 2 not (N, 4).
-
-    Args:
-        boxes: anything.
-        name: what the error message calls it.
-        ndim: 2 or None.
-    Returns:
-        Nothing.
-    Raises:
-        ValueError: another shape, or no tensor.
-    """
-    good = isinstance(boxes, Tensor) and boxes.shape[-1:] == (4,) and ndim in (None, boxes.ndim)
-    got = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
-    expect(good, name, "(N, 4)" if ndim else "a tensor of shape (..., 4)", got)
-
-
-def validate(boxes: Tensor, name: str = "boxes", *, area: bool = False) -> Tensor:
-    """Return the boxes themselves, once they are known to be boxes.
-
-    Shape and type are always checked; values only on the CPU, since looking at them would make a GPU wait.
-
-    Args:
-        boxes: (..., 4), pixels.
-        name: what the error message calls them.
-        area: ask for positive width and height too.
-    Raises:
-        ValueError: another shape or type, a coordinate that is not finite, x2 < x1 or y2 < y1; with `area`
-            also x2 == x1 or y2 == y1.
-    """
-    expect_boxes(boxes, name)
-    expect(not boxes.is_complex() and boxes.dtype != torch.bool, name, "numbers", boxes.dtype)
-    if boxes.device.type == "cpu" and boxes.numel():
-        wrong = ~torch.isfinite(boxes).all(-1)
-        size = _lifted(boxes)[..., 2:] - _lifted(boxes)[..., :2]
-        wrong |= (size <= 0 if area else size < 0).any(-1)
-        if wrong.any():
-            need = "x1 < x2 and y1 < y2" if area else "x1 <= x2 and y1 <= y2"
-            expect(False, name, f"finite numbers with {need}", boxes[wrong][0].tolist())
-    return boxes
 
 
 def box_area(boxes: Tensor) -> Tensor:
@@ -67,7 +25,7 @@ def box_area(boxes: Tensor) -> Tensor:
         ValueError: not (..., 4).
     """
     validate(boxes)
-    boxes = _lifted(boxes)
+    boxes = lifted(boxes)
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
@@ -85,15 +43,15 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """
     for boxes in (boxes1, boxes2):
         expect(boxes.ndim >= 2, "boxes", "(N, 4) and (M, 4)", boxes)
-    boxes1, boxes2 = _lifted(boxes1), _lifted(boxes2)
-    area1, area2 = box_area(boxes1), box_area(boxes2)
-    left, top, right, bottom = boxes1[..., :, None, :].unbind(-1)  # (..., N, 1) each
-    other_left, other_top, other_right, other_bottom = boxes2[..., None, :, :].unbind(-1)  # (..., 1, M) each
+        validate(boxes)
+    left, top, right, bottom = lifted(boxes1)[..., :, None, :].unbind(-1)  # (..., N, 1) each
+    other_left, other_top, other_right, other_bottom = lifted(boxes2)[..., None, :, :].unbind(-1)  # (..., 1, M) each
+    area, other_area = (right - left) * (bottom - top), (other_right - other_left) * (other_bottom - other_top)
     # in place: of many pairs, new memory costs more than the numbers
     width = torch.minimum(right, other_right).sub_(torch.maximum(left, other_left))  # (..., N, M)
     height = torch.minimum(bottom, other_bottom).sub_(torch.maximum(top, other_top))
     inter = width.clamp_(min=0).mul_(height.clamp_(min=0))  # disjoint: two negative sides must not make an area
-    union = (area1[..., :, None] + area2[..., None, :]).sub_(inter)
+    union = (area + other_area).sub_(inter)
     return (inter / union).masked_fill_(~(union > 0), 0)
 
 
@@ -127,7 +85,7 @@ def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
         ValueError: not (N, 4).
     """
     expect_boxes(boxes, ndim=2)
-    boxes = _lifted(boxes)
+    boxes = lifted(boxes)
     return ((boxes[:, 2:] - boxes[:, :2]) >= min_size).all(dim=1).nonzero()[:, 0]
 
 
@@ -187,10 +145,3 @@ def _size_and_center(boxes: Tensor) -> tuple[Tensor, Tensor]:
     boxes = boxes if boxes.is_floating_point() else boxes.float()
     size = boxes[..., 2:] - boxes[..., :2]
     return size, boxes[..., :2] + 0.5 * size
-
-
-def _lifted(values: Tensor) -> Tensor:
-    """In a type that products of coordinates fit into: half precision as float32, small integers as int32."""
-    if values.dtype in (torch.float16, torch.bfloat16):
-        return values.float()
-    return values.int() if values.dtype in (torch.uint8, torch.int8, torch.int16) else values

@@ -5,9 +5,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from rcnn_tutorial.ops.checks import expect
-
-PADDING = -1  # label of a row that is no RoI
+from rcnn_tutorial.engine.checks import PADDING, expect, validate_head
 
 
 def smooth_l1(x: Tensor, beta: float = 1.0) -> Tensor:
@@ -75,7 +73,7 @@ def multi_task_loss(
         ValueError: other shapes, labels of another type or outside -1..K, normalizer <= 0 or beta <= 0.
     Source: Fast R-CNN, equations 1 to 3.
     """
-    _check(class_scores, offsets, labels, targets, normalizer)
+    validate_head(class_scores, offsets, labels, targets, normalizer)
     valid, foreground = labels != PADDING, labels > 0
     # what is not looked at becomes 0 before the logarithm: whatever stands there, no NaN comes back as a gradient
     log_p = torch.where(valid[:, None], class_scores, 0).log_softmax(dim=1)
@@ -132,16 +130,3 @@ def hinge(scores: Tensor, positive: Tensor) -> Tensor:
     expect(positive.dtype == torch.bool and positive.shape == scores.shape, "positive",
            f"booleans of shape {tuple(scores.shape)}", positive)  # fmt: skip
     return (1 - torch.where(positive, scores, -scores)).clamp(min=0)
-
-
-def _check(class_scores: Tensor, offsets: Tensor, labels: Tensor, targets: Tensor, normalizer: float | None) -> None:
-    expect(class_scores.ndim == 2 and class_scores.shape[1] >= 2, "class_scores", "(R, K+1) with K >= 1", class_scores)
-    rois, classes = len(class_scores), class_scores.shape[1] - 1
-    shapes = {"offsets": (offsets, (rois, classes, 4)), "labels": (labels, (rois,)), "targets": (targets, (rois, 4))}
-    for name, (value, shape) in shapes.items():
-        expect(value.shape == shape, name, f"{shape}, as class_scores are {(rois, classes + 1)}", value)
-    expect(labels.dtype == torch.int64, "labels", "int64", labels.dtype)
-    if labels.device.type == "cpu" and rois:
-        low, high = labels.min().item(), labels.max().item()
-        expect(low >= PADDING and high <= classes, "labels", f"-1 to {classes}", f"{low} to {high}")
-    expect(normalizer is None or normalizer > 0, "normalizer", "a number above 0", normalizer)

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from rcnn_tutorial.engine import plain
+from rcnn_tutorial.engine.checks import expect, validate_scored
 from rcnn_tutorial.engine.nms import keep
-from rcnn_tutorial.ops.boxes import box_iou, validate
-from rcnn_tutorial.ops.checks import expect
+from rcnn_tutorial.ops.boxes import box_iou
 
 
 class Step(NamedTuple):
@@ -47,7 +47,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         ValueError: other shapes, boxes that are none, a threshold outside [0, 1].
     Source: R-CNN, section 2.2; Faster R-CNN, section 3.3.
     """
-    _validate(boxes, scores, iou_threshold)
+    validate_scored(boxes, scores, iou_threshold)
     order = scores.argsort(descending=True, stable=True)
     if not plain():
         return order[keep(boxes[order], None, iou_threshold)]
@@ -74,7 +74,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         ValueError: as `nms`; `idxs` not (N,).
     Source: R-CNN, section 2.2; Faster R-CNN, section 3.3.
     """
-    _validate(boxes, scores, iou_threshold)
+    validate_scored(boxes, scores, iou_threshold)
     expect(idxs.shape == scores.shape, "idxs", f"{tuple(scores.shape)}, one group per box", idxs)
     by_score = scores.argsort(descending=True, stable=True)
     if plain():
@@ -100,7 +100,7 @@ def nms_steps(boxes: Tensor, scores: Tensor, iou_threshold: float) -> list[Step]
         ValueError: as `nms`.
     Source: R-CNN, section 2.2.
     """
-    _validate(boxes, scores, iou_threshold)
+    validate_scored(boxes, scores, iou_threshold)
     iou = box_iou(boxes, boxes).double()  # torchvision too holds a float32 IoU against a float64 threshold
     kept: list[int] = []
     steps = []
@@ -113,10 +113,3 @@ def nms_steps(boxes: Tensor, scores: Tensor, iou_threshold: float) -> list[Step]
             overlap = iou[dropper, box].item()
         steps.append(Step(box, dropper, overlap))
     return steps
-
-
-def _validate(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
-    expect(boxes.ndim == 2 and boxes.is_floating_point(), "boxes", "floats of shape (N, 4)", boxes)
-    validate(boxes)
-    expect(scores.shape == boxes.shape[:1], "scores", f"({len(boxes)},), one per box", scores)
-    expect(0 <= iou_threshold <= 1, "iou_threshold", "a number in [0, 1]", iou_threshold)

@@ -23,9 +23,8 @@ from torch import Tensor
 
 from rcnn_tutorial.engine import plain
 from rcnn_tutorial.engine.bilinear import bin_means
+from rcnn_tutorial.engine.checks import as_rois, expect, height_and_width, is_count, validate_map, validate_windows
 from rcnn_tutorial.engine.maxima import LOWEST, maxima
-from rcnn_tutorial.ops.checks import expect
-from rcnn_tutorial.ops.regions import as_rois, height_and_width, is_count, validate_map, validate_windows
 
 
 def spatial_pyramid_pool(features: Tensor, levels: Sequence[int], windows: Tensor | None = None) -> Tensor:

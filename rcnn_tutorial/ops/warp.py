@@ -10,11 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rcnn_tutorial.ops.boxes import validate
-from rcnn_tutorial.ops.checks import expect
+from rcnn_tutorial.engine.checks import expect, validate
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1]
-LEAST_SIDE = 8  # pixels; a flatter image shows nothing, and resized by its shorter side it would fill the memory
 
 
 def dilate(boxes: Tensor, context: float = 16, size: float = 227) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from rcnn_tutorial.data.checks import CheckedSamples, Sample
+from rcnn_tutorial.data.checked import CheckedSamples, Sample
 from rcnn_tutorial.data.wrappers import check_classes, prepare, set_epoch
 from rcnn_tutorial.evaluation.prediction import eval_mode
 from rcnn_tutorial.training.checkpoint import Run

@@ -21,7 +21,8 @@ def load_weights(name: str) -> dict[str, Tensor]:
     if not file.is_file():
         raise ValueError(f"name: no weights {name!r} in the package")
     with file.open("rb") as stream:
-        state = torch.load(stream, map_location="cpu", weights_only=True)
+        content = torch.load(stream, map_location="cpu", weights_only=True)
+    state = content.get("weights", content)  # those of a detector lie beside its settings
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 

@@ -98,7 +98,9 @@ def test_the_stages_one_by_one_are_forward():
     data, maps = model.maps(images)
     inside = to_input(data, targets)
     said = model.rpn(maps)
-    losses = model.rpn_losses(said, data, inside)
+    truths = [target["boxes"] for target in inside]
+    anchors = model.rpn.sample(said.anchors, truths, data.sizes, model.generator)
+    losses = model.rpn.losses(said, anchors, truths)
     samples = draw_samples(model.propose(said, data), inside, data.sizes, model.settings, model.generator)
     losses |= model.head_losses(*model.head(model.pool(maps, samples.boxes)), samples, inside)
     assert losses.keys() == whole.keys() and all(torch.equal(losses[name], whole[name]) for name in ALL)

@@ -78,12 +78,12 @@ def test_losses_of_given_samples_equal_torchvision(shapes):
     boxes = [objects(7), objects(0), objects(30, 2)]
     found = ours(maps_of(shapes))
     samples = ours.sample(found.anchors, boxes, SIZES, generator())
-    assert samples.index.shape == (3, 256) and (samples.labels >= 0).all() and (samples.labels == 1).any()
+    assert samples.chosen.shape == (3, 256) and (samples.labels >= 0).all() and (samples.labels == 1).any()
 
     masks = torch.zeros(2, *found.logits.shape, dtype=torch.bool)
     for i in range(3):
         for label in (0, 1):
-            masks[label, i, samples.index[i][samples.labels[i] == label]] = True
+            masks[label, i, samples.chosen[i][samples.labels[i] == label]] = True
     theirs.fg_bg_sampler = lambda labels: (list(masks[1]), list(masks[0]))
     anchors = [found.anchors] * 3
     labels, matched = theirs.assign_targets_to_anchors(anchors, [{"boxes": each} for each in boxes])

@@ -86,7 +86,7 @@ def test_targets():
     rpn = RPN(4, (16,), replace(SETTINGS, scales=(64,)))
     found, boxes = rpn([torch.zeros(1, 4, 6, 8)]), objects(3)
     samples = rpn.sample(found.anchors, [boxes], SIZES[:1], generator())
-    positive, anchor = samples.labels[0] == 1, found.anchors[samples.index[0]].double()
+    positive, anchor = samples.labels[0] == 1, found.anchors[samples.chosen[0]].double()
     wanted = box_iou(anchor, boxes).argmax(dim=1)
     assert positive.any() and (samples.matched[0][~positive] == -1).all()
     assert torch.equal(samples.matched[0][positive], wanted[positive])
@@ -151,7 +151,7 @@ def test_mini_batches(positives, expected):
     samples = RPN(4, (16,)).sample(anchors, [boxes], [(200, 200)], generator())
     counts = tuple(int((samples.labels == label).sum()) for label in (1, 0))
     claim("FRCNN-22", condition=counts == expected, note=f"{positives} positives: {expected} drawn")
-    assert samples.index.unique().numel() == 256
+    assert samples.chosen.unique().numel() == 256
 
 
 def test_positives_beyond_their_share_are_padding():
@@ -167,7 +167,7 @@ def test_the_same_generator_draws_the_same(device):
     boxes = [objects(n, n).float().to(device) for n in (5, 0, 500)]
     first, second, other = (rpn.sample(anchors, boxes, SIZES, generator(s)) for s in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert not torch.equal(first.index, other.index) and first.index.device.type == device.type
+    assert not torch.equal(first.chosen, other.chosen) and first.chosen.device.type == device.type
     on_cpu = rpn.sample(anchors.cpu(), [b.cpu() for b in boxes], SIZES, generator(3))
     assert torch.equal(on_cpu.labels, first.labels.cpu())
 
@@ -226,6 +226,6 @@ def test_padding_is_in_no_loss():
     assert padding.any() and (samples.labels == 1).any() and (samples.labels == 0).any()
     before = rpn.losses(found, samples, boxes)
     logits, offsets = found.logits.clone(), found.offsets.clone()
-    logits[0, samples.index[padding]], offsets[0, samples.index[padding]] = 50.0, float("nan")
+    logits[0, samples.chosen[padding]], offsets[0, samples.chosen[padding]] = 50.0, float("nan")
     after = rpn.losses(found._replace(logits=logits, offsets=offsets), samples, boxes)
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -159,7 +159,8 @@ def places_in_the_group(labels, size, generator):
 
 
 def sample_of_the_package(labels, size, generator):
-    return assign.sample(labels, size, 0.5, generator).nonzero()[:, 0]
+    index, drawn = assign.sample(labels, size, 0.5, generator)
+    return index[drawn]
 
 
 ANSWER = {
