@@ -1,7 +1,7 @@
 """Faster R-CNN on a feature pyramid (Lin et al., CVPR 2017).
 
-The pipeline is that of `two_stage.py`. The RPN slides over every map, with anchors of one scale on each; every region
-of interest is read from one map, chosen by its size.
+The pipeline, from `forward` to the detections, is `TwoStage` in `two_stage.py`. Here the RPN slides over every map,
+with anchors of one scale on each, and every region of interest is read from one map, chosen by its size.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What four detectors share: proposals, and a head that classifies and moves them, on the maps of one pass.
+"""What Fast R-CNN, Faster R-CNN and FPN share: proposals, and a head that classifies and moves them, on maps of one pass.
 
     images -> body -> maps -+-> RPN -> proposals -+
                             +---------------------+-> RoI pooling -> head -+-> class scores
@@ -7,8 +7,8 @@
 Fast R-CNN has no RPN: its proposals are given with the images. Faster R-CNN has one map, FPN several.
 
 One training step, as `forward` tells it: the images become one tensor and their maps; the RPN predicts, learns from
-anchors of its own, and proposes; some proposals are drawn, a quarter of them foreground; their pooled features pass
-through the head; log loss of the class and smooth L1 of the offsets are added.
+anchors of its own, and proposes; some proposals are drawn, at most a quarter of them foreground; their pooled features
+pass through the head; its losses are the log loss of the class and smooth L1 of the offsets.
 
 What cost accuracy when it was wrong: the true boxes belong to the proposals that are drawn from, or a young RPN gives
 the head no foreground; a loss is divided by the samples drawn, and not by the number asked for, or pictures with few
@@ -163,8 +163,8 @@ class TwoStage(Saved, nn.Module):
         if proposals is None:
             predictions = self.rpn(maps)
             truths = [target["boxes"] for target in targets]
-            anchors = self.rpn.sample(predictions.anchors, truths, batch.sizes, self.generator)
-            losses = self.rpn.losses(predictions, anchors, truths)
+            drawn = self.rpn.sample(predictions.anchors, truths, batch.sizes, self.generator)
+            losses = self.rpn.losses(predictions, drawn, truths)
             boxes = self.propose(predictions, batch)
         else:
             boxes = given(batch, proposals)
@@ -212,7 +212,7 @@ class TwoStage(Saved, nn.Module):
 
     @torch.no_grad()
     def proposals(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """The RPN's proposals for images, (P_i, 4) in pixels of each, best first; in training mode as many as there."""
+        """The RPN's proposals for images, (P_i, 4) in pixels of each, best first; how many, the RPN's mode decides."""
         batch, maps = self.maps(images)
         return batch.to_original(self.rpn.propose(self.rpn(maps), batch.sizes).unpad())
 
@@ -315,7 +315,8 @@ def draw_samples(
         index, drawn = sample(state, settings.rois, settings.share, generator)  # (P,)
         state = state[index].masked_fill(~drawn, UNUSED)
         positive = state == FOREGROUND
-        names = torch.cat((target["labels"].new_zeros(1), target["labels"]))  # background first
-        labels = torch.where(positive, names[(truth[index] + 1) * positive], state)  # BACKGROUND is 0, as its label
-        samples.append((boxes[index], labels, truth[index].masked_fill(~positive, -1)))
+        matched = truth[index].masked_fill(~positive, -1)
+        classes = torch.cat((target["labels"], target["labels"].new_zeros(1)))  # one more, which the index -1 finds
+        labels = torch.where(positive, classes[matched], state)  # 0 is BACKGROUND, and the label of the background
+        samples.append((boxes[index], labels, matched))
     return Samples(*map(torch.stack, zip(*samples, strict=True)))

@@ -1,4 +1,4 @@
-"""What makes the rules of `ops` fast and is no lesson; each has its rule as its test."""
+"""What is no lesson: what makes a rule fast, with the rule as its test, and what refuses wrong input."""
 
 import os
 

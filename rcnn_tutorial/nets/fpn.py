@@ -1,6 +1,6 @@
 """The feature pyramid: one image, several maps, each with cells of another size (Lin et al., CVPR 2017).
 
-    image -> C2 -> C3 -> C4 -> C5      bottom-up: every stage of the network halves the map
+    image -> C2 -> C3 -> C4 -> C5      bottom-up: from stage to stage the map is halved
               |     |     |     |      lateral: 1 x 1 convolutions to one number of channels
               + <-- + <-- + <---+      top-down: upsample, add
               |     |     |     |      output: 3 x 3 convolutions
@@ -13,8 +13,8 @@ What differs from the paper: the laptop's network has no stages at strides 16 an
 are not pre-trained. The designs that the paper compares the pyramid with are in experiments/designs.py.
 
 What cost accuracy when it was wrong:
-- Upsampling. Doubled maps have an odd row too many (38 rows become 76, the finer map has 75), and where a pooling has
-  rounded down one too few. Resizing to the finer map's size instead moves cells off the pixels that they were made
+- Upsampling. A doubled map can have one row more than the finer map (38 rows become 76, and the finer map has 75),
+  or one row less where a pooling has rounded down. Resizing to the finer map's size instead moves cells off the pixels that they were made
   from, so `upsample` doubles, then crops or repeats the last row.
 - The level rule. The square root of a region's area can come out a rounding error below 448 pixels: without the 1e-6
   in `roi_levels` such a region is read from another map than in torchvision.
@@ -116,7 +116,7 @@ class FeaturePyramid(nn.Module):
         self.initialise(generator)
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
-        """Draw all weights anew, uniform of variance 1 / inputs; biases are 0."""
+        """Draw all weights anew, uniform, of variance 1 / (inputs of a cell of the result); biases are 0."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -139,7 +139,7 @@ class FeaturePyramid(nn.Module):
 def upsample(features: Tensor, size: Sequence[int]) -> Tensor:
     """Repeat each cell of a map twice in both directions, to this height and width.
 
-    Of an odd number the last row is repeated once; where a pooling has left the last row out, three times.
+    To an odd number of rows the last cell gives one row; where a pooling has rounded down, it gives three.
 
     Source: FPN, section 3: "nearest neighbor upsampling for simplicity".
     """

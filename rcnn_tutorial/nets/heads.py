@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class BoxHead(nn.Module):
-    """Hidden layers, and on them class scores and the offsets of each class (FAST-06).
+    """Hidden layers, and on them class scores and the offsets of each class (Fast R-CNN, section 2.1).
 
     Args:
         hidden: pooled features (R, C, h, w) to (R, width).

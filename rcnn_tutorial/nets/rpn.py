@@ -1,7 +1,7 @@
 """The region proposal network: a small head slides over the maps and scores each anchor (Ren et al., NIPS 2015).
 
     maps -> 3 x 3 convolution -+-> objectness ---+
-                               +-> offsets ------+-> decode, clip, best before NMS, NMS, best after -> proposals
+                               +-> offsets ------+-> the best, decode, clip, NMS -> proposals
     anchors ---------------------------------------+
 
 The paper's network sees one map of VGG16 or ZF. At each of its cells it scores nine anchors, three scales times three
@@ -43,7 +43,7 @@ class RPNSettings:
 
     Attributes:
         anchors: "exact" areas, or the rounded ones of "caffe" or "torchvision". torchvision's come with its strides,
-            and lie on what pads an image to the size of the batch, too; of the others none lies there.
+            and are used on what pads an image to the size of the batch, too; the others are not used there.
         scales: square roots of the anchors' areas, pixels of the input; for several maps one tuple each.
         ratios: height / width.
         foreground: IoU from which an anchor is positive (section 3.1.2).
@@ -170,7 +170,7 @@ class RPN(nn.Module):
         self.kept: tuple = (None, [])  # the anchors of the last maps, and what they depend on
 
     def forward(self, maps: Sequence[Tensor]) -> Predictions:
-        """Predictions for the anchors of the maps (B, C, H, W); in float32 at least: bfloat16 counts to 256."""
+        """Predictions for the anchors of the maps (B, C, H, W), in float32 at least: bfloat16 has too few numbers."""
         exact = torch.promote_types(maps[0].dtype, torch.float32)
         sizes = [(features.shape[-2], features.shape[-1]) for features in maps]
         strides: Sequence[Any] = self.strides
@@ -196,7 +196,7 @@ class RPN(nn.Module):
         settings, matches = self.settings, []
         for gt, size in zip(boxes, sizes, strict=True):
             used = inside(anchors, size) if settings.inside else self.on_image(anchors, size)  # (N,)
-            # the few objects first: what is reduced over them then lies in rows as long as there are anchors
+            # objects in rows, anchors in columns: so maxima over the few objects are fast
             iou = box_iou(gt.to(anchors), anchors).masked_fill(~used, -1)  # (G, N)
             truth, state = match(iou.t(), settings.foreground, settings.background, allow_low_quality=True)
             matches.append((truth, state.masked_fill(~used, UNUSED)))
