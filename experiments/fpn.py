@@ -35,7 +35,7 @@ def settings(seed: int, rpn: dict | None = None, steps: int = STEPS, **changes) 
 class FPNOfSeparateHeads(FPN):
     """A pyramid whose levels do not share the RPN's head (FPN-11)."""
 
-    make_rpn = SeparateHeads
+    rpn_class = SeparateHeads
 
 
 class SeveralFilters(SingleFPN):

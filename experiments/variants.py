@@ -66,7 +66,7 @@ class DividedByPlaces(RPN):
 def weighed(weight: float) -> type[FasterRCNN]:
     """Faster R-CNN with the published loss of its RPN, and this lambda."""
     rpn = type("WeighedRPN", (DividedByPlaces,), {"box_weight": weight})
-    return type(f"FasterRCNN, lambda = {weight:g}", (FasterRCNN,), {"make_rpn": rpn})
+    return type(f"FasterRCNN, lambda = {weight:g}", (FasterRCNN,), {"rpn_class": rpn})
 
 
 class MovingFasterRCNN(FasterRCNN):

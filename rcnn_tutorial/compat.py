@@ -182,7 +182,7 @@ def from_torchvision(
     if not hasattr(hidden, "fc7") or len(pooling.featmap_names) != 4 or height != width:
         raise ValueError("model: expected a head of two linear layers on square bins of four maps")
     score = theirs.roi_heads.box_predictor.cls_score
-    classes = tuple(classes or map(str, range(score.out_features)))
+    classes = tuple(classes or ("background", *map(str, range(1, score.out_features))))
     if len(classes) != score.out_features:
         raise ValueError(f"classes: expected {score.out_features}, got {len(classes)}")
     settings = FPNSettings(

@@ -60,7 +60,7 @@ def mask_areas(masks: Tensor | Sequence[Any]) -> Tensor:
         (N,) int64, on the CPU.
     """
     if isinstance(masks, Tensor):
-        return masks.flatten(1).sum(1).cpu()
+        return (masks > 0.5).flatten(1).sum(1).cpu()
     return torch.tensor([int(coco_mask.area(code)) for code in masks], dtype=torch.int64)
 
 

@@ -75,7 +75,9 @@ def zoom(
         scale = width / (right - left) * height / (bottom - top)
         moved["area"] = moved["area"] * (scale * visible[keep])
     if "masks" in target:
-        masks = F.resized_crop(moved["masks"].to(torch.uint8), *frame, interpolation=InterpolationMode.NEAREST_EXACT)
+        masks = F.resized_crop(
+            (moved["masks"] > 0.5).to(torch.uint8), *frame, interpolation=InterpolationMode.NEAREST_EXACT
+        )
         moved["masks"] = masks.bool()  # (N, H, W)
     return zoomed.clamp(0, 1), moved
 
@@ -84,6 +86,7 @@ def _through(boxes: Tensor, window, size):
     """Boxes as seen through the window, clipped, and the share of their area that is left."""
     left, top, right, bottom = window
     height, width = size
+    boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32))  # areas overflow in half precision
     scale = boxes.new_tensor([width / (right - left), height / (bottom - top)]).repeat(2)
     moved = (boxes - boxes.new_tensor([left, top, left, top])) * scale
     clipped = clip_boxes_to_image(moved, size)

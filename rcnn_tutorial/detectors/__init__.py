@@ -57,16 +57,24 @@ def load(path: str | os.PathLike, net: nn.Module | None = None) -> nn.Module:
         path: of the file; or the name of a detector of the package, such as "fpn", which is trained on "shapes".
         net: a network of the same layers, where the file does not know how to make one.
     Raises:
+        FileNotFoundError: no such file.
         ValueError: a file of something else, or of a network that has to be given.
     """
     shipped = isinstance(path, str) and path in DETECTORS
+    if not shipped and not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: no such file; the package has {sorted(DETECTORS)}")
     content = read(resources.files("rcnn_tutorial.weights") / f"{path}.pt" if shipped else path)
     name = content["detector"]
+    if name not in DETECTORS:
+        raise ValueError(f"{path}: holds a {name!r}, expected one of {sorted(DETECTORS)}")
     if net is None and content["network"] is None:
         raise ValueError(f"{path}: the file does not know the network; give one as load(path, net=...)")
-    module = import_module(f"rcnn_tutorial.detectors.{name}")
-    settings = settings_from(getattr(module, f"{DETECTORS[name][0]}Settings"), content["settings"])
-    net = rebuild(content["network"]) if net is None else net
-    model = build(name, content["classes"], settings, net, **content["normalise"])
-    model.load_state_dict(content["weights"])
+    try:
+        module = import_module(f"rcnn_tutorial.detectors.{name}")
+        settings = settings_from(getattr(module, f"{DETECTORS[name][0]}Settings"), content["settings"])
+        net = rebuild(content["network"]) if net is None else net
+        model = build(name, content["classes"], settings, net, **content["normalise"])
+        model.load_state_dict(content["weights"])
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{path}: settings, network and weights do not fit each other: {error}") from error
     return model.eval()

@@ -97,8 +97,8 @@ class FastRCNN(TwoStage):
         settings, parts = settings or FastRCNNSettings(), without_pooling(net)
         super().__init__(**parts, classes=classes, settings=settings, mean=mean, std=std, seed=seed)
         self.network = describe(net)
-        self.register_buffer("target_mean", torch.zeros(4))
-        self.register_buffer("target_std", torch.ones(4))
+        self.register_buffer("target_mean", torch.zeros(4))  # until `normalise_targets` sets both
+        self.register_buffer("target_std", 1 / torch.tensor(settings.weights))
         parts["body"][: published_frozen(net)].requires_grad_(False)
         self.scales = [
             Preprocess(mean, std, scale, settings.max_size, settings.divisor, LEAST_SIDE, parts["cell"])
@@ -241,6 +241,8 @@ def compress(module: nn.Module, ranks: dict[str, int]) -> nn.Module:
         if name not in linear:
             raise ValueError(f"ranks: expected names of linear layers, {linear}, got {name!r}")
     module = deepcopy(module)
+    if isinstance(module, TwoStage):
+        module.network = None  # it is another network now, which no file can describe
     for name, rank in ranks.items():
         module.set_submodule(name, truncated_svd(cast(nn.Linear, module.get_submodule(name)), rank))
     return module

@@ -1,4 +1,4 @@
-"""Faster R-CNN: the network proposes (Ren et al., NIPS 2015).
+"""Faster R-CNN: the network proposes (Ren et al., NeurIPS 2015).
 
 Fast R-CNN, and on the same map a region proposal network in place of selective search. `two_stage.py` has the pipeline
 and `nets/rpn.py` the network that proposes; here are the paper's settings and the networks that it starts from.

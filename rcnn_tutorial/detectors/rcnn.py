@@ -36,7 +36,7 @@ from rcnn_tutorial.detectors.rcnn_windows import FineTuning, WindowBatches, Wind
 from rcnn_tutorial.detectors.saving import Saved, describe
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.detectors.svm import Pass, SVMSettings, feature_scale, fit_ridge, mining_passes
-from rcnn_tutorial.engine.checks import check_sides
+from rcnn_tutorial.engine.checks import check_sides, checked_classes
 from rcnn_tutorial.evaluation import voc_ap
 from rcnn_tutorial.nets.backbones import ConvNet
 from rcnn_tutorial.ops.boxes import decode, encode
@@ -101,7 +101,7 @@ class RCNN(Saved, nn.Module):
         super().__init__()
         if net.classifier.out_features != len(classes):
             raise ValueError(f"net: expected {len(classes)} outputs, one per class, got {net.classifier.out_features}")
-        self.net, self.classes, self.settings = net, tuple(classes), settings or RCNNSettings()
+        self.net, self.classes, self.settings = net, checked_classes(classes), settings or RCNNSettings()
         self.network = describe(net)
         k, hidden = len(classes) - 1, net.classifier.in_features
         self.register_buffer("mean", torch.tensor(mean))

@@ -34,12 +34,15 @@ class Saved:
         Args:
             path: of the file.
             half: keep the weights in half precision, for a file of half the size.
+        Raises:
+            ValueError: settings that are no plain values.
         """
         state = self.state_dict()
         if half:
             state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
         content = {"detector": self.name, "classes": list(self.classes), "settings": asdict(self.settings)}
         pack(content | {"network": self.network, "normalise": self.normalise(), "weights": dict(state)}, path)
+        read(path)  # what can be written and not be read, such as numbers of numpy among the settings, is found now
 
     def normalise(self) -> dict:
         """Arguments of the constructor that normalise the pixels, where they are not among the weights."""
@@ -60,7 +63,12 @@ def describe(net: nn.Module) -> dict | None:
     if isinstance(net, ResNet) and (net.groups, net.base_width) == (1, 64):
         stages = (net.layer1, net.layer2, net.layer3, net.layer4)
         made = tuple(map(len, stages)), hasattr(net.layer1[0], "conv3")
-        return next(({"resnet": name} for name, how in RESNETS.items() if how == made), None)
+        for name in (name for name, how in RESNETS.items() if how == made):
+            with torch.device("meta"):
+                other: Any = get_model(name)
+            other.fc = net.fc  # which no detector reads
+            if repr(other) == repr(net):  # the same strides, dilations and normalisations
+                return {"resnet": name}
     return None
 
 
@@ -94,8 +102,14 @@ def read(path: Any) -> dict:
     Raises:
         ValueError: another file.
     """
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict) or not {"detector", "classes", "settings", "weights"} <= content.keys():
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # what is no file of torch can make its reader raise nearly anything
+        raise ValueError(f"{path}: expected a detector that save() wrote, got {type(error).__name__}") from error
+    parts = {"detector", "classes", "settings", "network", "normalise", "weights"}
+    if not isinstance(content, dict) or not parts <= content.keys():
         raise ValueError(f"{path}: expected a detector that save() wrote")
     weights = content["weights"]
     return content | {"weights": {k: v.float() if v.dtype == torch.float16 else v for k, v in weights.items()}}

@@ -1,4 +1,4 @@
-"""What Fast R-CNN, Faster R-CNN and FPN share: proposals, and a head that classifies and moves them, on maps of one pass.
+"""What Fast R-CNN, Faster R-CNN and FPN share: proposals, and a head that classifies and moves them, on shared maps.
 
     images -> body -> maps -+-> RPN -> proposals -+
                             +---------------------+-> RoI pooling -> head -+-> class scores
@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rcnn_tutorial.detectors.saving import Saved
 from rcnn_tutorial.detectors.select import select
-from rcnn_tutorial.engine.checks import LEAST_SIDE, validate
+from rcnn_tutorial.engine.checks import LEAST_SIDE, checked_classes, validate
 from rcnn_tutorial.engine.targets import check_target
 from rcnn_tutorial.nets.heads import BoxHead
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
@@ -82,7 +82,7 @@ class TwoStageSettings:
 
 
 class Samples(NamedTuple):
-    """P windows of each of B images, in the order of the proposals; of fewer, rows of padding follow."""
+    """P windows of each of B images, in the order of the proposals; those not drawn come last."""
 
     boxes: Tensor  # (B, P, 4) pixels of the input
     labels: Tensor  # (B, P) int64: 0 background, 1..K classes, -1 padding
@@ -106,8 +106,8 @@ class TwoStage(Saved, nn.Module):
         cell: the shortest side of an input that leaves a cell of the last map, pixels.
     """
 
-    make_rpn: type[RPN] = RPN
-    network: dict | None = None
+    rpn_class: type[RPN] = RPN
+    network: dict | None = None  # what `save` writes of the network that it was made of
     rpn: Any  # None where proposals are given
 
     def __init__(
@@ -126,13 +126,13 @@ class TwoStage(Saved, nn.Module):
         cell: int = 1,
     ):
         super().__init__()
-        self.classes, self.settings, self.output_size = tuple(classes), settings, output_size
+        self.classes, self.settings, self.output_size = checked_classes(classes), settings, output_size
         self.generator = torch.Generator().manual_seed(seed)
         self.preprocess = Preprocess(
             mean, std, settings.min_size, settings.max_size, settings.divisor, LEAST_SIDE, cell
         )  # fmt: skip
         self.body, self.strides = body, tuple(strides)
-        self.rpn = self.make_rpn(channels, strides, settings.rpn, self.generator) if settings.rpn else None
+        self.rpn = self.rpn_class(channels, strides, settings.rpn, self.generator) if settings.rpn else None
         self.head = BoxHead(hidden, width, len(classes), self.generator)
 
     def forward(
@@ -212,13 +212,15 @@ class TwoStage(Saved, nn.Module):
 
     @torch.no_grad()
     def proposals(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """The RPN's proposals for images, (P_i, 4) in pixels of each, best first; how many, the RPN's mode decides."""
+        """The RPN's proposals for images, (P_i, 4) in pixels of each, best first: `after_nms` of the RPN's mode."""
         batch, maps = self.maps(images)
         return batch.to_original(self.rpn.propose(self.rpn(maps), batch.sizes).unpad())
 
     @torch.no_grad()
     def detect(self, images: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> list[dict[str, Tensor]]:
         """Detections of images, from the RPN's proposals or from others, pixels of the image."""
+        if proposals is None and self.rpn is None:
+            raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got none")
         batch, maps = self.maps(images)
         boxes = self.propose(self.rpn(maps), batch) if proposals is None else given(batch, proposals)
         return self.classify(batch, self.pool(maps, boxes), boxes)
@@ -249,7 +251,7 @@ class TwoStage(Saved, nn.Module):
         return {"mean": self.preprocess.mean, "std": self.preprocess.std}
 
     def _checked(self, images: Sequence[Tensor], targets: Sequence[dict] | None, proposals: Sequence[Tensor] | None):
-        """Targets as they are trained on, in training mode, and the proposals that are given, here or with them."""
+        """Checked targets, in training mode, and the proposals that are given, as an argument or in the targets."""
         if self.training:
             if targets is None or len(targets) != len(images):
                 count = "none" if targets is None else len(targets)
@@ -258,17 +260,19 @@ class TwoStage(Saved, nn.Module):
                 check_target(target, f"targets[{i}]", self.classes, size=images[i].shape[-2:])
                 for i, target in enumerate(targets)
             ]
-        if proposals is None and targets is not None and all("proposals" in target for target in targets):
-            proposals = [target["proposals"] for target in targets]
-        if (self.rpn is None if proposals is None else len(proposals) != len(images)) and len(images):
-            count = "none" if proposals is None else len(proposals)
-            raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got {count}")
+        if proposals is None and targets is not None:
+            proposals = [target["proposals"] for target in targets if "proposals" in target] or None
+        if proposals is not None and len(proposals) != len(images):
+            raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got {len(proposals)}")
+        if proposals is None and self.rpn is None:
+            raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got none")
         return targets, proposals
 
 
 def to_input(batch: Batch, targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """The targets, with their boxes in pixels of the input."""
+    """The targets, with their boxes in pixels of the input, and what lies beyond its image cut off."""
     boxes = batch.to_input([target["boxes"] for target in targets])
+    boxes = [clip_boxes_to_image(scaled, size) for scaled, size in zip(boxes, batch.sizes, strict=True)]
     return [target | {"boxes": scaled} for scaled, target in zip(boxes, targets, strict=True)]
 
 

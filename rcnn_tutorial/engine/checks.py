@@ -200,6 +200,18 @@ def validate_windows(windows: Tensor, features: Tensor) -> None:
             expect(False, "windows", need, windows[wrong][0].tolist())
 
 
+def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """Class names as a tuple, once it is known that the background comes first and no name twice.
+
+    Raises:
+        ValueError: other names.
+    """
+    names = tuple(classes)
+    if isinstance(classes, str) or len(names) < 2 or len(set(names)) < len(names) or names[0] != "background":
+        raise ValueError(f"classes: expected 'background' and then the names of the objects, got {classes!r}")
+    return names
+
+
 def check_images(images: Sequence[Tensor], least: int = LEAST_SIDE) -> None:
     """Refuse what is no batch of images, before a network fails on it with a message about something else.
 
@@ -239,7 +251,7 @@ def _problem(image: object, first: Tensor) -> str | None:
     """What is expected of an image and what it is instead, or None."""
     if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
         got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        return f"a tensor of shape (3, H, W), got {got}"
+        return f"a torch tensor of shape (3, H, W), got {got}"
     if not image.is_floating_point():
         return f"floats in [0, 1], got {image.dtype}"
     if (image.dtype, image.device) != (first.dtype, first.device):

@@ -13,9 +13,9 @@ What differs from the paper: the laptop's network has no stages at strides 16 an
 are not pre-trained. The designs that the paper compares the pyramid with are in experiments/designs.py.
 
 What cost accuracy when it was wrong:
-- Upsampling. A doubled map can have one row more than the finer map (38 rows become 76, and the finer map has 75),
-  or one row less where a pooling has rounded down. Resizing to the finer map's size instead moves cells off the pixels that they were made
-  from, so `upsample` doubles, then crops or repeats the last row.
+- Upsampling. A doubled map can have one row more than the finer map (38 rows become 76, and the finer map has 75), or
+  one row less where a pooling has rounded down. Resizing to the finer map's size instead moves cells off the pixels
+  that they were made from, so `upsample` doubles, then crops or repeats the last row.
 - The level rule. The square root of a region's area can come out a rounding error below 448 pixels: without the 1e-6
   in `roi_levels` such a region is read from another map than in torchvision.
 - Its 224 pixels, the side of ImageNet's crops. On scenes of 256 x 192 pixels the rule then reads nearly every region

@@ -1,4 +1,4 @@
-"""The region proposal network: a small head slides over the maps and scores each anchor (Ren et al., NIPS 2015).
+"""The region proposal network: a small head slides over the maps and scores each anchor (Ren et al., NeurIPS 2015).
 
     maps -> 3 x 3 convolution -+-> objectness ---+
                                +-> offsets ------+-> the best, decode, clip, NMS -> proposals
@@ -167,7 +167,7 @@ class RPN(nn.Module):
         make = ANCHORS[settings.anchors]
         self.cells = [make(level, settings.ratios, stride) for level, stride in zip(scales, strides, strict=True)]
         self.head = RPNHead(channels, len(self.cells[0]), generator)
-        self.kept: tuple = (None, [])  # the anchors of the last maps, and what they depend on
+        self.grids: tuple = (None, [])  # what the anchors of the last maps depend on, and these anchors
 
     def forward(self, maps: Sequence[Tensor]) -> Predictions:
         """Predictions for the anchors of the maps (B, C, H, W), in float32 at least: bfloat16 has too few numbers."""
@@ -176,10 +176,10 @@ class RPN(nn.Module):
         strides: Sequence[Any] = self.strides
         if self.settings.anchors == "torchvision":  # the input's side over the map's, rounded down: 61 for 800 / 13
             strides = [tuple(n * self.strides[0] // m for n, m in zip(sizes[0], size, strict=True)) for size in sizes]
-        if (key := (sizes, exact, maps[0].device)) != self.kept[0]:  # maps of other sizes than the last ones
+        if (key := (sizes, exact, maps[0].device)) != self.grids[0]:  # maps of other sizes than the last ones
             parts = zip(self.cells, sizes, strides, strict=True)
-            self.kept = key, [anchor_grid(*part, dtype=exact, device=maps[0].device) for part in parts]
-        grids, (logits, offsets) = self.kept[1], self.head(maps)
+            self.grids = key, [anchor_grid(*part, dtype=exact, device=maps[0].device) for part in parts]
+        grids, (logits, offsets) = self.grids[1], self.head(maps)
         return Predictions(logits.to(exact), offsets.to(exact), torch.cat(grids), tuple(map(len, grids)))
 
     def label(self, anchors: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size]) -> Matches:
@@ -190,13 +190,14 @@ class RPN(nn.Module):
             boxes: (G_i, 4) objects of each image, pixels of the input.
             sizes: height and width of each image in the input, pixels.
         Returns:
-            `state` (B, N): 1 object, 0 background, -1 neither; `truth` (B, N), the object that the anchor overlaps
-            most, as an index into the image's objects.
+            `truth` (B, N), the object that the anchor overlaps most, as an index into the image's objects; `state`
+            (B, N): 1 object, 0 background, -1 neither.
         """
         settings, matches = self.settings, []
         for gt, size in zip(boxes, sizes, strict=True):
             used = inside(anchors, size) if settings.inside else self.on_image(anchors, size)  # (N,)
             # objects in rows, anchors in columns: so maxima over the few objects are fast
+            # an anchor that is not used is the best of no object
             iou = box_iou(gt.to(anchors), anchors).masked_fill(~used, -1)  # (G, N)
             truth, state = match(iou.t(), settings.foreground, settings.background, allow_low_quality=True)
             matches.append((truth, state.masked_fill(~used, UNUSED)))
@@ -267,7 +268,7 @@ class RPN(nn.Module):
         return Proposals(torch.stack(boxes_of), torch.stack(scores_of), tuple(counts))
 
     def on_image(self, anchors: Tensor, size: Size) -> Tensor:
-        """(N,) bool, which anchors have their centre on the image, and not on what pads it; of torchvision's all."""
+        """(N,) bool, which anchors have their centre on the image, and not on what pads it; all of torchvision's."""
         if self.settings.anchors == "torchvision":
             return torch.ones_like(anchors[:, 0], dtype=torch.bool)
         x, y = ((anchors[:, :2] + anchors[:, 2:]) / 2).unbind(dim=1)

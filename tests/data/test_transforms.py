@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
 from rcnn_tutorial.course.claims import claim
+from rcnn_tutorial.data.masks import mask_areas
 from rcnn_tutorial.data.transforms import Augment, flip, jitter_colour, zoom
 
 WIDTH, HEIGHT = 32, 24
@@ -299,3 +300,20 @@ def test_a_field_that_would_be_left_behind_is_refused():
 def test_settings_out_of_range(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         Augment(Scenes(), **({"seed": 0} | settings))
+
+
+def test_whole_numbers_and_half_precision_are_zoomed_as_exactly():
+    image = torch.rand(3, 400, 400)
+    target = {"boxes": torch.tensor([[2.0, 2, 300, 390]]), "labels": torch.tensor([1])}
+    proposals = torch.tensor([[10, 40, 50, 80]])
+    expected = zoom(image, target | {"proposals": proposals.float()}, (0, 0, 380, 380))[1]
+    whole = zoom(image, target | {"proposals": proposals}, (0, 0, 380, 380))[1]
+    assert torch.equal(whole["proposals"], expected["proposals"])
+    half = zoom(image, target | {"boxes": target["boxes"].half()}, (0, 0, 380, 380))[1]
+    assert torch.equal(half["boxes"], expected["boxes"]) and len(half["boxes"]) == 1
+
+
+def test_masks_of_255_are_those_of_1():
+    masks = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    masks[0, 2:4, 2:6] = 255
+    assert mask_areas(masks).tolist() == mask_areas(masks.bool()).tolist() == [8]

@@ -2,15 +2,16 @@
 
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnet50
 
 from rcnn_tutorial.detectors import DETECTORS, build, load
-from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
+from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings, compress
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
-from rcnn_tutorial.detectors.saving import settings_from
+from rcnn_tutorial.detectors.saving import describe, settings_from
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.nets.fpn import tiny_stages
 from rcnn_tutorial.nets.rpn import RPNSettings
@@ -89,11 +90,53 @@ def test_a_network_that_the_file_cannot_make_is_given(tmp_path):
     assert torch.equal(detections(again)["scores"], detections(model)["scores"])
 
 
+def test_a_network_that_only_looks_like_a_published_one_has_to_be_given(tmp_path):
+    odd = {
+        "dilated": resnet50(replace_stride_with_dilation=[False, False, True]),
+        "another eps": resnet18(norm_layer=lambda channels: torch.nn.BatchNorm2d(channels, eps=1e-2)),
+    }
+    assert all(describe(net) is None for net in odd.values())
+    assert describe(resnet18(num_classes=7)) == {"resnet": "resnet18"} and describe(resnet50()) == {
+        "resnet": "resnet50"
+    }
+    thin = compress(build("fast_rcnn", CLASSES), {"head.hidden.fc6.0": 8})
+    thin.save(tmp_path / "thin.pt")
+    with pytest.raises(ValueError, match="the file does not know the network"):
+        load(tmp_path / "thin.pt")
+    with pytest.raises(ValueError, match="settings, network and weights do not fit each other"):
+        load(tmp_path / "thin.pt", tiny_net())
+
+
+def test_what_could_not_be_read_is_not_saved_in_silence(tmp_path):
+    model = build("fpn", CLASSES)
+    model.settings = replace(model.settings, least_score=np.float64(0.1))
+    with pytest.raises(ValueError, match="expected a detector that save"):
+        model.save(tmp_path / "mine.pt")
+
+
+def test_the_background_comes_first_and_no_name_twice():
+    for classes in (("cat", "dog"), ("background",), ("background", "cat", "cat"), "background"):
+        for name in ("rcnn", "fast_rcnn", "fpn"):
+            with pytest.raises(ValueError, match=r"classes: expected 'background' and then the names|net: expected"):
+                build(name, classes)
+    with pytest.raises(ValueError, match="classes: expected 'background'"):
+        build("fpn", ("cat", "dog"))
+
+
 def test_other_files_are_refused(tmp_path):
+    for name, content in (("text.pt", b"no archive"), ("empty.pt", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}: expected a detector that save\(\) wrote, got "):
+            load(tmp_path / name)
+    model = build("fpn", CLASSES)
+    model.name = "yolo"
+    model.save(tmp_path / "yolo.pt")
+    with pytest.raises(ValueError, match=r"yolo\.pt: holds a 'yolo', expected one of \['fast_rcnn'"):
+        load(tmp_path / "yolo.pt")
     torch.save({"weights": {}}, tmp_path / "state.pt")
     with pytest.raises(ValueError, match=r"state\.pt: expected a detector that save\(\) wrote"):
         load(tmp_path / "state.pt")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"panoptic: no such file; the package has \['fast_rcnn'"):
         load("panoptic")
 
 

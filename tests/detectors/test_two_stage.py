@@ -243,6 +243,25 @@ def test_the_rpns_own_proposals_from_outside_give_the_same_detections(min_size):
     assert equal(model(images, targets), found)
 
 
+def test_an_object_beyond_the_border_is_what_can_be_seen_of_it():
+    model, (images, _) = untrained(), batch(1)
+    beyond = {"boxes": torch.tensor([[200.0, 150, 400, 300]]), "labels": torch.tensor([2])}
+    inside = {"boxes": torch.tensor([[200.0, 150, 256, 192]]), "labels": torch.tensor([2])}
+    state = model.generator.get_state()
+    expected = model(images, [inside])
+    model.generator.set_state(state)
+    losses = model(images, [beyond])
+    assert losses["box"] > 0 and all(torch.equal(loss, expected[name]) for name, loss in losses.items())
+
+
+def test_a_tensor_of_proposals_is_taken_and_a_list_of_too_few_refused():
+    model, (images, _) = untrained(least_score=0.0).eval(), batch()
+    boxes = torch.tensor([[[60.0, 60, 110, 120]]] * 2)
+    assert equal(model(images, proposals=boxes), model(images, proposals=list(boxes)))
+    with pytest.raises(ValueError, match="proposals: expected one tensor for each of 2 images, got 0"):
+        model(images, proposals=[])
+
+
 def test_proposals_without_area_in_the_image_are_not_detected():
     model, (images, _) = untrained(least_score=0.0).eval(), batch()
     odd = torch.tensor([[-50.0, -50, -10, -10], [20, 20, 20, 60], [500, 10, 600, 40]])

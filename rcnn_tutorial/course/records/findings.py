@@ -113,7 +113,7 @@ FINDINGS = tuple(
          "insensitive: 69.9 against 68.9 %", 0.01),
         ("FRCNN-19", "frcnn_19", "lambda = 10", "lambda = 100", "AP50", (0, 1), 0.0, DIFFERS,
          "insensitive: 69.9 against 69.1 %", 0.01),
-        ("FRCNN-25", "frcnn_25", "inside alone", "all anchors", "AP50", (-0.1, 0), "> 0", DIFFERS,
+        ("FRCNN-25", "frcnn_25", "inside alone", "all anchors", "AP50", (-0.15, 0), "> 0", DIFFERS,
          "without it training does not converge"),
         ("FRCNN-26", "frcnn_26", "3000 without NMS", "300 proposals", "AP50", (-0.05, 0.04), -0.016, OPEN,
          "6,000 without NMS: 55.2 against 56.8 %"),
