@@ -128,7 +128,7 @@ FINDINGS = tuple(
          "25 to 50 % less time", 0.0, True),
         ("FRCNN-31", "frcnn_31", "1000 steps", "400 steps", "AP50", (0, 1), None, OPEN),
         ("FRCNN-32", "frcnn_30", MOVING, JOINT, "AP50", (-0.35, 0.05), None, OPEN),
-        ("FRCNN-34", "frcnn_34", NINE, "1 scale, 1 ratio", "AP50", (-0.02, 0.05), (0.032, 0.041), OPEN,
+        ("FRCNN-34", "frcnn_34", NINE, "1 scale, 1 ratio", "AP50", (-0.05, 0.1), (0.032, 0.041), OPEN,
          "69.9 against 65.8 to 66.7 %"),
         ("FRCNN-34", "frcnn_34", NINE, "3 scales, 1 ratio", "AP50", (-0.08, 0.03), 0.001, OPEN, "69.9 against 69.8 %"),
         ("FRCNN-34", "frcnn_34", NINE, "1 scale, 3 ratios", "AP50", (-0.15, 0), (0.011, 0.020), DIFFERS,
