@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from rcnn_tutorial.engine.targets import FLAGS, is_per_object
-from rcnn_tutorial.engine.targets import PER_IMAGE as PER_IMAGE
 from rcnn_tutorial.engine.targets import PER_OBJECT as PER_OBJECT
 from rcnn_tutorial.engine.targets import check_target as check_target
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from rcnn_tutorial.detectors.two_stage import TwoStage
+from rcnn_tutorial.detectors.two_stage import TwoStage, to_input
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.training import TrainSettings, train
 
@@ -30,7 +30,7 @@ class RPNAlone(nn.Module):
         if not self.training:
             return self.model.proposals(images)
         batch, maps = self.model.maps(images)
-        boxes = batch.to_input([target["boxes"] for target in targets or ()])
+        boxes = [target["boxes"] for target in to_input(batch, targets or ())]
         rpn, predictions = self.model.rpn, self.model.rpn(maps)
         anchors = rpn.sample(predictions.anchors, boxes, batch.sizes, self.model.generator)
         return rpn.losses(predictions, anchors, boxes)

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import ResNet, get_model
 
 from rcnn_tutorial.nets.backbones import Conv, ConvNet
-from rcnn_tutorial.weights import pack
+from rcnn_tutorial.weights import halved, pack
 
 RESNETS = {  # blocks of each stage, and whether they are bottlenecks
     "resnet18": ((2, 2, 2, 2), False),
@@ -37,9 +37,7 @@ class Saved:
         Raises:
             ValueError: settings that are no plain values.
         """
-        state = self.state_dict()
-        if half:
-            state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+        state = halved(self.state_dict()) if half else self.state_dict()
         content = {"detector": self.name, "classes": list(self.classes), "settings": asdict(self.settings)}
         pack(content | {"network": self.network, "normalise": self.normalise(), "weights": dict(state)}, path)
         read(path)  # what can be written and not be read, such as numbers of numpy among the settings, is found now

@@ -28,7 +28,12 @@ def load_weights(name: str) -> dict[str, Tensor]:
 
 def save_weights(state: dict[str, Tensor], path: str | os.PathLike) -> None:
     """Write a state dict as `load_weights` and torch.load read it: floating-point numbers in half precision, packed."""
-    pack({key: value.half() if value.is_floating_point() else value for key, value in state.items()}, path)
+    pack(halved(state), path)
+
+
+def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with its floating-point numbers in half precision."""
+    return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
 
 
 def pack(content: dict, path: str | os.PathLike) -> None:
