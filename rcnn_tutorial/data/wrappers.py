@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
@@ -35,6 +36,31 @@ def inner(dataset: Dataset) -> list[Dataset]:
 def at_most(dataset: Dataset, count: int) -> Subset:
     """Take the first pictures of a data set; all of them where it has fewer."""
     return Subset(dataset, range(min(count, length(dataset))))
+
+
+class OnDevice(Dataset):
+    """A data set whose pictures and targets lie on a device, to look at them there one by one.
+
+    `train` and `predict` move what they read by themselves.
+
+    Args:
+        dataset: of (image, target).
+        device: such as "cuda".
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device | str):
+        self.dataset, self.device = dataset, device
+
+    def __len__(self) -> int:
+        return length(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        image, target = self.dataset[index]
+        return image.to(self.device), {name: value.to(self.device) for name, value in target.items()}
+
+    def target(self, index: int) -> dict[str, Tensor]:
+        """Give the target of one image, without its pixels where the data set can do so."""
+        return {name: value.to(self.device) for name, value in target_of(self.dataset, index, area=False).items()}
 
 
 def set_epoch(dataset: Dataset, epoch: int) -> None:

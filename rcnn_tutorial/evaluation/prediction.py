@@ -58,6 +58,7 @@ def predict(
             batch_detections = model([image.to(parameter.device) for image in images], **more)
             for image, target, detected in zip(images, batch_targets, batch_detections, strict=True):
                 name = f"dataset[{len(targets)}]"
+                target = {key: v.cpu() if isinstance(v, Tensor) else v for key, v in target.items()}
                 target = check_target(target, name, classes, area=False, size=image.shape[-2:])
                 targets.append(_small(target, keep_masks="masks" in detected))
                 detections.append({key: encode_masks(v) if key == "masks" else v.cpu() for key, v in detected.items()})

@@ -6,7 +6,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, random_split
 
 from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.data.transforms import Augment
-from rcnn_tutorial.data.wrappers import at_most, classes_of, prepare, set_epoch, target_of
+from rcnn_tutorial.data.wrappers import OnDevice, at_most, classes_of, prepare, set_epoch, target_of
 from rcnn_tutorial.evaluation import predict
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.training import TrainSettings, train
@@ -150,3 +150,14 @@ def test_predict_takes_any_wrapper():
     data = Subset(ConcatDataset([Pictures(3), Pictures(4, first=10)]), [6, 0])
     _, targets = predict(Nothing(), data, progress=False)
     assert [target["boxes"][0, 2].item() for target in targets] == [9 + 13, 9]
+
+
+def test_a_data_set_on_a_device():
+    """Pictures and targets lie there, also under a wrapper, and the class names are still found."""
+    data = OnDevice(Subset(Pictures(3), [2, 1]), "meta")
+    image, target = data[0]
+    assert len(data) == 2 and classes_of(data) == ("background", "a")
+    assert {tensor.device.type for tensor in (image, *target.values(), *data.target(1).values())} == {"meta"}
+    assert OnDevice(Pictures(3), "cpu").target(2)["boxes"].tolist() == Pictures(3).target(2)["boxes"].tolist()
+    image, target = OnDevice(Pictures(3), "cpu")[1]
+    assert torch.equal(image, Pictures(3)[1][0]) and torch.equal(target["labels"], torch.tensor([1]))

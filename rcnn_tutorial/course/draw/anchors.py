@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, outlines, picture
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, Style, ink, percent
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, Style, ink, on_cpu, percent
 from rcnn_tutorial.course.draw.windows import DOTTED
 
 DARK = "#555555"
@@ -35,6 +35,7 @@ def some(boxes: Tensor, at_most: int) -> Tensor:
     return boxes[torch.linspace(0, len(boxes) - 1, min(len(boxes), at_most)).long()]
 
 
+@on_cpu
 def anchors_at(
     image: Tensor,
     anchors: Tensor,
@@ -83,6 +84,7 @@ def anchors_at(
     return ax
 
 
+@on_cpu
 def objectness(image: Tensor, maps: Tensor, names: Sequence[str], columns: int = 3, title: str = "") -> None:
     """How sure the network is that an object is there: a heat map per anchor shape over the faint image.
 
@@ -109,6 +111,7 @@ def objectness(image: Tensor, maps: Tensor, names: Sequence[str], columns: int =
     assert len(maps) == len(names) > 0, "nothing was drawn"
 
 
+@on_cpu
 def best_iou(
     sizes: Tensor, curves: dict[str, Tensor], line: float = 0.7, objects: Tensor | None = None, ax: Axes | None = None
 ) -> None:
@@ -142,6 +145,7 @@ def best_iou(
     assert curves, "nothing was drawn"
 
 
+@on_cpu
 def labelled_anchors(
     image: Tensor, anchors: Tensor, state: Tensor, truths: Tensor, shown: int = 12, ax: Axes | None = None
 ) -> Axes:

@@ -13,7 +13,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, ink, percent
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, ink, on_cpu, percent
 
 BLUES = ("#C6DBEF", "#8DBDE0", "#4F94C9", "#1B5C9E", "#08306B")  # of the levels, the finest first
 ARROW = dict(arrowstyle="-|>", color=PALE, lw=2.5, shrinkA=13, shrinkB=13, mutation_scale=22)
@@ -28,6 +28,7 @@ BESIDE = [  # where a name may stand, in points from its own
 CHANGES = {"more": GOOD, "less": BAD, "not beyond one standard deviation": PALE}
 
 
+@on_cpu
 def staircase(sides: Tensor, levels: dict[str, Tensor], side: float | None = None) -> None:
     """The level that a region is read from, against its side; with a marker for one side.
 

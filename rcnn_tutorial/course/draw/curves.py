@@ -9,11 +9,12 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, on_cpu
 from rcnn_tutorial.evaluation.curves import envelope
 from rcnn_tutorial.training import History
 
 
+@on_cpu
 def precision_recall(
     recall: Tensor, precision: Tensor, ax: Axes | None = None, title: str = "", points: Sequence[str] | None = None
 ) -> None:
@@ -63,6 +64,7 @@ def live_losses(every: float = 2.0) -> Callable[[History], None]:
     return update
 
 
+@on_cpu
 def recall_curves(counts: Sequence[int], recalls: dict[str, Tensor], thresholds: Sequence[float] = (0.5, 0.7)) -> None:
     """Recall against the number of boxes, one panel per IoU threshold, one line per proposer.
 

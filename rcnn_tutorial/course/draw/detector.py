@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, characters, outlines, picture
-from rcnn_tutorial.course.draw.style import COLORS, Style, class_color, ink, percent
+from rcnn_tutorial.course.draw.style import COLORS, Style, class_color, ink, on_cpu, percent
 
 
+@on_cpu
 def pipeline(
     image: Tensor, windows: Tensor, detection: dict[str, Tensor], classes: Sequence[str], seconds: dict[str, float]
 ) -> None:

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, Style
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, Style, on_cpu
 from rcnn_tutorial.nets.backbones import Field
 
 LIT = COLORS[4]
@@ -45,6 +45,7 @@ def range_of(*maps: Tensor) -> tuple[float, float]:
     return min(each.min().item() for each in maps), max(each.max().item() for each in maps)
 
 
+@on_cpu
 def map_strip(maps: dict[str, Tensor]) -> None:
     """Maps (H, W) side by side, each in its own grey levels, under its name."""
     assert maps, "nothing was drawn"
@@ -59,6 +60,7 @@ def light(ax: Axes, row: int, column: int, color: str = LIT, filled: bool = True
     ax.add_patch(Rectangle((column, row), 1, 1, fc=face, ec=color, lw=2, ls=dashes, zorder=3))
 
 
+@on_cpu
 def receptive(image: Tensor, feature_map: Tensor, cell: tuple[int, int], field: Field) -> None:
     """The part of an image that one cell of a map looks at; a dot for the centre of every other cell.
 
@@ -87,6 +89,7 @@ def receptive(image: Tensor, feature_map: Tensor, cell: tuple[int, int], field: 
     assert left.patches and right.patches, "nothing was drawn"
 
 
+@on_cpu
 def shift_strip(images: Sequence[Tensor], maps: Sequence[Tensor], names: Sequence[str]) -> None:
     """Images whose content moves, and under each its map, the strongest cell lit; dashed, where the first map has it.
 
@@ -135,6 +138,7 @@ def winners(cells: Tensor, ax: Axes) -> None:
                     fontsize=12, weight="bold", zorder=5)  # fmt: skip
 
 
+@on_cpu
 def pyramid_bins(feature_map: Tensor, windows: Sequence[tuple[int, int, int, int]], n: int) -> None:
     """A map with windows of different size, and each of them cut into n x n bins, the maximum of each bin marked.
 
@@ -178,6 +182,7 @@ def bin_maxima(feature_map: Tensor, window: tuple[int, int, int, int], n: int) -
     return places
 
 
+@on_cpu
 def by_scale(image: Tensor, windows: Tensor, scale: Tensor, names: Sequence[str]) -> None:
     """Windows in the colour of the scale that they read.
 

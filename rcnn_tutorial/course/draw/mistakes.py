@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, label, picture
-from rcnn_tutorial.course.draw.style import KIND_COLORS, Style, ink
+from rcnn_tutorial.course.draw.style import KIND_COLORS, Style, ink, on_cpu
 
 
+@on_cpu
 def kinds(image: Tensor, detection: dict[str, Tensor], kinds: Sequence[str], target: dict[str, Tensor], missed: Tensor,
           classes: Sequence[str], ax: Axes | None = None) -> Axes:  # fmt: skip
     """Detections coloured by what `failures` calls them, with the missed objects dotted in black."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rcnn_tutorial.course.draw.anchors import DARK, some, surround
 from rcnn_tutorial.course.draw.pictures import boxes, outlines, picture
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, Style, class_color, ink, percent
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, Style, class_color, ink, on_cpu, percent
 from rcnn_tutorial.course.draw.windows import DOTTED
 from rcnn_tutorial.ops.boxes import box_iou
 
@@ -26,6 +26,7 @@ BLACK, WHITE, FAINT, NEARBY, CLEAR = range(SHADES, SHADES + 5)
 BAND = 30  # pixels of a GIF for its text
 
 
+@on_cpu
 def side_by_side(
     image: Tensor, runs: dict[str, tuple[Tensor, dict[str, Tensor], dict[str, float]]], classes: Sequence[str]
 ) -> None:
@@ -79,6 +80,7 @@ def _panels(image: Tensor, count: int, legend: dict[str, Style], room: float = 0
     return axes.flat[:count]
 
 
+@on_cpu
 def filter_strip(
     image: Tensor, steps: Sequence[tuple[str, Tensor, float]], truths: Tensor, threshold: float = NEAR
 ) -> None:
@@ -104,6 +106,7 @@ def filter_strip(
         ax.set_title(f"{name}\n{len(each):,} boxes, recall {recall:.2f}")
 
 
+@on_cpu
 def proposals_strip(image: Tensor, moments: Sequence[tuple[str, Tensor]], truths: Tensor) -> None:
     """The proposals at some moments of a training, strong those near an object, and how many these are.
 
@@ -127,6 +130,7 @@ def _near(boxes: Tensor, others: Tensor, threshold: float = NEAR) -> Tensor:
     return (box_iou(boxes, others) >= threshold).any(dim=1)
 
 
+@on_cpu
 def proposals_gif(
     image: Tensor,
     moments: Sequence[tuple[str, Tensor]],
@@ -198,6 +202,7 @@ def _paletted(pixels: np.ndarray) -> Image.Image:
     return found
 
 
+@on_cpu
 def gradient_table(reached: Tensor, losses: Sequence[str], layers: Sequence[str], ax: Axes | None = None) -> None:
     """Which loss moves which layer: a cell is filled where a gradient arrives, and empty where none does.
 
@@ -224,6 +229,7 @@ def gradient_table(reached: Tensor, losses: Sequence[str], layers: Sequence[str]
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False)
 
 
+@on_cpu
 def missed_by_size(sides: Tensor, found: dict[str, Tensor], bins: Sequence[float], ax: Axes | None = None) -> None:
     """The share of objects that each detector misses, by their size.
 

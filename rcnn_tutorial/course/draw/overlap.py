@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, STATES, Style
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, STATES, Style, on_cpu
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.ops.nms import Step
 
@@ -34,6 +34,7 @@ def iou_slide(shift: float, size: float = 10) -> None:
     right.set(xticks=range(0, int(2 * size) + 1, 5), yticks=[0, 0.25, 0.5, 0.75, 1])
 
 
+@on_cpu
 def iou_table(iou: Tensor, rows: Sequence[str], columns: Sequence[str], state: Tensor | None = None) -> None:
     """IoU (N, M) as a heat map, the largest of each row framed, coloured by what `match` made of the row."""
     _, ax = plt.subplots(figsize=(1.6 * len(columns) + 4, 0.55 * len(rows) + 1.2))
@@ -54,6 +55,7 @@ def iou_table(iou: Tensor, rows: Sequence[str], columns: Sequence[str], state: T
     assert len(ax.patches) == len(rows) > 0, "nothing was drawn"
 
 
+@on_cpu
 def nms_strip(boxes: Tensor, scores: Tensor, steps: Sequence[Step], names: Sequence[str]) -> None:
     """The decisions of `nms_steps`, one panel each."""
     rows = -(-len(steps) // 3)
@@ -63,6 +65,7 @@ def nms_strip(boxes: Tensor, scores: Tensor, steps: Sequence[Step], names: Seque
     assert figure.axes, "nothing was drawn"
 
 
+@on_cpu
 def nms_step(
     boxes_: Tensor, scores: Tensor, steps: Sequence[Step], names: Sequence[str], now: int, ax: Axes | None = None
 ) -> None:
@@ -86,6 +89,7 @@ def nms_step(
                  color=GOOD if step.by is None else BAD)  # fmt: skip
 
 
+@on_cpu
 def threshold_curve(
     ap: dict[float, float], chosen: float, image: Tensor, detections: dict[float, dict[str, Tensor]]
 ) -> None:

@@ -10,9 +10,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.style import PLAIN, Style, class_color, ink
+from rcnn_tutorial.course.draw.style import PLAIN, Style, class_color, ink, on_cpu
 
 
+@on_cpu
 def boxes(ax: Axes, boxes: Tensor, texts: Sequence[str] | None = None, styles: Sequence[Style] | Style = PLAIN) -> None:
     """Boxes (N, 4) in the coordinates of the axes, each with its text and style."""
     styles = [styles] * len(boxes) if isinstance(styles, Style) else styles
@@ -56,6 +57,7 @@ def characters(ax: Axes) -> float:
     return ax.bbox.width / ax.figure.dpi / 0.11
 
 
+@on_cpu
 def picture(image: Tensor, ax: Axes | None = None, faint: bool = False) -> Axes:
     """An image (3, H, W) without ticks."""
     ax = ax or plt.figure(figsize=(8, 8 * image.shape[1] / image.shape[2])).gca()
@@ -69,6 +71,7 @@ def picture(image: Tensor, ax: Axes | None = None, faint: bool = False) -> Axes:
     return ax
 
 
+@on_cpu
 def scene(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], ax: Axes | None = None) -> Axes:
     """An image with its objects; difficult ones dashed, with a question mark."""
     ax = picture(image, ax)
@@ -84,6 +87,7 @@ def scene(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], ax: 
     return ax
 
 
+@on_cpu
 def close_up(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], box: int, margin: int = 3) -> None:
     """A scene, and beside it one of its boxes, pixel by pixel."""
     _, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), width_ratios=(1.35, 1))
@@ -101,12 +105,14 @@ def close_up(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], b
     right.set_title(f"{x2} - {x1} = {x2 - x1} wide, {y2} - {y1} = {y2 - y1} high")
 
 
+@on_cpu
 def outlines(ax: Axes, boxes: Tensor, color: str, width: float, alpha: float = 1) -> None:
     """Many boxes (N, 4) as thin lines, without text."""
     corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].view(-1, 4, 2).numpy()
     ax.add_collection(PolyCollection(corners, facecolors="none", edgecolors=color, linewidths=width, alpha=alpha))
 
 
+@on_cpu
 def contact_sheet(
     rows: dict[str, Tensor],
     titles: dict[str, Sequence[str]] | None = None,

@@ -17,7 +17,7 @@ from rcnn_tutorial.course.draw.anchors import DARK, surround
 from rcnn_tutorial.course.draw.maps import LIT, range_of
 from rcnn_tutorial.course.draw.pictures import boxes, picture
 from rcnn_tutorial.course.draw.regions import rounded
-from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, Style
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, Style, on_cpu
 from rcnn_tutorial.course.draw.windows import DOTTED
 from rcnn_tutorial.nets.fpn import level_of, upsample
 from rcnn_tutorial.ops.pooling import roi_pool
@@ -26,6 +26,7 @@ FRAME = Style(LIT, 4)
 LIGHT = ListedColormap(colormaps["viridis"](np.linspace(0.3, 1, 256)))  # black lines are seen on it
 
 
+@on_cpu
 def pooled_numbers(image: Tensor, objects: Tensor, feature_map: Tensor, stride: int, n: int = 7) -> list[int]:
     """Objects of an image, the cells that RoI pooling takes for each, and what it pools; lines part different numbers.
 
@@ -73,6 +74,7 @@ def _values(ax: Axes, grid: Tensor, limits: tuple[float, float]) -> Axes:
     return ax
 
 
+@on_cpu
 def designs(image: Tensor, box: Tensor, maps: dict[str, Sequence[Tensor]], read: dict[str, int]) -> None:
     """The maps of several designs, stacked over the image, the coarsest on top; framed the one that reads an object.
 
@@ -123,6 +125,7 @@ def _plane(ax: Axes, pixels: np.ndarray, image: Tensor, size: float, floor: floa
         ax.add_patch(Polygon(corners, fill=False, ec=style.color, lw=style.width, transform=to))
 
 
+@on_cpu
 def addition(coarse: Tensor, fine: Tensor) -> None:
     """By hand: the numbers of a coarse map, repeated to the size of a fine one, and added to its numbers.
 
@@ -165,6 +168,7 @@ def _arrow(ax: Axes) -> None:
     ax.annotate("", (1, 0.5), (0, 0.5), arrowprops=dict(arrowstyle="-|>", color="black", lw=2.5, mutation_scale=24))
 
 
+@on_cpu
 def merging(levels: dict[str, Sequence[Tensor | None]]) -> None:
     """Real maps on their way through the pyramid: the sum of each level goes down to the next.
 
@@ -207,6 +211,7 @@ def _grey(ax: Axes, feature_map: Tensor, limits: tuple[float, float] | None = No
     return ax
 
 
+@on_cpu
 def level_anchors(image: Tensor, box: Tensor, anchors: Tensor, ious: Sequence[float], strides: Sequence[int]) -> None:
     """One object and on every level the anchor that fits it best, over the cells of that level.
 
@@ -244,6 +249,7 @@ def level_anchors(image: Tensor, box: Tensor, anchors: Tensor, ious: Sequence[fl
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
+@on_cpu
 def level_maps(image: Tensor, maps: dict[str, Tensor], level: str, box: Tensor | None = None) -> None:
     """The image, and beside it how strongly one level responds where.
 
@@ -267,6 +273,7 @@ def level_maps(image: Tensor, maps: dict[str, Tensor], level: str, box: Tensor |
     assert right.images, "nothing was drawn"
 
 
+@on_cpu
 def responses(
     image: Tensor, maps: dict[str, Sequence[Tensor]], levels: Sequence[str] = ("P2", "P3", "P4", "P5")
 ) -> None:

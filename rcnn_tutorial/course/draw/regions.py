@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rcnn_tutorial.course.draw.maps import LIT, WINNER, bins, cell_map, range_of, winners
 from rcnn_tutorial.course.draw.pictures import boxes
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, Style, percent
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, Style, on_cpu, percent
 from rcnn_tutorial.ops.losses import smooth_l1
 
 EXACT, ROUNDED = Style("black", 2.5, "--"), Style(GOOD, 4)
@@ -24,6 +24,7 @@ def rounded(roi: Sequence[float]) -> list[int]:
     return [x1, y1, max(x1, x2) + 1, max(y1, y2) + 1]
 
 
+@on_cpu
 def roi_grid(
     feature_map: Tensor,
     roi: Sequence[float],
@@ -68,6 +69,7 @@ def roi_grid(
     assert left.patches, "nothing was drawn"
 
 
+@on_cpu
 def landing(
     gradient: Tensor, rois: Sequence[Sequence[float]], switches: Sequence[Tensor], ax: Axes | None = None
 ) -> Axes:
@@ -126,6 +128,7 @@ def loss_curves() -> None:
     assert axes[1].lines, "nothing was drawn"
 
 
+@on_cpu
 def target_histograms(before: Tensor, after: Tensor) -> None:
     """Regression targets (N, 4) before and after they are normalised: one column per number, the same scale for all."""
     assert len(before) and len(after), "nothing was drawn"
@@ -142,6 +145,7 @@ def target_histograms(before: Tensor, after: Tensor) -> None:
     figure.supxlabel("target", fontsize=14)
 
 
+@on_cpu
 def singular_values(values: dict[str, Tensor], ranks: dict[str, int], ax: Axes | None = None) -> None:
     """The singular values of some layers, largest first; strong what a rank of t keeps, faint what it drops.
 

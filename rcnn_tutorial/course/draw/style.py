@@ -1,12 +1,15 @@
 """Colours, widths and formats that all pictures share."""
 
+from collections.abc import Callable
+from functools import wraps
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
 
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, UNUSED
 
@@ -26,6 +29,28 @@ class Style(NamedTuple):
 
 
 PLAIN = Style(GOOD)
+Params, Result = ParamSpec("Params"), TypeVar("Result")
+
+
+def on_cpu(function: Callable[Params, Result]) -> Callable[Params, Result]:
+    """Let a drawing function take tensors of any device, since matplotlib reads those of the CPU alone."""
+
+    @wraps(function)
+    def drawn(*args: Params.args, **kwargs: Params.kwargs) -> Result:
+        return function(*_moved(args), **_moved(kwargs))
+
+    return drawn
+
+
+def _moved(value: Any) -> Any:
+    """A nest of dicts, lists and tuples with its tensors on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: _moved(part) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_moved, value))
+    return value
 
 
 def class_color(label: int) -> str:

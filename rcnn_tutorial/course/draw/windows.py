@@ -10,12 +10,13 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.style import BAD, GOOD, PALE, STATES, Style, ink
+from rcnn_tutorial.course.draw.style import BAD, GOOD, PALE, STATES, Style, ink, on_cpu
 
 DOTTED = Style("black", 2, ":")
 CORNERS = ((0, 1, "left", "top"), (2, 1, "right", "top"), (0, 3, "left", "bottom"), (2, 3, "right", "bottom"))
 
 
+@on_cpu
 def grouping(image: Tensor, moments: Sequence[tuple[Tensor, int]]) -> None:
     """Moments of a hierarchical grouping, each region in its mean colour.
 
@@ -38,6 +39,7 @@ def _mean_colours(image: Tensor, labels: Tensor) -> Tensor:
     return (sums / region.bincount())[:, region].view_as(image)
 
 
+@on_cpu
 def windows_by_iou(
     image: Tensor, windows: Tensor, iou: Tensor, truths: Tensor, fine_tuning: Tensor, svm: Tensor, label: str
 ) -> None:
@@ -82,6 +84,7 @@ def _handles(styles: dict[str, Style]) -> list[Line2D]:
     return [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, s in styles.items()]
 
 
+@on_cpu
 def coverage(count: Tensor, image: Tensor) -> None:
     """An image, and beside it how many windows cover each pixel, count (H, W)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5.2 * image.shape[1] / image.shape[2] + 0.5))
@@ -94,6 +97,7 @@ def coverage(count: Tensor, image: Tensor) -> None:
     assert count.max() > 0, "nothing was drawn"
 
 
+@on_cpu
 def moves(image: Tensor, before: Tensor, after: Tensor, truths: Tensor, ax: Axes | None = None) -> Axes:
     """Where two corners of each proposal went: before (N, 4) dashed, after (N, 4) solid, objects (M, 4) dotted."""
     ax = picture(image, ax or plt.subplots(figsize=(8, 8 * image.shape[1] / image.shape[2] + 0.4))[1])
@@ -109,6 +113,7 @@ def moves(image: Tensor, before: Tensor, after: Tensor, truths: Tensor, ax: Axes
     return ax
 
 
+@on_cpu
 def iou_histogram(before: Tensor, after: Tensor, ax: Axes | None = None) -> None:
     """How well windows fit their object before (N,) and after (N,) regression, as IoU; the means marked."""
     ax = ax or plt.subplots(figsize=(9, 4.2))[1]

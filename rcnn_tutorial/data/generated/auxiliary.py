@@ -81,8 +81,9 @@ def prepare(images: Tensor, size: int = 64) -> Tensor:
 @torch.no_grad()
 def accuracy(net: torch.nn.Module, pictures: AuxiliaryBatches, size: int = 64) -> float:
     """Measure the share of the pictures that the network names rightly."""
+    device = next(net.parameters()).device
     right = [
-        (net(prepare(images, size)).argmax(1) == labels).float()
+        (net(prepare(images.to(device), size)).argmax(1) == labels.to(device)).float()
         for images, labels in zip(pictures.images.split(250), pictures.labels.split(250), strict=True)
     ]
     return torch.cat(right).mean().item()

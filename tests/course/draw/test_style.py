@@ -1,9 +1,11 @@
+import inspect
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
 
 from rcnn_tutorial.course import draw
-from rcnn_tutorial.course.draw.style import _has_photo, ink, percent
+from rcnn_tutorial.course.draw.style import _has_photo, ink, on_cpu, percent
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, UNUSED
 
 
@@ -46,3 +48,33 @@ def test_many_crops_are_a_photograph():
     assert not _has_photo(plt.gcf())
     draw.contact_sheet({"four": torch.rand(4, 3, 64, 64)})
     assert _has_photo(plt.gcf())
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that matplotlib cannot read until it is moved."""
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor) * 1
+
+    def detach(self):
+        return self
+
+    def numpy(self):
+        raise TypeError("can't convert a tensor of another device")
+
+
+def test_pictures_take_tensors_of_any_device():
+    far = torch.tensor([1.0, 2.0]).as_subclass(Elsewhere)
+    with pytest.raises(TypeError, match="another device"):
+        far.numpy()
+
+    @on_cpu
+    def read(one, *, nested):
+        return [tensor.numpy().tolist() for tensor in (one, nested["a"][0], nested["a"][1][0])], nested["b"]
+
+    assert read(far, nested={"a": [far, (far,)], "b": "text"}) == ([[1.0, 2.0]] * 3, "text")
+    for name in draw.__all__:
+        function = getattr(draw, name)
+        if inspect.isfunction(function):
+            takes = [str(parameter.annotation) for parameter in inspect.signature(function).parameters.values()]
+            assert hasattr(function, "__wrapped__") or not any("Tensor" in kind for kind in takes), name
