@@ -7,13 +7,11 @@
 Faster R-CNN, or with --detector fpn that on a feature pyramid. Both detectors of a pair have the same network, anchors,
 samplers, losses and augmentation: only the code differs, and the random numbers that draw the samples. "cells" are the
 white cells of BCCD, one to a picture (benchmarks/cells.py): there a mini-batch asks for more proposals than there are.
-Writes
-benchmarks/records/pairs_<name>-cpu.json after each training; those in the record already, under the same settings, are
-not run again. Seconds are the process's own, in one thread.
+Writes benchmarks/records/pairs_<name>-<device>.json after each training; those in the record already, under the same
+settings, are not run again. On a CPU seconds are the process's own, in one thread.
 """
 
 import argparse
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -22,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from benchmarks.measure import resume, write
+from benchmarks.measure import clock, resume, write
 from benchmarks.peer import tiny_faster_rcnn, tiny_fpn
 from benchmarks.train_peer import SIZES, SPLITS, pictures, schedule
 from rcnn_tutorial.compat import faster_rcnn_from_torchvision
@@ -50,19 +48,26 @@ def build(
 
 
 def one(
-    side: str, detector: str, data: str, splits: Sequence[str], size: tuple[int, int], settings: TrainSettings
+    side: str,
+    detector: str,
+    data: str,
+    splits: Sequence[str],
+    size: tuple[int, int],
+    settings: TrainSettings,
+    device: str,
 ) -> dict:
     """Train one side on the first split and test it on the second."""
     training, tested = (pictures(data, split) for split in splits)
     model, images = build(side, detector, data, training, size, settings)
-    start = time.process_time()
+    model.to(device)
+    start = clock(device)
     train(model, images, settings, progress=False)
-    middle = time.process_time()
+    middle = clock(device)
     found = coco_ap(*predict(model, tested, progress=False), tested.classes)
     return {
         **{name: round(found[name], 4) for name in ("AP", "AP50", "AP75")},
         "seconds": round(middle - start, 1),
-        "seconds_to_test": round(time.process_time() - middle, 1),
+        "seconds_to_test": round(clock(device) - middle, 1),
     }
 
 
@@ -78,6 +83,7 @@ def main() -> None:
     parser.add_argument("--test", default="test", help="the split to measure on")
     parser.add_argument("--sides", nargs="+", choices=("ours", "torchvision"), default=["ours", "torchvision"])
     parser.add_argument("--name", help="of the record, default: the data's, with fpn_ before it")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -92,15 +98,21 @@ def main() -> None:
         "size": size,
         "settings": {key: value for key, value in asdict(settings).items() if key != "seed"},
     }
-    runs = resume(name, "cpu", content).get("runs", {})
+    runs = resume(name, options.device, content).get("runs", {})
     for seed in options.seeds:
         for side in options.sides:
             done = runs.setdefault(str(seed), {})
             if side not in done:
                 done[side] = one(
-                    side, options.detector, options.data, content["splits"], size, replace(settings, seed=seed)
+                    side,
+                    options.detector,
+                    options.data,
+                    content["splits"],
+                    size,
+                    replace(settings, seed=seed),
+                    options.device,
                 )
-                write(name, "cpu", {**content, "runs": runs})
+                write(name, options.device, {**content, "runs": runs})
                 print(seed, side, done[side], flush=True)
 
 

@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=40_000)
     parser.add_argument("--steps", type=int, help="default: 5,000, with --pyramid 2,500")
     parser.add_argument("--pyramid", action="store_true")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     steps = options.steps or (2_500 if options.pyramid else 5_000)
     settings = TrainSettings(
@@ -54,8 +55,8 @@ def main() -> None:
         net.convs.requires_grad_(False)
     else:
         net = tiny_net(len(AUXILIARY_CLASSES), norm="batch")
-    history = train(FineTuning(net), training, settings)
-    fold(net)
+    history = train(FineTuning(net.to(options.device)), training, settings)
+    fold(net.cpu())
     save_weights(net.state_dict(), PACKAGE / f"weights/{name}.pt")
     shipped = tiny_net(pretrained=True, levels=levels).eval()
     record = {

@@ -52,7 +52,7 @@ PARTS = {
 }
 
 
-def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path | None) -> Trained:
+def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path | None, device: str) -> Trained:
     """R-CNN or SPPnet."""
     detector, settings, levels, default = {
         "rcnn": (RCNN, RCNNSettings, (), 2_000),
@@ -60,7 +60,7 @@ def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path 
     }[name]
     net = tiny_net(pretrained=True, levels=levels)
     net.replace_classifier(len(data["train"].classes), torch.Generator().manual_seed(0))
-    model = detector(net, data["train"].classes, settings.tiny(steps or default))
+    model = detector(net, data["train"].classes, settings.tiny(steps or default)).to(device)
     with TemporaryDirectory() as place:
         cache = FeatureCache(place)
         history, passes = model.fit(data["train"], data["val"], cache, folder=folder)
@@ -82,16 +82,16 @@ def chosen(name: str, steps: int) -> TwoStageSettings:
     return replace(tiny, training=replace(tiny.training, lr=lr))
 
 
-def end_to_end(name: str, steps: int | None, data: dict[str, Dataset], folder: Path | None) -> Trained:
+def end_to_end(name: str, steps: int | None, data: dict[str, Dataset], folder: Path | None, device: str) -> Trained:
     """Fast R-CNN, Faster R-CNN or FPN."""
     notes, classes = {}, data["train"].classes
     if name == "fast_rcnn":
-        model = FastRCNN(tiny_net(pretrained=True), classes, FastRCNNSettings.tiny(steps or 8_000))
+        model = FastRCNN(tiny_net(pretrained=True), classes, FastRCNNSettings.tiny(steps or 8_000)).to(device)
         model.normalise_targets(data["train"])
         notes["target_std"] = [round(value, 4) for value in model.target_std.tolist()]
     else:
         detector, _, _ = PROPOSING[name]
-        model = detector(tiny_net(pretrained=True), classes, chosen(name, steps or 6_000))
+        model = detector(tiny_net(pretrained=True), classes, chosen(name, steps or 6_000)).to(device)
     mirrored = Augment(data["train"], seed=0, jitter=0, scale=(1, 1))
     history = train(model, mirrored, model.settings.training, folder)
     notes["last_loss"] = {key: round(sum(values[-50:]) / 50, 4) for key, values in history.losses.items()}
@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--proposals", type=int, default=200, help="per image")
     parser.add_argument("--steps", type=int, help="of the network's training")
     parser.add_argument("--folder", type=Path, help="for the checkpoint, from which an interrupted training goes on")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
 
     kept = FeatureCache(data_root() / "proposals")
@@ -115,11 +116,12 @@ def main() -> None:
     targets = [test[index][1] for index in range(len(test))]  # proposals first: they are not timed
     start = time.perf_counter()
     run = end_to_end if options.name in TITLES else staged
-    model, found, notes = run(options.name, options.steps, data, options.folder)
+    model, found, notes = run(options.name, options.steps, data, options.folder, options.device)
     thirds = size_thirds(targets)
     measured = {part: coco_ap(detections, targets, test.classes, thirds) for part, detections in found.items()}
     if options.name in PROPOSING:
-        proposals = [model.proposals([test[index][0]])[0] for index in range(len(test))]
+        images = (test[index][0].to(options.device) for index in range(len(test)))
+        proposals = [model.proposals([image])[0].cpu() for image in images]
     else:
         proposals = [target["proposals"] for target in targets]
     covered = recall(proposals, targets, top=options.proposals).tolist()

@@ -10,7 +10,7 @@ import torch
 
 from experiments import rcnn
 from experiments.measure import measure
-from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment, kept, scenes, training
+from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment, device, kept, scenes, training
 from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
@@ -43,7 +43,7 @@ def untrained(seed: int, steps: int = STEPS, images: int = 2, kind: type = FastR
     settings = replace(settings, training=replace(settings.training, seed=seed, batch_size=images))
     data = training(seed)
     classes = data.dataset.dataset.classes
-    model = kind(tiny_net(pretrained=True), classes, settings, seed=seed)
+    model = kind(tiny_net(pretrained=True), classes, settings, seed=seed).to(device())
     model.normalise_targets(data)
     return model
 
@@ -85,7 +85,8 @@ def pooled(seed: int) -> SPPnet:
     net = tiny_net(pretrained=True, levels=(4, 2, 1))
     net.replace_classifier(len(classes), torch.Generator().manual_seed(seed))
     settings = SPPnetSettings.tiny(STEPS)
-    model = SPPnet(net, classes, replace(settings, fine_tuning=replace(settings.fine_tuning, seed=seed)))
+    settings = replace(settings, fine_tuning=replace(settings.fine_tuning, seed=seed))
+    model = SPPnet(net, classes, settings).to(device())
     model.fit(data, scenes("val", 0, TEST), kept("features"), progress=False)
     return model
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Subset
 from experiments.fast_rcnn import notes
 from experiments.measure import by_size, measure
 from experiments.one_stage import OneStage
-from experiments.scenes import TEST, TRAIN, Experiment, kept
+from experiments.scenes import TEST, TRAIN, Experiment, device, kept
 from experiments.variants import MovingFasterRCNN, weighed
 from rcnn_tutorial.cache import fingerprint
 from rcnn_tutorial.data import load_dataset
@@ -55,7 +55,7 @@ def settings(seed: int, rpn: dict | None = None, steps: int = STEPS, **changes) 
 def untrained(chosen: TwoStageSettings, kind: type[TwoStage] = FasterRCNN) -> TwoStage:
     """A detector on the pre-trained classifier."""
     classes = load_dataset("shapes", "train").classes
-    return kind(tiny_net(pretrained=True), classes, chosen, seed=chosen.training.seed)
+    return kind(tiny_net(pretrained=True), classes, chosen, seed=chosen.training.seed).to(device())
 
 
 def trained(chosen: TwoStageSettings, kind: type[TwoStage] = FasterRCNN) -> tuple[TwoStage, dict]:
@@ -77,7 +77,7 @@ def trained(chosen: TwoStageSettings, kind: type[TwoStage] = FasterRCNN) -> tupl
 def tested(model: TwoStage, more: dict | None = None, proposer: TwoStage | None = None) -> dict:
     """What the detector reaches on the test scenes, how many objects the proposals cover, and other notes."""
     data = scenes("test", 0, TEST)
-    own = WithProposals(data, lambda image: (proposer or model).proposals([image])[0])
+    own = WithProposals(data, lambda image: (proposer or model).proposals([image.to(device())])[0].cpu())
     start = process_time()
     found, targets = predict(model, own if proposer else data, progress=False)
     covered = {"milliseconds": round(1000 * (process_time() - start) / TEST, 1)}

@@ -24,7 +24,7 @@ import rcnn_tutorial
 from experiments import scenes as shared
 from experiments.faster_rcnn import mirrored
 from experiments.measure import by_size, measure
-from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment
+from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment, device
 from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
@@ -124,14 +124,15 @@ def fitted(name: str, seed: int, parts: dict[str, Dataset]) -> nn.Module:
         net = tiny_net(pretrained=True, levels=levels)
         net.replace_classifier(len(classes), torch.Generator().manual_seed(seed))
         chosen = settings.tiny(steps)
-        model = kind(net, classes, replace(chosen, fine_tuning=replace(chosen.fine_tuning, seed=seed)))
+        chosen = replace(chosen, fine_tuning=replace(chosen.fine_tuning, seed=seed))
+        model = kind(net, classes, chosen).to(device())
         with TemporaryDirectory() as place:
             model.fit(train_on, parts["val"], FeatureCache(place), progress=False)
         return model
     kind, settings = ENDED[name]
     chosen = settings.tiny(steps)
     chosen = replace(chosen, training=replace(chosen.training, seed=seed))
-    model = kind(tiny_net(pretrained=True), classes, chosen, seed=seed)
+    model = kind(tiny_net(pretrained=True), classes, chosen, seed=seed).to(device())
     if name == "Fast R-CNN":
         model.normalise_targets(train_on)
     train(model, mirrored(train_on.dataset if name in OWN else train_on, seed), chosen.training, progress=False)
@@ -171,7 +172,7 @@ def tested(name: str, model: nn.Module, test: Dataset) -> dict:
     each = {stage: laps[stage] / len(test) for stage in ("proposals", "convolutions")}
     each["regions"] = laps["all"] / len(test) - sum(each.values())
     if name in OWN:
-        boxes = [model.proposals([image])[0] for image in images]
+        boxes = [model.proposals([image.to(device())])[0].cpu() for image in images]
     else:
         boxes = [test.target(index)["proposals"] for index in range(len(test))]
         start = process_time()

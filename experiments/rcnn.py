@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from experiments.measure import measure
-from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment, kept, scenes, training
+from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment, device, kept, scenes, training
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, detect, svm_negatives, svm_positives
@@ -35,7 +35,7 @@ def network(seed: int, pretrained: bool = True, tuned: bool = True, rule: str = 
     torch.manual_seed(seed)
     net = tiny_net(pretrained=pretrained)
     net.replace_classifier(len(classes), torch.Generator().manual_seed(seed))
-    model = RCNN(net, classes, settings).eval()
+    model = RCNN(net, classes, settings).to(device()).eval()
     if tuned:
 
         def train() -> dict[str, Tensor]:

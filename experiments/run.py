@@ -8,6 +8,7 @@ what `measure` gives. Seeds that are in the record already, under the same setti
 
 import argparse
 import json
+import os
 import platform
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import date
@@ -18,6 +19,7 @@ from time import perf_counter
 import torch
 
 from experiments import fast_rcnn, faster_rcnn, fpn, ladder, rcnn, sppnet
+from experiments.scenes import DEVICE, named
 
 FILES = (rcnn, sppnet, fast_rcnn, faster_rcnn, fpn, ladder)
 EXPERIMENTS = {name: experiment for file in FILES for name, experiment in file.EXPERIMENTS.items()}
@@ -44,10 +46,12 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(EXPERIMENTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="elsewhere than on the CPU the record is NAME-<device>.json")
     options = parser.parse_args()
+    os.environ[DEVICE] = options.device
 
     experiment = EXPERIMENTS[options.name]
-    path = RECORDS / f"{options.name}.json"
+    path = RECORDS / f"{named(options.name)}.json"
     settings = json.loads(json.dumps(experiment.settings))
     record = json.loads(path.read_text()) if path.exists() else {}
     runs = record.get("runs", {}) if record.get("settings") == settings else {}

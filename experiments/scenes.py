@@ -1,5 +1,6 @@
 """What all experiments share: the scenes of each seed, and what is kept between runs."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from rcnn_tutorial.data import data_root, load_dataset
 from rcnn_tutorial.proposals.dataset import WithProposals
 
 TRAIN, TEST, PROPOSALS = 150, 150, 200
+DEVICE = "RCNN_TUTORIAL_EXPERIMENTS_DEVICE"  # the variable that `--device` sets, for the processes too
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,16 @@ def training(seed: int) -> Dataset:
     return scenes("train", seed * TRAIN, TRAIN)
 
 
+def device() -> str:
+    """Where the detectors are trained and tested."""
+    return os.environ.get(DEVICE, "cpu")
+
+
+def named(name: str) -> str:
+    """The name of a record or folder: on a CPU as it is, elsewhere with the device behind it."""
+    return name if device() == "cpu" else f"{name}-{device().replace(':', '')}"
+
+
 def kept(name: str) -> FeatureCache:
     """What one experiment computes and the next one needs."""
-    return FeatureCache(data_root() / "experiments" / name)
+    return FeatureCache(data_root() / "experiments" / named(name))

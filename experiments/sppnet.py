@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import torch
 
-from experiments.scenes import Experiment
+from experiments.scenes import Experiment, device
 from rcnn_tutorial.data.generated.auxiliary import AuxiliaryBatches, accuracy
 from rcnn_tutorial.data.generated.shapes import AUXILIARY_CLASSES
 from rcnn_tutorial.detectors.rcnn_windows import FineTuning
@@ -28,6 +28,7 @@ def sizes(seed: int) -> dict[str, dict]:
         torch.manual_seed(seed)
         net = tiny_net(len(AUXILIARY_CLASSES), levels=(4, 2, 1))
         net.convs.load_state_dict(tiny_net(pretrained=True).convs.state_dict())
+        net.to(device())
         train(FineTuning(net), training, TRAINING, progress=False)
         found[name] = {f"accuracy at {size}": round(accuracy(net, fresh, size), 4) for size in (64, 52)}
     return found
