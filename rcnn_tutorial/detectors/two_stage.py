@@ -254,9 +254,8 @@ class TwoStage(Saved, nn.Module):
 
 def to_input(batch: Batch, targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     """The targets, with their boxes in pixels of the input, and what lies beyond its image cut off."""
-    boxes = batch.to_input([target["boxes"] for target in targets])
-    boxes = [clip_boxes_to_image(scaled, size) for scaled, size in zip(boxes, batch.sizes, strict=True)]
-    return [target | {"boxes": scaled} for scaled, target in zip(boxes, targets, strict=True)]
+    scaled = zip(targets, batch.to_input([target["boxes"] for target in targets]), batch.sizes, strict=True)
+    return [target | {"boxes": clip_boxes_to_image(boxes, size)} for target, boxes, size in scaled]
 
 
 def given(batch: Batch, proposals: Sequence[Tensor]) -> Tensor:

@@ -132,8 +132,11 @@ class ConvNet(nn.Module):
         self.layers, self.size, self.levels = layers, size, levels
         channels = (3, *(layer.channels for layer in layers))
         self.convs = nn.Sequential(*(_block(c, layer) for c, layer in zip(channels, layers, strict=False)))
-        with torch.no_grad():
-            self.pool5_length = self.pool5(torch.zeros(1, 3, size, size)).shape[1]
+        if levels:
+            self.pool5_length = layers[-1].channels * sum(n * n for n in levels)
+        else:
+            with torch.no_grad():
+                self.pool5_length = self.convs(torch.zeros(1, 3, size, size)).numel()
         self.fc6 = nn.Sequential(nn.Linear(self.pool5_length, hidden), nn.ReLU(), nn.Dropout(dropout))
         self.fc7 = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout))
         self.classifier = nn.Linear(hidden, classes)
@@ -204,7 +207,7 @@ def tiny_net(classes: int = 20, norm: str | None = None, pretrained: bool = Fals
     """
     names = {(): "backbone", (4, 2, 1): "backbone_spp"}
     known = classes == 20 and norm is None and levels in names
-    need, got = f"20 classes, no norm and levels of {list(names)}", f"{classes}, {norm} and {levels}"
+    need, got = f"20 classes, no norm and levels {list(names)}", f"{classes}, {norm} and {levels}"
     expect(known or not pretrained, "pretrained", need, got)
     layers = tuple(replace(layer, norm=norm) for layer in TINY)
     if levels:

@@ -61,6 +61,6 @@ def c4(net: ResNet) -> dict[str, Any]:
     body = nn.Sequential(nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool), net.layer1, net.layer2, net.layer3)
     body[:2].requires_grad_(False)
     hidden = nn.Sequential(net.layer4, net.avgpool, nn.Flatten())
-    first = next(layer for layer in net.layer4.modules() if isinstance(layer, nn.Conv2d))
-    parts = {"body": body, "hidden": hidden, "channels": first.in_channels, "width": net.fc.in_features}
+    width = net.fc.in_features  # each stage has twice the channels of the one before
+    parts = {"body": body, "hidden": hidden, "channels": width // 2, "width": width}
     return parts | {"strides": (16,), "output_size": 14, "cell": 16}

@@ -16,30 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rcnn_tutorial.cache import read_archive, write_archive
 from rcnn_tutorial.engine.checks import expect
+from rcnn_tutorial.engine.guards import generators, process_rank
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings
 
 STATEFUL = ("model", "optimizer", "scaler")
 # settings that a resumed training may change
 WITHOUT_INFLUENCE = {"workers", "evaluate_every", "checkpoint_every", "log_every"}
-
-
-def process_rank() -> tuple[int, int]:
-    """This process's number, and how many there are: (0, 1) without torch.distributed."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
-def generators(model: nn.Module) -> dict[str, torch.Generator]:
-    """List the random generators that a step draws from: torch's global ones, and the model's where it has one."""
-    device = next(model.parameters()).device
-    used = {"cpu": torch.default_generator}
-    if device.type == "cuda":
-        used["cuda"] = torch.cuda.default_generators[device.index]
-    if isinstance(generator := getattr(model, "generator", None), torch.Generator):
-        used["model"] = generator
-    return used
 
 
 class Run:

@@ -24,10 +24,10 @@ from tqdm.auto import tqdm
 
 from rcnn_tutorial.data.checked import CheckedSamples, Sample
 from rcnn_tutorial.data.wrappers import check_classes, prepare, set_epoch
+from rcnn_tutorial.engine.guards import patient_interrupt, undisturbed
 from rcnn_tutorial.engine.training import check_losses, require_finite
 from rcnn_tutorial.evaluation.prediction import eval_mode
 from rcnn_tutorial.training.checkpoint import Run
-from rcnn_tutorial.training.guards import patient_interrupt, undisturbed
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings, learning_rate
 
