@@ -7,7 +7,7 @@ whoever changes that calls `clear`.
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -133,7 +133,7 @@ class FeatureCache:
             pass
         except ValueError as error:
             warnings.warn(f"{error}; computed again", stacklevel=3)
-        _write(_map(compute(), _packed), path)
+        write_archive(_map(compute(), _packed), path)
         return read_archive(path)
 
     def size(self) -> int:
@@ -165,20 +165,31 @@ def _packed(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
-def _write(value, path: Path) -> None:
+def write_archive(value: Any, path: Path) -> None:
+    """torch.save, such that `path` is a whole file at any moment, the old or the new one.
+
+    The file is written beside the old one, pushed to the disk and only then renamed.
+    """
     partial = path.with_suffix(".part")
-    torch.save(value, partial)
+    with open(partial, "wb") as file:
+        torch.save(value, file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
 
 
-def read_archive(path: Path) -> Any:
+def read_archive(path: Any, parts: Collection[str] = (), kind: str = "what torch.save wrote") -> Any:
     """Read what `torch.save` wrote, onto the CPU, once the checksums of all its parts are right.
 
     `torch.load` looks at no checksum: it would give other numbers for a damaged file.
 
+    Args:
+        path: of the file.
+        parts: keys that its dict must have; none for any content.
+        kind: of file, what the error message says was expected.
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file that is cut short, damaged or no such archive; the message names it.
+        ValueError: a file that is cut short, damaged, no such archive or of other content; the message names it.
     """
     with open(path, "rb") as file:
         try:
@@ -186,8 +197,12 @@ def read_archive(path: Path) -> Any:
             if damaged:
                 raise ValueError(f"wrong checksum of {damaged}")
             file.seek(0)
-            return torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
         except MemoryError:
             raise
         except Exception as error:  # a damaged file can make the reader raise nearly anything
-            raise ValueError(f"{path}: cut short or damaged ({error})") from error
+            raise ValueError(f"{path}: cut short or damaged ({error}), expected {kind}") from error
+    keys = content.keys() if isinstance(content, dict) else ()
+    if missing := set(parts) - set(keys):
+        raise ValueError(f"{path}: holds {sorted(map(str, keys))}, which lacks {sorted(missing)}, expected {kind}")
+    return content

@@ -9,14 +9,15 @@ import torch
 from torch import nn
 
 from rcnn_tutorial.detectors.saving import read, rebuild, settings_from
+from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.nets.backbones import tiny_net
 
-DETECTORS = {  # its name: the class, and the levels of the pyramid under which the laptop's network ends
-    "rcnn": ("RCNN", ()),
-    "sppnet": ("SPPnet", (4, 2, 1)),
-    "fast_rcnn": ("FastRCNN", ()),
-    "faster_rcnn": ("FasterRCNN", ()),
-    "fpn": ("FPN", ()),
+DETECTORS = {  # a name, which is also that of the file, and the class
+    "rcnn": "RCNN",
+    "sppnet": "SPPnet",
+    "fast_rcnn": "FastRCNN",
+    "faster_rcnn": "FasterRCNN",
+    "fpn": "FPN",
 }
 
 
@@ -36,18 +37,20 @@ def build(
     Raises:
         ValueError: an unknown name, or what the detector does not accept.
     """
-    if name not in DETECTORS:
-        raise ValueError(f"name: {name!r}, expected one of {sorted(DETECTORS)}")
-    title, levels = DETECTORS[name]
-    module = import_module(f"rcnn_tutorial.detectors.{name}")
-    if settings is None:
-        kind = getattr(module, f"{title}Settings")
-        settings = kind() if net is not None else kind.tiny()
+    expect(name in DETECTORS, "name", f"one of {sorted(DETECTORS)}", repr(name))
+    detector, kind = _classes(name)
+    settings = settings or (kind.tiny() if net is None else kind())
     if net is None:
-        net = tiny_net(pretrained=True, levels=levels)
+        net = tiny_net(pretrained=True, levels=(4, 2, 1) if name == "sppnet" else ())
         if name in ("rcnn", "sppnet"):
             net.replace_classifier(len(classes), torch.Generator().manual_seed(options.pop("seed", 0)))
-    return getattr(module, title)(net, classes, settings, **options)
+    return detector(net, classes, settings, **options)
+
+
+def _classes(name: str) -> tuple[Any, Any]:
+    """The class of a detector and that of its settings."""
+    module, title = import_module(f"rcnn_tutorial.detectors.{name}"), DETECTORS[name]
+    return getattr(module, title), getattr(module, f"{title}Settings")
 
 
 def load(path: str | os.PathLike, net: nn.Module | None = None) -> nn.Module:
@@ -65,13 +68,11 @@ def load(path: str | os.PathLike, net: nn.Module | None = None) -> nn.Module:
         raise FileNotFoundError(f"{path}: no such file; the package has {sorted(DETECTORS)}")
     content = read(resources.files("rcnn_tutorial.weights") / f"{path}.pt" if shipped else path)
     name = content["detector"]
-    if name not in DETECTORS:
-        raise ValueError(f"{path}: holds a {name!r}, expected one of {sorted(DETECTORS)}")
+    expect(name in DETECTORS, str(path), f"one of {sorted(DETECTORS)}", repr(name))
     if net is None and content["network"] is None:
         raise ValueError(f"{path}: the file does not know the network; give one as load(path, net=...)")
     try:
-        module = import_module(f"rcnn_tutorial.detectors.{name}")
-        settings = settings_from(getattr(module, f"{DETECTORS[name][0]}Settings"), content["settings"])
+        settings = settings_from(_classes(name)[1], content["settings"])
         net = rebuild(content["network"]) if net is None else net
         model = build(name, content["classes"], settings, net, **content["normalise"])
         model.load_state_dict(content["weights"])

@@ -35,7 +35,7 @@ from rcnn_tutorial.data.wrappers import check_classes, target_of
 from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.sppnet import closest_scale
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings, given
-from rcnn_tutorial.engine.checks import LEAST_SIDE
+from rcnn_tutorial.engine.checks import as_rois, expect
 from rcnn_tutorial.nets.backbones import VGG16, ConvNet, receptive_field, smallest_side
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.ops.assign import FOREGROUND, match
@@ -99,11 +99,8 @@ class FastRCNN(TwoStage):
         self.network = describe(net)
         self.register_buffer("target_mean", torch.zeros(4))  # until `normalise_targets` sets both
         self.register_buffer("target_std", 1 / torch.tensor(settings.weights))
-        parts["body"][: published_frozen(net)].requires_grad_(False)
-        self.scales = [
-            Preprocess(mean, std, scale, settings.max_size, settings.divisor, LEAST_SIDE, parts["cell"])
-            for scale in settings.scales
-        ]
+        longest, divisor, cell = settings.max_size, settings.divisor, parts["cell"]
+        self.scales = [Preprocess(mean, std, scale, longest, divisor, cell) for scale in settings.scales]
 
     def normalise_targets(self, dataset: Dataset) -> None:
         """Set the mean and deviation of the four offsets, over all foreground windows of a data set (section 2.3).
@@ -121,8 +118,7 @@ class FastRCNN(TwoStage):
             positive = state == FOREGROUND
             offsets.append(encode(target["boxes"][truth[positive]], windows[positive]))
         every = torch.cat(offsets).double()
-        if len(every) < 2:
-            raise ValueError(f"dataset: {len(every)} foreground windows, expected two at least")
+        expect(len(every) >= 2, "dataset", "two foreground windows at least", len(every))
         self.target_mean.copy_(every.mean(dim=0))
         self.target_std.copy_(every.std(dim=0).clamp(min=1e-6))
 
@@ -148,16 +144,12 @@ class FastRCNN(TwoStage):
             return super().detect(images, proposals)
         batches = [preprocess(images) for preprocess in self.scales]
         boxes = [given(batch, proposals) for batch in batches]  # (B, P, 4) at each scale
-        chosen = torch.stack(
-            [
-                closest_scale(b, size, self.settings.scales, self.settings.side)
-                for b, size in zip(batches[0].to_original(boxes[0]), batches[0].originals, strict=True)
-            ]
-        ).flatten()  # (B P,)
-        image = torch.arange(len(images), device=chosen.device).repeat_interleave(boxes[0].shape[1])[:, None]
+        windows = zip(batches[0].to_original(boxes[0]), batches[0].originals, strict=True)
+        scales, side = self.settings.scales, self.settings.side
+        chosen = torch.cat([closest_scale(window, size, scales, side) for window, size in windows])  # (B P,)
         parts = []
-        for scale, (batch, b) in enumerate(zip(batches, boxes, strict=True)):
-            rois = torch.cat((image.to(b), b.flatten(0, 1)), dim=1)[chosen == scale]  # (R, 5)
+        for scale, (batch, scaled) in enumerate(zip(batches, boxes, strict=True)):
+            rois = as_rois(list(scaled), batch.tensor)[chosen == scale]  # (R, 5)
             parts.append(self.pool_map(self.body(batch.tensor), rois, self.strides[0]))
         pooled = torch.cat(parts)[chosen.argsort(stable=True).argsort()]  # (B P, C, n, n), in the order of the boxes
         return self.classify(batches[0], pooled, boxes[0])
@@ -166,32 +158,32 @@ class FastRCNN(TwoStage):
 def without_pooling(net: ConvNet) -> dict[str, Any]:
     """The parts of a classifier as `TwoStage` takes them, its last pooling left out for RoI pooling to replace.
 
+    VGG16's layers below conv3_1 are not trained (section 4.5).
+
     Raises:
         ValueError: a pyramid of several levels, or no pooling after the last convolution.
     """
-    last = net.layers[-1]
-    hidden = nn.Sequential(OrderedDict(flatten=nn.Flatten(), fc6=net.fc6, fc7=net.fc7))
-    parts = {"channels": last.channels, "hidden": hidden, "width": net.classifier.in_features}
-    stride = receptive_field(net.layers).stride
-    if len(net.levels) > 1:
-        raise ValueError(f"net: expected one level, as fc6 is to read RoIs, got {net.levels}")
+    last, body = net.layers[-1], net.convs
     if net.levels:
-        body, (output_size,) = net.convs, net.levels
+        expect(len(net.levels) == 1, "net", "one level, as fc6 is to read RoIs", net.levels)
+        (output_size,) = net.levels
     else:
         *convs, block = cast(list[nn.Sequential], list(net.convs))
-        if not isinstance(block[-1], nn.MaxPool2d):
-            raise ValueError(f"net: expected a pooling after the last convolution, got {block[-1]}")
-        body, stride = nn.Sequential(*convs, block[:-1]), stride // 2
+        expect(isinstance(block[-1], nn.MaxPool2d), "net", "a pooling after the last convolution", block[-1])
+        body = nn.Sequential(*convs, block[:-1])
         output_size = isqrt(net.pool5_length // last.channels)
-    cell = max(stride, smallest_side((*net.layers[:-1], replace(last, pool=0))))
-    return parts | {"body": body, "strides": (stride,), "output_size": output_size, "cell": cell}
-
-
-def published_frozen(net: nn.Module) -> int:
-    """Layers that are not trained: VGG16's below conv3_1, and of a residual network the stem and the first stage."""
-    if isinstance(net, ConvNet):
-        return 4 if net.layers == VGG16 else 0
-    return 2
+    layers = (*net.layers[:-1], replace(last, pool=0))
+    stride = receptive_field(layers).stride
+    body[: 4 if net.layers == VGG16 else 0].requires_grad_(False)
+    return {
+        "body": body,
+        "strides": (stride,),
+        "channels": last.channels,
+        "hidden": nn.Sequential(OrderedDict(flatten=nn.Flatten(), fc6=net.fc6, fc7=net.fc7)),
+        "width": net.classifier.in_features,
+        "output_size": output_size,
+        "cell": max(stride, smallest_side(layers)),
+    }
 
 
 def truncated_svd(layer: nn.Linear, rank: int) -> nn.Sequential:
@@ -209,8 +201,7 @@ def truncated_svd(layer: nn.Linear, rank: int) -> nn.Sequential:
     Source: Fast R-CNN, section 3.1.
     """
     full = min(layer.out_features, layer.in_features)
-    if not 1 <= rank <= full:
-        raise ValueError(f"rank: expected 1 to {full}, got {rank}")
+    expect(1 <= rank <= full, "rank", f"1 to {full}", rank)
     weight = layer.weight.detach()
     exact = torch.promote_types(weight.dtype, torch.float32)
     left, sigma, right = torch.linalg.svd(weight.to(exact), full_matrices=False)  # (u, m), (m,), (m, v)
@@ -238,8 +229,7 @@ def compress(module: nn.Module, ranks: dict[str, int]) -> nn.Module:
     """
     linear = [name for name, layer in module.named_modules() if name and isinstance(layer, nn.Linear)]
     for name in ranks:
-        if name not in linear:
-            raise ValueError(f"ranks: expected names of linear layers, {linear}, got {name!r}")
+        expect(name in linear, "ranks", f"names of linear layers, {linear}", repr(name))
     module = deepcopy(module)
     if isinstance(module, TwoStage):
         module.network = None  # it is another network now, which no file can describe
@@ -262,6 +252,5 @@ def largest_useful_rank(out_features: int, in_features: int, times: float = 1) -
         ValueError: times < 1.
     Source: Fast R-CNN, section 3.1.
     """
-    if not times >= 1:
-        raise ValueError(f"times: expected at least 1, got {times}")
+    expect(times >= 1, "times", "at least 1", times)
     return int(out_features * in_features // (times * (out_features + in_features)))

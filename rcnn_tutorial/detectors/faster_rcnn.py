@@ -10,11 +10,10 @@ proposals is left out, as there.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torchvision.models import ResNet
 
-from rcnn_tutorial.detectors.fast_rcnn import published_frozen, without_pooling
+from rcnn_tutorial.detectors.fast_rcnn import without_pooling
 from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
 from rcnn_tutorial.nets.backbones import ConvNet
@@ -73,13 +72,9 @@ class FasterRCNN(TwoStage):
         seed: int = 0,
     ):
         settings, network = settings or FasterRCNNSettings(), describe(net)
-        frozen = published_frozen(net)
         if isinstance(net, ResNet):
-            body, hidden, channels, width = c4(net)
-            parts: dict[str, Any] = {"body": body, "hidden": hidden, "channels": channels, "width": width}
-            parts, std = parts | {"strides": (16,), "output_size": 14, "cell": 16}, std or IMAGENET_STD
+            parts, std = c4(net), std or IMAGENET_STD
         else:
             parts = without_pooling(net)
         super().__init__(**parts, classes=classes, settings=settings, mean=mean, std=std or (1, 1, 1), seed=seed)
         self.network = network
-        parts["body"][:frozen].requires_grad_(False)

@@ -15,6 +15,7 @@ from rcnn_tutorial.compat import from_torchvision as from_torchvision
 from rcnn_tutorial.detectors.faster_rcnn import IMAGENET_STD
 from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
+from rcnn_tutorial.engine.checks import as_rois, expect
 from rcnn_tutorial.nets.backbones import TINY, ConvNet, smallest_side
 from rcnn_tutorial.nets.fpn import BottomUp, Pyramid, level_of, resnet_stages, roi_levels, tiny_stages
 from rcnn_tutorial.nets.heads import TwoLayers
@@ -80,8 +81,7 @@ class FPNSettings(TwoStageSettings):
         Raises:
             ValueError: fewer than one image.
         """
-        if images < 1:
-            raise ValueError(f"images: expected at least 1, got {images}")
+        expect(images >= 1, "images", "at least 1", images)
         old, ratio = self.training, images / self.training.batch_size
         steps, warmup, *milestones = (round(step / ratio) for step in (old.steps, old.warmup, *old.milestones))
         new = replace(
@@ -120,23 +120,20 @@ class FPN(TwoStage):
     ):
         settings, network = settings or FPNSettings(), describe(net)
         generator = torch.Generator().manual_seed(seed)
+        stages, cell = net, 1
         if isinstance(net, ResNet):
-            net, std, published, cell = resnet_stages(net), std or IMAGENET_STD, 2, 1
+            stages, std = resnet_stages(net), std or IMAGENET_STD
         elif isinstance(net, ConvNet):  # what comes after its own layers rounds up: the coarser maps have a cell too
-            net, published, cell = tiny_stages(net, generator), 0, smallest_side(TINY[:4])
-        elif isinstance(net, BottomUp):
-            published, cell = 0, 1
-        else:
+            stages, cell = tiny_stages(net, generator), smallest_side(TINY[:4])
+        if not isinstance(stages, BottomUp):
             raise ValueError(f"net: expected a ResNet of torchvision, a `tiny_net` or stages, got {type(net).__name__}")
-        body = self.pyramid(net, settings.channels, generator)
+        body = self.pyramid(stages, settings.channels, generator)
         hidden = TwoLayers(settings.channels * settings.output_size**2, settings.hidden, generator)
         super().__init__(
             body, body.strides, settings.channels, hidden, settings.hidden, settings.output_size, classes, settings,
             mean, std or (1, 1, 1), seed, cell,
         )  # fmt: skip
         self.network = network
-        for stage in (net.stem, *net.stages)[:published]:
-            stage.requires_grad_(False)
 
     def levels(self, boxes: Tensor) -> Tensor:
         """The level k of each region (..., 4), pixels of the input (equation 1); P6 is for the RPN alone."""
@@ -150,8 +147,7 @@ class FPN(TwoStage):
 
     def pool(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Boxes (B, P, 4), pixels of the input, to (B P, C, n, n), each from its own map, in the order given."""
-        image = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])
-        rois = torch.cat((image[:, None].to(boxes), boxes.flatten(0, 1)), dim=1)  # (B P, 5)
+        rois = as_rois(list(boxes), maps[0])  # (B P, 5)
         level = self.levels(rois[:, 1:].detach()) - level_of(self.head_strides[0])
         order = level.argsort(stable=True)  # level after level
         # how many lie on each map decides the shapes: a GPU is waited for

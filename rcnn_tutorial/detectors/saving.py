@@ -1,23 +1,18 @@
 """A detector as a file: weights, class names, settings and network travel together, so that nobody restates them."""
 
 import os
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import nn
 from torchvision.models import ResNet, get_model
 
+from rcnn_tutorial.cache import read_archive
 from rcnn_tutorial.nets.backbones import Conv, ConvNet
 from rcnn_tutorial.weights import halved, pack
 
-RESNETS = {  # blocks of each stage, and whether they are bottlenecks
-    "resnet18": ((2, 2, 2, 2), False),
-    "resnet34": ((3, 4, 6, 3), False),
-    "resnet50": ((3, 4, 6, 3), True),
-    "resnet101": ((3, 4, 23, 3), True),
-    "resnet152": ((3, 8, 36, 3), True),
-}
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 class Saved:
@@ -37,9 +32,16 @@ class Saved:
         Raises:
             ValueError: settings that are no plain values.
         """
-        state = halved(self.state_dict()) if half else self.state_dict()
-        content = {"detector": self.name, "classes": list(self.classes), "settings": asdict(self.settings)}
-        pack(content | {"network": self.network, "normalise": self.normalise(), "weights": dict(state)}, path)
+        state = self.state_dict()
+        content = {
+            "detector": self.name,
+            "classes": list(self.classes),
+            "settings": asdict(self.settings),
+            "network": self.network,
+            "normalise": self.normalise(),
+            "weights": dict(halved(state) if half else state),
+        }
+        pack(content, path)
         read(path)  # what can be written and not be read, such as numbers of numpy among the settings, is found now
 
     def normalise(self) -> dict:
@@ -58,15 +60,12 @@ def describe(net: nn.Module) -> dict | None:
             "dropout": net.fc6[-1].p,
             "levels": net.levels,
         }
-    if isinstance(net, ResNet) and (net.groups, net.base_width) == (1, 64):
-        stages = (net.layer1, net.layer2, net.layer3, net.layer4)
-        made = tuple(map(len, stages)), hasattr(net.layer1[0], "conv3")
-        for name in (name for name, how in RESNETS.items() if how == made):
-            with torch.device("meta"):
-                other: Any = get_model(name)
-            other.fc = net.fc  # which no detector reads
-            if repr(other) == repr(net):  # the same strides, dilations and normalisations
-                return {"resnet": name}
+    for name in RESNETS if isinstance(net, ResNet) else ():
+        with torch.device("meta"):
+            other: Any = get_model(name)
+        other.fc = net.fc  # which no detector reads
+        if repr(other) == repr(net):  # the same layers, strides, dilations and normalisations
+            return {"resnet": name}
     return None
 
 
@@ -84,30 +83,21 @@ def settings_from(kind: type, values: dict) -> Any:
     Raises:
         ValueError: a setting that the dataclass does not have, or lacks.
     """
-    hints, names = get_type_hints(kind), {field.name for field in fields(kind)}
-    if different := names ^ values.keys():
+    hints = get_type_hints(kind)
+    if different := hints.keys() ^ values.keys():
         raise ValueError(f"settings: expected those of {kind.__name__}, which differ in {sorted(different)}")
     made = {}
     for name, value in values.items():
         nested: list[Any] = [part for part in (hints[name], *get_args(hints[name])) if is_dataclass(part)]
-        made[name] = settings_from(nested[0], value) if nested and isinstance(value, dict) else value
+        made[name] = settings_from(nested[0], value) if isinstance(value, dict) else value
     return kind(**made)
 
 
 def read(path: Any) -> dict:
-    """The content of a file that `save` wrote, its weights in float32.
+    """The content of a file that `save` wrote.
 
     Raises:
         ValueError: another file.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # what is no file of torch can make its reader raise nearly anything
-        raise ValueError(f"{path}: expected a detector that save() wrote, got {type(error).__name__}") from error
-    parts = {"detector", "classes", "settings", "network", "normalise", "weights"}
-    if not isinstance(content, dict) or not parts <= content.keys():
-        raise ValueError(f"{path}: expected a detector that save() wrote")
-    weights = content["weights"]
-    return content | {"weights": {k: v.float() if v.dtype == torch.float16 else v for k, v in weights.items()}}
+    parts = ("detector", "classes", "settings", "network", "normalise", "weights")
+    return read_archive(path, parts, "a detector that save() wrote")

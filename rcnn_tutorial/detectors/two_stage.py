@@ -27,8 +27,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rcnn_tutorial.detectors.saving import Saved
 from rcnn_tutorial.detectors.select import select
-from rcnn_tutorial.engine.checks import LEAST_SIDE, checked_classes, validate
-from rcnn_tutorial.engine.targets import check_target
+from rcnn_tutorial.engine.checks import checked_classes, expect, validate
+from rcnn_tutorial.engine.targets import check_targets
 from rcnn_tutorial.nets.heads import BoxHead
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.nets.rpn import RPN, Predictions, RPNSettings, Size
@@ -128,9 +128,7 @@ class TwoStage(Saved, nn.Module):
         super().__init__()
         self.classes, self.settings, self.output_size = checked_classes(classes), settings, output_size
         self.generator = torch.Generator().manual_seed(seed)
-        self.preprocess = Preprocess(
-            mean, std, settings.min_size, settings.max_size, settings.divisor, LEAST_SIDE, cell
-        )  # fmt: skip
+        self.preprocess = Preprocess(mean, std, settings.min_size, settings.max_size, settings.divisor, cell)
         self.body, self.strides = body, tuple(strides)
         self.rpn = self.rpn_class(channels, strides, settings.rpn, self.generator) if settings.rpn else None
         self.head = BoxHead(hidden, width, len(classes), self.generator)
@@ -155,11 +153,16 @@ class TwoStage(Saved, nn.Module):
             ValueError: no targets in training mode, not as many targets or proposals as images, no proposals for a
                 detector without an RPN, or an image that is too small.
         """
-        targets, proposals = self._checked(images, targets, proposals)
+        targets = check_targets(targets, images, self.classes) if self.training else targets or ()
+        if proposals is None:
+            proposals = [target["proposals"] for target in targets if "proposals" in target] or None
+        if proposals is not None or self.settings.rpn is None:
+            count = "none" if proposals is None else len(proposals)
+            expect(count == len(images), "proposals", f"one tensor for each of {len(images)} images", count)
         if not self.training:
             return self.detect(images, proposals)
         batch, maps = self.maps(images)
-        targets, losses = to_input(batch, targets or ()), {}
+        targets, losses = to_input(batch, targets), {}
         if proposals is None:
             predictions = self.rpn(maps)
             truths = [target["boxes"] for target in targets]
@@ -219,8 +222,6 @@ class TwoStage(Saved, nn.Module):
     @torch.no_grad()
     def detect(self, images: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> list[dict[str, Tensor]]:
         """Detections of images, from the RPN's proposals or from others, pixels of the image."""
-        if proposals is None and self.rpn is None:
-            raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got none")
         batch, maps = self.maps(images)
         boxes = self.propose(self.rpn(maps), batch) if proposals is None else given(batch, proposals)
         return self.classify(batch, self.pool(maps, boxes), boxes)
@@ -230,50 +231,31 @@ class TwoStage(Saved, nn.Module):
 
         Rows of padding have no area, so what is made of them has none either and is no detection.
         """
-        settings, (images, count, _) = self.settings, proposals.shape
+        settings, shape = self.settings, proposals.shape[:2]
         scores, offsets = self.head(pooled)  # (B P, K+1) and (B P, K, 4)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # bfloat16 has too few different scores
-        scores = scores.softmax(dim=1)[:, 1:].unflatten(0, (images, count))  # (B, P, K)
-        boxes = self.decode(offsets, proposals.flatten(0, 1)).unflatten(0, (images, count))  # (B, P, K, 4)
-        detections = []
-        for i, size in enumerate(batch.sizes):
-            detection = select(
-                scores[i], boxes[i], size, settings.nms_threshold, settings.least_score, settings.detections,
-                least_side=LEAST_DETECTION,
-            )  # fmt: skip
-            detections.append({name: detection[name] for name in ("boxes", "labels", "scores")})
-        for detection, shown in zip(detections, batch.to_original([d["boxes"] for d in detections]), strict=True):
-            detection["boxes"] = shown
-        return detections
+        scores = scores.softmax(dim=1)[:, 1:].unflatten(0, shape)  # (B, P, K)
+        boxes = self.decode(offsets, proposals.flatten(0, 1)).unflatten(0, shape)  # (B, P, K, 4)
+        limits = settings.nms_threshold, settings.least_score, settings.detections
+        chosen = [
+            select(probabilities, decoded, size, *limits, least_side=LEAST_DETECTION)
+            for probabilities, decoded, size in zip(scores, boxes, batch.sizes, strict=True)
+        ]
+        shown = batch.to_original([detection["boxes"] for detection in chosen])
+        return [
+            {"boxes": boxes, "labels": detection["labels"], "scores": detection["scores"]}
+            for boxes, detection in zip(shown, chosen, strict=True)
+        ]
 
     def normalise(self) -> dict:
         """Mean and deviation of the pixels, as the constructor takes them."""
         return {"mean": self.preprocess.mean, "std": self.preprocess.std}
 
-    def _checked(self, images: Sequence[Tensor], targets: Sequence[dict] | None, proposals: Sequence[Tensor] | None):
-        """Checked targets, in training mode, and the proposals that are given, as an argument or in the targets."""
-        if self.training:
-            if targets is None or len(targets) != len(images):
-                count = "none" if targets is None else len(targets)
-                raise ValueError(f"targets: expected one dict for each of {len(images)} images, got {count}")
-            targets = [
-                check_target(target, f"targets[{i}]", self.classes, size=images[i].shape[-2:])
-                for i, target in enumerate(targets)
-            ]
-        if proposals is None and targets is not None:
-            proposals = [target["proposals"] for target in targets if "proposals" in target] or None
-        if proposals is not None and len(proposals) != len(images):
-            raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got {len(proposals)}")
-        if proposals is None and self.rpn is None:
-            raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got none")
-        return targets, proposals
-
 
 def to_input(batch: Batch, targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     """The targets, with their boxes in pixels of the input, and what lies beyond its image cut off."""
-    boxes = batch.to_input([target["boxes"] for target in targets])
-    boxes = [clip_boxes_to_image(scaled, size) for scaled, size in zip(boxes, batch.sizes, strict=True)]
-    return [target | {"boxes": scaled} for scaled, target in zip(boxes, targets, strict=True)]
+    scaled = zip(targets, batch.to_input([target["boxes"] for target in targets]), batch.sizes, strict=True)
+    return [target | {"boxes": clip_boxes_to_image(boxes, size)} for target, boxes, size in scaled]
 
 
 def given(batch: Batch, proposals: Sequence[Tensor]) -> Tensor:
@@ -304,8 +286,8 @@ def draw_samples(
         ValueError: lists of different lengths, proposals of another shape or with numbers that are not finite.
     Source: Fast R-CNN, section 2.3.
     """
-    if not len(proposals) == len(targets) == len(sizes):
-        raise ValueError(f"proposals: expected one tensor for each of {len(targets)} images, got {len(proposals)}")
+    count = len(proposals)
+    expect(count == len(targets) == len(sizes), "proposals", f"one tensor for each of {len(targets)} images", count)
     windows = [torch.cat((validate(p, "proposals"), t["boxes"].to(p))) for p, t in zip(proposals, targets, strict=True)]
     samples = []
     # padded to one length, so that each image draws as many random numbers as the one with the most windows

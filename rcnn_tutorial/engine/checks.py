@@ -212,12 +212,11 @@ def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def check_images(images: Sequence[Tensor], least: int = LEAST_SIDE) -> None:
+def check_images(images: Sequence[Tensor]) -> None:
     """Refuse what is no batch of images, before a network fails on it with a message about something else.
 
     Args:
         images: (3, H, W) each, floats, RGB in [0, 1]; sizes may differ.
-        least: shortest side, pixels.
     Raises:
         ValueError: no image, one of another shape, a side that is too short, or a type or device that differs; on the
             CPU also one with a pixel that is not finite, or far from [0, 1].
@@ -227,24 +226,21 @@ def check_images(images: Sequence[Tensor], least: int = LEAST_SIDE) -> None:
     for i, image in enumerate(images):
         if problem := _problem(image, images[0]):
             raise ValueError(f"images[{i}]: expected {problem}")
-    check_sides(images, least)
+    check_sides(images)
 
 
-def check_sides(images: Sequence[Tensor], least: int = LEAST_SIDE) -> None:
+def check_sides(images: Sequence[Tensor]) -> None:
     """Refuse images of a few pixels, in which nothing can be detected.
 
     Args:
         images: (3, H, W) each.
-        least: shortest side, pixels.
     Raises:
-        ValueError: an image with a shorter side.
+        ValueError: an image with a side of less than `LEAST_SIDE` pixels.
     """
     for i, image in enumerate(images):
         height, width = image.shape[-2:]
-        if min(height, width) < least:
-            raise ValueError(
-                f"images[{i}]: expected {least} pixels at least on each side, got {height} x {width} (height x width)"
-            )
+        need = f"{LEAST_SIDE} pixels at least on each side"
+        expect(min(height, width) >= LEAST_SIDE, f"images[{i}]", need, f"{height} x {width} (height x width)")
 
 
 def _problem(image: object, first: Tensor) -> str | None:

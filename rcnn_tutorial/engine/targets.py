@@ -59,6 +59,25 @@ def check_target(
         raise ValueError(f"{name}{error}{about}") from None
 
 
+def check_targets(
+    targets: Sequence[dict[str, Tensor]] | None, images: Sequence[Tensor], classes: Sequence[str]
+) -> list[dict[str, Tensor]]:
+    """Return the targets of a mini-batch once they are known to be some, one for each image.
+
+    Args:
+        targets: as for `check_target`, or None.
+        images: (3, H, W) each.
+        classes: names of the labels, background first.
+    Raises:
+        ValueError: not as many targets as images, or what `check_target` refuses.
+    """
+    count = "none" if targets is None else len(targets)
+    if targets is None or count != len(images):
+        raise ValueError(f"targets: expected one dict for each of {len(images)} images, got {count}")
+    pairs = enumerate(zip(targets, images, strict=True))
+    return [check_target(t, f"targets[{i}]", classes, size=image.shape[-2:]) for i, (t, image) in pairs]
+
+
 def is_per_object(key: str, value: object) -> bool:
     """Whether a field of a target has a row for each object."""
     return key in PER_OBJECT or (isinstance(value, Tensor) and value.ndim > 0 and key not in PER_IMAGE)

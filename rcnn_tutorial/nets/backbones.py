@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.ops.pooling import spatial_pyramid_pool
 from rcnn_tutorial.weights import load_weights
 
@@ -127,8 +128,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, layers: Layers, size: int, hidden: int, classes: int, dropout: float = 0.5, levels: Levels = ()):
         super().__init__()
-        if levels and layers[-1].pool:
-            raise ValueError(f"layers: expected no pooling before the levels {levels}, got {layers[-1]}")
+        expect(not (levels and layers[-1].pool), "layers", f"no pooling before the levels {levels}", layers[-1])
         self.layers, self.size, self.levels = layers, size, levels
         channels = (3, *(layer.channels for layer in layers))
         self.convs = nn.Sequential(*(_block(c, layer) for c, layer in zip(channels, layers, strict=False)))
@@ -206,11 +206,9 @@ def tiny_net(classes: int = 20, norm: str | None = None, pretrained: bool = Fals
         ValueError: pretrained, with another number of classes than 20, with a norm, or with other levels.
     """
     names = {(): "backbone", (4, 2, 1): "backbone_spp"}
-    if pretrained and (classes != 20 or norm is not None or levels not in names):
-        raise ValueError(
-            f"pretrained: weights exist for 20 classes, no norm and levels {list(names)}, "
-            f"got {classes}, {norm} and {levels}"
-        )
+    known = classes == 20 and norm is None and levels in names
+    need, got = f"20 classes, no norm and levels {list(names)}", f"{classes}, {norm} and {levels}"
+    expect(known or not pretrained, "pretrained", need, got)
     layers = tuple(replace(layer, norm=norm) for layer in TINY)
     if levels:
         layers = (*layers[:-1], replace(layers[-1], pool=0))

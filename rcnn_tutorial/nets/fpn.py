@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
+from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.nets.backbones import TINY, ConvNet, initialise
 from rcnn_tutorial.nets.resnet import freeze_norms
 
@@ -61,15 +62,17 @@ class BottomUp(nn.Module):
 
 
 def resnet_stages(net: ResNet) -> BottomUp:
-    """C2 to C5 of a torchvision ResNet, of strides 4, 8, 16 and 32; its normalisations are frozen.
+    """C2 to C5 of a torchvision ResNet; its normalisations are frozen, its stem and first stage not trained.
 
     Source: FPN, section 3, "Bottom-up pathway".
     """
-    return stages_of(freeze_norms(net))
+    bottom_up = stages_of(freeze_norms(net))
+    nn.ModuleList((bottom_up.stem, bottom_up.stages[0])).requires_grad_(False)
+    return bottom_up
 
 
 def stages_of(net: ResNet) -> BottomUp:
-    """C2 to C5 of a torchvision ResNet, its normalisations left as they are."""
+    """C2 to C5 of a torchvision ResNet, of strides 4, 8, 16 and 32; its layers are left as they are."""
     stages = (net.layer1, net.layer2, net.layer3, net.layer4)
     last = [[layer for layer in stage[-1].children() if isinstance(layer, nn.Conv2d)][-1] for stage in stages]
     stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
@@ -85,8 +88,7 @@ def tiny_stages(net: ConvNet, generator: torch.Generator | None = None) -> Botto
     Raises:
         ValueError: another network, or one with normalisations.
     """
-    if net.layers[:4] != TINY[:4]:
-        raise ValueError(f"net: expected `tiny_net` without normalisations, got layers {net.layers[:4]}")
+    expect(net.layers[:4] == TINY[:4], "net", "`tiny_net` without normalisations", net.layers[:4])
     first, second, third, fourth, fifth = list[Any](net.convs)
     width = net.layers[-1].channels
     # a map is taken before the pooling that ends its stage
@@ -117,11 +119,11 @@ class FeaturePyramid(nn.Module):
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """Draw all weights anew, uniform, of variance 1 / (inputs of a cell of the result); biases are 0."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            else:
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
                 nn.init.kaiming_uniform_(parameter, a=1, generator=generator)
+            else:
+                nn.init.zeros_(parameter)
 
     def merge(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """The maps after the sums, before the 3 x 3 convolutions."""
@@ -185,8 +187,8 @@ def roi_levels(boxes: Tensor, finest: int, coarsest: int, k0: int = 4, s0: float
         ValueError: not (..., 4), or s0 not above 0.
     Source: FPN, section 4.2, equation 1.
     """
-    if boxes.shape[-1:] != (4,) or s0 <= 0:
-        raise ValueError(f"boxes: expected (..., 4) and s0 above 0, got {tuple(boxes.shape)} and {s0}")
+    good = boxes.shape[-1:] == (4,) and s0 > 0
+    expect(good, "boxes", "(..., 4) and s0 above 0", f"{tuple(boxes.shape)} and {s0}")
     side = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1).sqrt()
     # 448 / 224 is to be level 5 in single precision too
     level = (k0 + torch.log2(side / s0) + 1e-6).floor()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcnn_tutorial.engine.checks import check_images
+from rcnn_tutorial.engine.checks import check_images, expect
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 
 Size = tuple[int, int]  # height, width
@@ -46,7 +46,6 @@ class Preprocess(nn.Module):
         min_size: shorter side, pixels; None leaves the size, unless `max_size` bounds it.
         max_size: bound of the longer side, pixels, or None.
         divisor: sides of the tensor are multiples of it, pixels.
-        least_side: of an image as it is given, pixels.
         cell: of the network's last map, pixels; a resized image must have one at least.
     Raises:
         ValueError: not three channels, or a setting that is not above 0.
@@ -59,20 +58,17 @@ class Preprocess(nn.Module):
         min_size: int | None = None,
         max_size: int | None = None,
         divisor: int = 1,
-        least_side: int = 1,
         cell: int = 1,
     ):
         super().__init__()
         # numbers and no buffers: exact for images of every type, and nothing in the state dict, as in torchvision
         self.mean, self.std = tuple(mean), tuple(std)
-        self.min_size, self.max_size, self.divisor = min_size, max_size, divisor
-        self.least_side, self.cell = least_side, cell
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean, std: expected three numbers each, std above 0, got {self.mean} and {self.std}")
-        for name in ("min_size", "max_size", "divisor", "least_side", "cell"):
+        self.min_size, self.max_size, self.divisor, self.cell = min_size, max_size, divisor, cell
+        good = len(self.mean) == len(self.std) == 3 and min(self.std) > 0
+        expect(good, "mean, std", "three numbers each, std above 0", (self.mean, self.std))
+        for name in ("min_size", "max_size", "divisor", "cell"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
+            expect(value is None or value >= 1, name, "at least 1", value)
 
     def new_size(self, size: Size) -> Size:
         """Height and width that an image of this height and width is resized to."""
@@ -91,15 +87,13 @@ class Preprocess(nn.Module):
         Raises:
             ValueError: what `check_images` refuses, or an image of which no cell of the last map is left.
         """
-        check_images(images, self.least_side)
+        check_images(images)
         originals = [(image.shape[1], image.shape[2]) for image in images]
         sizes = [self.new_size(size) for size in originals]
-        for i, (size, (height, width)) in enumerate(zip(sizes, originals, strict=True)):
-            if min(size) < self.cell:
-                raise ValueError(
-                    f"images[{i}]: expected {self.cell} pixels at least on each side after resizing, one cell of the "
-                    f"last feature map, got {size[0]} x {size[1]} from {height} x {width} (height x width)"
-                )
+        need = f"{self.cell} pixels at least on each side after resizing, one cell of the last feature map"
+        for i, (size, original) in enumerate(zip(sizes, originals, strict=True)):
+            got = "{} x {} from {} x {} (height x width)".format(*size, *original)
+            expect(min(size) >= self.cell, f"images[{i}]", need, got)
         height, width = (math.ceil(max(sides) / self.divisor) * self.divisor for sides in zip(*sizes, strict=True))
         tensor = images[0].new_zeros(len(images), 3, height, width)
         # here and below: a small tensor that the device is not waited for
@@ -118,10 +112,10 @@ class Preprocess(nn.Module):
 
 
 def _scale(boxes: Boxes, sources: list[Size], results: list[Size]) -> Boxes:
-    if len(boxes) != len(sources) or any(b.shape[-1:] != (4,) for b in boxes):
-        raise ValueError(
-            f"boxes: expected (..., 4) for each of {len(sources)} images, got {[tuple(b.shape) for b in boxes]}"
-        )
+    good, count = all(b.shape[-1:] == (4,) for b in boxes), len(sources)
+    expect(
+        good and len(boxes) == count, "boxes", f"(..., 4) for each of {count} images", [tuple(b.shape) for b in boxes]
+    )
     ratios = [[w / from_w, h / from_h] * 2 for (from_h, from_w), (h, w) in zip(sources, results, strict=True)]
     # float32 for boxes of every type: torchvision's ratios to the last bit
     scale = torch.tensor(ratios, dtype=torch.float32).to(boxes[0].device, non_blocking=True)  # (B, 4)

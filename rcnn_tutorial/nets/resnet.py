@@ -47,17 +47,20 @@ def freeze_norms(module: Net, kinds: type | tuple[type, ...] = nn.BatchNorm2d) -
     return module
 
 
-def c4(net: ResNet) -> tuple[nn.Sequential, nn.Sequential, int, int]:
+def c4(net: ResNet) -> dict[str, Any]:
     """Cut a residual network before its last stage, which then reads the regions, as Faster R-CNN uses it.
 
     Args:
-        net: a torchvision ResNet; its normalisations are frozen.
+        net: a torchvision ResNet; its normalisations are frozen, and its stem and first stage are not trained.
     Returns:
-        The body, of stride 16; the last stage with its mean, for RoIs of 14 x 14; channels between them and after.
+        What a detector takes: `body`, all but the last stage; `hidden`, the last one with its mean, for RoIs of
+        `output_size`, 14 x 14; `channels` between them, `width` after; `strides` and `cell`, 16 pixels.
     Source: He et al., CVPR 2016, appendix A.
     """
     freeze_norms(net)
     body = nn.Sequential(nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool), net.layer1, net.layer2, net.layer3)
-    head = nn.Sequential(net.layer4, net.avgpool, nn.Flatten())
-    first = next(layer for layer in net.layer4.modules() if isinstance(layer, nn.Conv2d))
-    return body, head, first.in_channels, net.fc.in_features
+    body[:2].requires_grad_(False)
+    hidden = nn.Sequential(net.layer4, net.avgpool, nn.Flatten())
+    width = net.fc.in_features  # each stage has twice the channels of the one before
+    parts = {"body": body, "hidden": hidden, "channels": width // 2, "width": width}
+    return parts | {"strides": (16,), "output_size": 14, "cell": 16}

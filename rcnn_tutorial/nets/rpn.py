@@ -21,13 +21,13 @@ Everything is in pixels of the network's input.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.ops.anchors import ANCHORS, anchor_grid, inside
 from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, Matches, match, matched_boxes, sample
 from rcnn_tutorial.ops.boxes import box_iou, clip_boxes_to_image, decode, encode
@@ -159,11 +159,10 @@ class RPN(nn.Module):
         super().__init__()
         self.settings, self.strides = settings or RPNSettings(), tuple(strides)
         settings = self.settings
-        if settings.anchors not in ANCHORS:
-            raise ValueError(f"anchors: {settings.anchors!r}, expected one of {sorted(ANCHORS)}")
+        expect(settings.anchors in ANCHORS, "anchors", f"one of {sorted(ANCHORS)}", repr(settings.anchors))
         scales = settings.scales if isinstance(settings.scales[0], Sequence) else (settings.scales,) * len(strides)
-        if len(scales) != len(strides) or len({len(level) for level in scales}) != 1:
-            raise ValueError(f"scales: expected as many for each of {len(strides)} maps, got {settings.scales}")
+        good = len(scales) == len(strides) and len({len(level) for level in scales}) == 1
+        expect(good, "scales", f"as many for each of {len(strides)} maps", settings.scales)
         make = ANCHORS[settings.anchors]
         self.cells = [make(level, settings.ratios, stride) for level, stride in zip(scales, strides, strict=True)]
         self.head = RPNHead(channels, len(self.cells[0]), generator)
@@ -247,14 +246,12 @@ class RPN(nn.Module):
         settings, mode = self.settings, 0 if self.training else 1
         before, after = settings.before_nms[mode], settings.after_nms[mode]
         anchors = predictions.anchors
+        places = torch.arange(len(anchors), device=anchors.device).split(list(predictions.counts))  # of each map
         boxes_of, scores_of, counts = [], [], []
         for logits, offsets, size in zip(predictions.logits.detach(), predictions.offsets, sizes, strict=True):
             logits = logits.masked_fill(~self.on_image(anchors, size), -torch.inf)
-            parts = logits.split(list(predictions.counts))
-            tops = [part.topk(min(before, len(part))).indices for part in parts]
-            starts = [0, *accumulate(predictions.counts)]  # where the anchors of each map begin
-            best = torch.cat([top + start for top, start in zip(tops, starts, strict=False)])  # (K,)
-            level = torch.cat([torch.full_like(top, i) for i, top in enumerate(tops)])
+            tops = [place[logits[place].topk(min(before, len(place))).indices] for place in places]
+            best, level = torch.cat(tops), torch.cat([torch.full_like(top, i) for i, top in enumerate(tops)])  # (K,)
             boxes = clip_boxes_to_image(decode(offsets[best], anchors[best]), size)
             large = ((boxes[:, 2:] - boxes[:, :2]) >= settings.least_side).all(dim=1) & (logits[best] > -torch.inf)
             # which boxes remain is not known before: here, and in NMS, a GPU is waited for

@@ -4,7 +4,6 @@ A checkpoint holds all that the next step depends on: weights, momentum, loss sc
 generator, and the record, whose length gives the learning rate and the place in the images' order.
 """
 
-import os
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -15,31 +14,15 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rcnn_tutorial.cache import read_archive
+from rcnn_tutorial.cache import read_archive, write_archive
+from rcnn_tutorial.engine.checks import expect
+from rcnn_tutorial.engine.guards import generators, process_rank
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings
 
 STATEFUL = ("model", "optimizer", "scaler")
 # settings that a resumed training may change
 WITHOUT_INFLUENCE = {"workers", "evaluate_every", "checkpoint_every", "log_every"}
-
-
-def process_rank() -> tuple[int, int]:
-    """This process's number, and how many there are: (0, 1) without torch.distributed."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
-def generators(model: nn.Module) -> dict[str, torch.Generator]:
-    """List the random generators that a step draws from: torch's global ones, and the model's where it has one."""
-    device = next(model.parameters()).device
-    used = {"cpu": torch.default_generator}
-    if device.type == "cuda":
-        used["cuda"] = torch.cuda.default_generators[device.index]
-    if isinstance(generator := getattr(model, "generator", None), torch.Generator):
-        used["model"] = generator
-    return used
 
 
 class Run:
@@ -65,12 +48,10 @@ class Run:
     def __init__(self, model: nn.Module, dataset: Any, settings: TrainSettings):
         self.rank, self.processes = process_rank()
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        if len(dataset) < settings.batch_size:
-            raise ValueError(f"dataset: {len(dataset)} images, expected at least batch_size = {settings.batch_size}")
-        if settings.batch_size % self.processes:
-            raise ValueError(f"batch_size: {settings.batch_size}, expected a multiple of {self.processes} processes")
-        if not parameters:
-            raise ValueError("model: no parameter requires a gradient, expected one at least")
+        size = settings.batch_size
+        expect(len(dataset) >= size, "dataset", f"at least batch_size = {size} images", len(dataset))
+        expect(size % self.processes == 0, "batch_size", f"a multiple of {self.processes} processes", size)
+        expect(len(parameters) > 0, "model", "a parameter that requires a gradient", "none")
         self.model, self.dataset, self.settings, self.history = model, dataset, settings, History()
         self.device = parameters[0].device
         self.precision = None if settings.precision == "float32" else getattr(torch, settings.precision)
@@ -86,11 +67,7 @@ class Run:
         self.optimizer = torch.optim.SGD(groups, settings.lr, settings.momentum, weight_decay=settings.weight_decay)
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint in place of the last one; called by every process, written by the first.
-
-        The file is written beside the old one, pushed to the disk and only then renamed: at any moment `path` is a
-        whole checkpoint, the old or the new.
-        """
+        """Write a checkpoint in place of the last one; called by every process, written by the first."""
         random: list[Any] = [{name: generator.get_state() for name, generator in generators(self.model).items()}]
         if self.processes > 1:
             random *= self.processes
@@ -99,12 +76,7 @@ class Run:
             return
         state = {name: getattr(self, name).state_dict() for name in STATEFUL}
         state |= {"history": asdict(self.history), "random": random, "identity": self._identity()}
-        unfinished = path.with_suffix(".unfinished")
-        with open(unfinished, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        write_archive(state, path)
 
     def load(self, path: Path) -> None:
         """Go on where a checkpoint was written; also with more pictures, or with more steps of the "step" schedule.
@@ -112,7 +84,8 @@ class Run:
         Raises:
             ValueError: a file that is no whole checkpoint, or one of another training; the message names what differs.
         """
-        state, identity = read(path), self._identity()
+        state = read_archive(path, (*STATEFUL, "history", "random", "identity"), "a checkpoint of train()")
+        identity = self._identity()
         saved = state["identity"]
         identity["images"] = min(saved["images"], identity["images"])
         if self.settings.schedule == "step":  # cosine: the number of steps decides the rate of those already done, too
@@ -127,10 +100,8 @@ class Run:
         for name in STATEFUL:
             getattr(self, name).load_state_dict(state[name])
         self.history = History(**state["history"])
-        if self.history.steps > self.settings.steps:
-            raise ValueError(
-                f"{path}: a training of {self.history.steps} steps, expected at most steps = {self.settings.steps}"
-            )
+        done, steps = self.history.steps, self.settings.steps
+        expect(done <= steps, str(path), f"a training of at most steps = {steps}", f"one of {done} steps")
         states = state["random"][self.rank]
         for name, generator in generators(self.model).items():
             if name in states:  # a training that moved to a GPU has none for it
@@ -148,26 +119,6 @@ class Run:
             "shapes": {name: list(value.shape) for name, value in self.model.state_dict().items()},
             "trained": {name: value.requires_grad for name, value in self.model.named_parameters()},
         }
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU.
-
-    Args:
-        path: of the file.
-    Returns:
-        dict model, optimizer, scaler, history, random, identity.
-    Raises:
-        ValueError: a file that is no whole checkpoint.
-    """
-    try:
-        state = read_archive(path)
-    except ValueError as error:
-        raise ValueError(f"{error}, expected a checkpoint of train()") from error
-    if not isinstance(state, dict) or not state.keys() >= {*STATEFUL, "history", "random", "identity"}:
-        given = sorted(map(str, state)) if isinstance(state, dict) else type(state).__name__
-        raise ValueError(f"{path}: holds {given}, expected a checkpoint of train()")
-    return state
 
 
 def differences(saved: Any, now: Any, name: str = "") -> list[str]:

@@ -9,7 +9,6 @@
 an order of the images that a seed fixes, a rate for each step, a record, checkpoints, several processes.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -25,9 +24,10 @@ from tqdm.auto import tqdm
 
 from rcnn_tutorial.data.checked import CheckedSamples, Sample
 from rcnn_tutorial.data.wrappers import check_classes, prepare, set_epoch
+from rcnn_tutorial.engine.guards import patient_interrupt, undisturbed
+from rcnn_tutorial.engine.training import check_losses, require_finite
 from rcnn_tutorial.evaluation.prediction import eval_mode
 from rcnn_tutorial.training.checkpoint import Run
-from rcnn_tutorial.training.guards import patient_interrupt, undisturbed
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings, learning_rate
 
@@ -119,7 +119,7 @@ def _step(run: Run, step: int, lr: float, batch: Sequence[Sample]) -> dict[str, 
     with torch.autocast(run.device.type, dtype=run.precision, enabled=run.precision is not None):
         losses = run.forward(images, targets)
     values = _values(losses, run.processes)
-    _require_finite(values, step, batch)
+    require_finite(values, step, batch)
 
     optimizer.zero_grad()
     total = torch.as_tensor(sum(losses.values()))
@@ -127,7 +127,7 @@ def _step(run: Run, step: int, lr: float, batch: Sequence[Sample]) -> dict[str, 
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(run.trained, run.settings.clip_norm)
     if not scaler.is_enabled():  # a scaler leaves out such a step, and halves its scale
-        _require_finite({"norm of the gradient": norm.item()}, step, batch)
+        require_finite({"norm of the gradient": norm.item()}, step, batch)
     scaler.step(optimizer)
     scaler.update()
     return values
@@ -142,28 +142,12 @@ def _on(device: torch.device, target: Any) -> Any:
 
 def _values(losses: Any, processes: int) -> dict[str, float]:
     """Losses as numbers, means over the processes: the one copy to the host in a step, needed to stop in time."""
-    if not isinstance(losses, dict) or not losses:
-        raise ValueError(f"model: returned {type(losses).__name__} in training mode, expected a dict of scalar losses")
-    for name, loss in losses.items():
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            raise ValueError(f"model: loss {name!r} is {loss!r}, expected a scalar tensor")
-    if not any(loss.requires_grad for loss in losses.values()):
-        raise ValueError(f"model: none of the losses {sorted(losses)} depends on a parameter that is trained")
+    check_losses(losses)
     values = torch.stack([loss.detach().float().flatten()[0] for loss in losses.values()])
     if processes > 1:
         dist.all_reduce(values)
         values /= processes
     return dict(zip(losses, values.tolist(), strict=True))
-
-
-def _require_finite(values: dict[str, float], step: int, batch: Sequence[Sample]) -> None:
-    if not all(map(math.isfinite, values.values())):
-        indices, _, targets = zip(*batch, strict=True)
-        ids = [int(target["image_id"]) for target in targets if isinstance(target, dict) and "image_id" in target]
-        raise RuntimeError(
-            f"step {step}: {values}, expected finite numbers; images {list(indices)} of the dataset, image_id {ids}. "
-            "The weights are those before this step; a lower lr or a longer warm-up may help"
-        )
 
 
 def _batches(run: Run, start: int) -> Iterator[list[Sample]]:

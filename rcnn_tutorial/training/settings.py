@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from rcnn_tutorial.engine.training import check_settings
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -48,24 +50,7 @@ class TrainSettings:
     log_every: int = 20
 
     def __post_init__(self):
-        counts = ("steps", "batch_size", "checkpoint_every", "log_every")
-        expected = {name: (getattr(self, name) >= 1, "at least 1") for name in counts} | {
-            "lr": (0 < self.lr < math.inf, "a positive number"),
-            "momentum": (0 <= self.momentum < 1, "from 0 to below 1"),
-            "weight_decay": (0 <= self.weight_decay < math.inf, "at least 0"),
-            "schedule": (self.schedule in ("step", "cosine"), "'step' or 'cosine'"),
-            "warmup": (0 <= self.warmup <= self.steps, "from 0 to steps"),
-            "milestones": (list(self.milestones) == sorted(set(self.milestones)), "increasing steps"),
-            "lr_factor": (0 < self.lr_factor <= 1, "above 0, at most 1"),
-            "clip_norm": (self.clip_norm > 0, "a positive number or infinity"),
-            "precision": (self.precision in ("float32", "bfloat16", "float16"), "'float32', 'bfloat16' or 'float16'"),
-            "seed": (self.seed >= 0, "at least 0"),
-            "workers": (self.workers >= 0, "at least 0"),
-            "evaluate_every": (self.evaluate_every is None or self.evaluate_every >= 1, "None or at least 1"),
-        }
-        for name, (holds, allowed) in expected.items():
-            if not holds:
-                raise ValueError(f"{name}: {getattr(self, name)!r}, expected {allowed}")
+        check_settings(self)
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:

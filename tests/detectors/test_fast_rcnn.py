@@ -175,7 +175,7 @@ def test_targets_are_normalised_and_undone():
         condition=torch.allclose(decoded, truths[:, None].expand(-1, 2, -1), atol=1e-3),
         note="predictions are scaled back at test time",
     )
-    with pytest.raises(ValueError, match="dataset: 0 foreground windows"):
+    with pytest.raises(ValueError, match="dataset: expected two foreground windows at least, got 0"):
         untrained().normalise_targets(Empty())
 
 

@@ -126,15 +126,17 @@ def test_the_background_comes_first():
 def test_other_files_are_refused(tmp_path):
     for name, content in (("text.pt", b"no archive"), ("empty.pt", b"")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{name}: expected a detector that save\(\) wrote, got "):
+        with pytest.raises(
+            ValueError, match=rf"{name}: cut short or damaged .*, expected a detector that save\(\) wrote"
+        ):
             load(tmp_path / name)
     model = build("fpn", CLASSES)
     model.name = "yolo"
     model.save(tmp_path / "yolo.pt")
-    with pytest.raises(ValueError, match=r"yolo\.pt: holds a 'yolo', expected one of \['fast_rcnn'"):
+    with pytest.raises(ValueError, match=r"yolo\.pt: expected one of \['fast_rcnn', .*, got 'yolo'"):
         load(tmp_path / "yolo.pt")
     torch.save({"weights": {}}, tmp_path / "state.pt")
-    with pytest.raises(ValueError, match=r"state\.pt: expected a detector that save\(\) wrote"):
+    with pytest.raises(ValueError, match=r"state\.pt: holds \['weights'\].*, expected a detector that save\(\) wrote"):
         load(tmp_path / "state.pt")
     with pytest.raises(FileNotFoundError, match=r"panoptic: no such file; the package has \['fast_rcnn'"):
         load("panoptic")
@@ -158,5 +160,5 @@ def test_detectors_are_built_by_name():
     model = build("fast_rcnn", CLASSES, net=net, seed=4)
     assert isinstance(model, FastRCNN) and model.settings == FastRCNNSettings() and model.body[0] is net.convs[0]
     assert model.generator.initial_seed() == 4
-    with pytest.raises(ValueError, match="name: 'yolo', expected one of"):
+    with pytest.raises(ValueError, match="name: expected one of .*, got 'yolo'"):
         build("yolo", CLASSES)

@@ -125,7 +125,7 @@ def test_the_shipped_backbone_knows_the_auxiliary_shapes():
 
 def test_pretrained_weights_fit_one_form_only():
     for wrong in ({"classes": 7}, {"norm": "batch"}):
-        with pytest.raises(ValueError, match="pretrained: weights exist for 20 classes"):
+        with pytest.raises(ValueError, match="pretrained: expected 20 classes, no norm"):
             tiny_net(pretrained=True, **wrong)
 
 

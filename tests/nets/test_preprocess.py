@@ -44,7 +44,7 @@ def test_bounds_of_the_sides(settings, expected):
         ([(301, 199)], COCO),
         ([(64, 80), (80, 64)], {"min_size": 64, "max_size": 80, "divisor": 16}),  # nothing to resize
         ([(150, 201), (99, 301)], {"min_size": 60, "max_size": 100, "divisor": 32}),  # smaller, no antialiasing
-        ([(1, 1), (2, 3)], {"min_size": 10, "max_size": 20, "divisor": 1}),
+        ([(8, 8), (9, 13)], {"min_size": 80, "max_size": 110, "divisor": 1}),
     ],
 )
 def test_equals_torchvision(sizes, settings, dtype, device):
@@ -86,7 +86,7 @@ def test_boxes_as_padded_tensor(device):
 
 
 def test_a_batch_pads_with_zeros(device):
-    images = pictures((20, 33), (41, 7), device=device)
+    images = pictures((20, 33), (41, 9), device=device)
     batch = Preprocess(MEAN, STD, divisor=16)(images)
     assert batch.tensor.shape == (2, 3, 48, 48)
     mean, std = (torch.tensor(v, dtype=torch.float64, device=device)[:, None, None] for v in (MEAN, STD))
@@ -106,10 +106,10 @@ def test_an_image_in_a_batch_is_as_it_is_alone():
 
 
 def test_images_stay_as_they_are_and_get_gradients():
-    (image,) = pictures((4, 5))
+    (image,) = pictures((8, 9))
     before = image.clone()
     image.requires_grad_()
-    Preprocess(std=STD, min_size=8)([image]).tensor.sum().backward()
+    Preprocess(std=STD, min_size=16)([image]).tensor.sum().backward()
     assert torch.equal(image, before) and (image.grad > 0).all()
 
 
@@ -161,7 +161,7 @@ def test_bad_images_are_named(images, message):
 
 
 def test_images_that_are_too_small_are_named():
-    preprocess = Preprocess(min_size=100, max_size=200, divisor=32, least_side=8, cell=16)
+    preprocess = Preprocess(min_size=100, max_size=200, divisor=32, cell=16)
     assert preprocess(pictures((8, 100), (8, 8))).sizes == [(16, 200), (100, 100)]
     with pytest.raises(ValueError, match=r"images\[1\]: expected 8 pixels .*, got 7 x 90 "):
         preprocess(pictures((20, 20), (7, 90)))
@@ -173,13 +173,13 @@ def test_images_that_are_too_small_are_named():
 
 @pytest.mark.parametrize("wrong", [[torch.zeros(2, 4)], torch.zeros(1, 2, 4), [torch.zeros(2, 5)] * 2])
 def test_bad_boxes_are_named(wrong):
-    batch = Preprocess()(pictures((4, 4), (5, 6)))
+    batch = Preprocess()(pictures((8, 8), (9, 10)))
     with pytest.raises(ValueError, match="boxes: expected .* each of 2 images"):
         batch.to_input(wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"mean": (0.5,)}, {"std": (1, 1)}, {"std": (1, 0, 1)}, {"min_size": 0},
-                                   {"max_size": -3}, {"divisor": 0}, {"least_side": 0}, {"cell": 0}])  # fmt: skip
+                                   {"max_size": -3}, {"divisor": 0}, {"cell": 0}])  # fmt: skip
 def test_bad_settings_are_named(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}.*: expected"):
         Preprocess(**wrong)

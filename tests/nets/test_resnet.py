@@ -66,9 +66,10 @@ def test_the_two_parts_are_the_network():
     net(images)
     for hook in hooks:
         hook.remove()
-    body, hidden, channels, width = c4(net)
+    parts = c4(net)
+    body, hidden = parts["body"], parts["hidden"]
     features = body(images)
-    assert (channels, width) == (256, 512) and features.shape == (2, 256, 96 // 16, 128 // 16)
+    assert (parts["channels"], parts["width"]) == (256, 512) and features.shape == (2, 256, 96 // 16, 128 // 16)
     assert torch.allclose(features, stages[0], rtol=0, atol=1e-9)
     assert torch.allclose(net.fc(hidden(features)), expected, rtol=0, atol=1e-9)
     assert torch.allclose(hidden(features), stages[1].mean((2, 3)), rtol=0, atol=1e-9)
@@ -77,8 +78,10 @@ def test_the_two_parts_are_the_network():
 def test_the_published_network_has_a_stride_of_16():
     with torch.device("meta"):
         net = resnet50()
-        body, hidden, channels, width = c4(net)
-        assert (channels, width) == (1024, 2048)
+        parts = c4(net)
+        body, hidden = parts["body"], parts["hidden"]
+        assert (parts["channels"], parts["width"]) == (1024, 2048)
+        assert (parts["strides"], parts["output_size"]) == ((16,), 14)
         assert body(torch.zeros(1, 3, 608, 1008)).shape == (1, 1024, 608 // 16, 1008 // 16)
         assert hidden[0](torch.zeros(5, 1024, 14, 14)).shape == (5, 2048, 7, 7)
         assert hidden(torch.zeros(5, 1024, 14, 14)).shape == (5, 2048)
@@ -87,9 +90,12 @@ def test_the_published_network_has_a_stride_of_16():
     assert len(convolutions) == 53  # all of it but the classifier
 
 
-def test_gradients_reach_the_convolutions_alone():
-    body, hidden, _, _ = c4(resnet18())
+def test_gradients_reach_the_convolutions_alone_and_not_the_first_ones():
+    parts = c4(resnet18())
+    body, hidden = parts["body"], parts["hidden"]
     hidden(body(torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))).sum().backward()
-    for part in (body, hidden):
+    assert all(weight.grad is None and not weight.requires_grad for weight in body[:2].parameters())
+    for part in (body[2:], hidden):
         assert all(weight.grad is not None for weight in part.parameters())
+    for part in (body, hidden):
         assert not any("bn" in name or "downsample.1" in name for name, _ in part.named_parameters())

@@ -176,7 +176,7 @@ def test_initial_weights_follow_the_generator():
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(ValueError, match=r"anchors: 'round', expected one of \['caffe', 'exact', 'torchvision'\]"):
+    with pytest.raises(ValueError, match=r"anchors: expected one of \['caffe', 'exact', 'torchvision'\], got 'round'"):
         RPN(8, (16,), RPNSettings(anchors="round"))
     for scales in (((32,), (64,)), ((32,), (64,), (64, 128))):
         with pytest.raises(ValueError, match="scales: expected as many for each of 3 maps"):

@@ -245,11 +245,11 @@ def test_settings_out_of_range(name, value):
 
 
 def test_arguments_that_do_not_fit():
-    with pytest.raises(ValueError, match="dataset: 0 images"):
+    with pytest.raises(ValueError, match="dataset: expected at least batch_size = 2 images, got 0"):
         run(dataset=Rectangles(0))
-    with pytest.raises(ValueError, match="dataset: 1 images, expected at least batch_size = 2"):
+    with pytest.raises(ValueError, match="dataset: expected at least batch_size = 2 images, got 1"):
         run(dataset=Rectangles(1))
-    with pytest.raises(ValueError, match="no parameter requires a gradient"):
+    with pytest.raises(ValueError, match="model: expected a parameter that requires a gradient, got none"):
         run(Toy().requires_grad_(False))
     with pytest.raises(ValueError, match="evaluate: returned float"):
         run(evaluate=lambda model: 0.5)

@@ -1,13 +1,31 @@
-"""What a training guards: the step that Ctrl-C meets, and itself during an evaluation."""
+"""What guards a training: the step that Ctrl-C meets, and the random numbers and buffers during an evaluation."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+import torch.distributed as dist
 from torch import nn
 
-from rcnn_tutorial.training.checkpoint import generators, process_rank
+
+def process_rank() -> tuple[int, int]:
+    """This process's number, and how many there are: (0, 1) without torch.distributed."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def generators(model: nn.Module) -> dict[str, torch.Generator]:
+    """List the random generators that a step draws from: torch's global ones, and the model's where it has one."""
+    device = next(model.parameters()).device
+    used = {"cpu": torch.default_generator}
+    if device.type == "cuda":
+        used["cuda"] = torch.cuda.default_generators[device.index]
+    if isinstance(generator := getattr(model, "generator", None), torch.Generator):
+        used["model"] = generator
+    return used
 
 
 @contextmanager
