@@ -107,6 +107,7 @@ class TwoStage(Saved, nn.Module):
     """
 
     rpn_class: type[RPN] = RPN
+    conditional = False  # every step trains every parameter
     network: dict | None = None  # what `save` writes of the network that it was made of
     rpn: Any  # None where proposals are given
 

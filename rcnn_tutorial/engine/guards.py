@@ -6,15 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
-
-def process_rank() -> tuple[int, int]:
-    """This process's number, and how many there are: (0, 1) without torch.distributed."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
+from rcnn_tutorial.engine.processes import process_rank
 
 
 def generators(model: nn.Module) -> dict[str, torch.Generator]:

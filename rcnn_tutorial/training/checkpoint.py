@@ -6,6 +6,7 @@ generator, and the record, whose length gives the learning rate and the place in
 
 import warnings
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rcnn_tutorial.cache import read_archive, write_archive
 from rcnn_tutorial.engine.checks import expect
-from rcnn_tutorial.engine.guards import generators, process_rank
+from rcnn_tutorial.engine.guards import generators
+from rcnn_tutorial.engine.processes import process_rank
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings
 
@@ -36,7 +38,8 @@ class Run:
         rank, processes: this process's number, and how many there are.
         trained: the parameters, those with weight decay first.
         device: where they lie.
-        forward: the model, or what shares its gradients between the processes.
+        forward: the model, or what shares its gradients between the processes. A model whose steps never leave out a
+            trained parameter says so by `conditional = False`, which spares a search in each step.
         precision: of the forward pass; None is float32.
         optimizer: with its momentum.
         scaler: of the loss, for float16.
@@ -58,13 +61,23 @@ class Run:
         if self.precision and self.device.type == "cpu":
             warnings.warn(f"precision {settings.precision!r} is for GPUs: on the CPU it stays float32", stacklevel=3)
             self.precision = None
-        self.forward = DistributedDataParallel(model, find_unused_parameters=True) if self.processes > 1 else model
+        self.forward = model
+        if self.processes > 1:
+            conditional = getattr(model, "conditional", True)
+            self.forward = DistributedDataParallel(model, find_unused_parameters=conditional)
+            # over Gloo, since NCCL ends processes that wait for ten minutes
+            self.waiting = dist.new_group(backend="gloo", timeout=timedelta(days=7))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         matrices = [parameter for parameter in parameters if parameter.ndim > 1]
         vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
         self.trained = matrices + vectors
         groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = torch.optim.SGD(groups, settings.lr, settings.momentum, weight_decay=settings.weight_decay)
+
+    def wait(self) -> None:
+        """Let the other processes wait for what the first one does alone, however long it takes."""
+        if self.processes > 1:
+            dist.barrier(self.waiting)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint in place of the last one; called by every process, written by the first."""

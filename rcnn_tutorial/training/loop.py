@@ -48,8 +48,8 @@ def train(
     Every parameter with `requires_grad` is trained, on the device where it lies. Difficult and crowd objects are left
     out of the targets; images without objects are kept. On one CPU with a fixed number of threads the same settings
     and initial weights give the same losses to the last bit, interrupted or not, and the caller's random state is not
-    touched. Where torch.distributed is initialised each process takes its part of every batch; the first evaluates,
-    shows progress and writes.
+    touched. Where torch.distributed is initialised (`join_processes` does that) each process takes its part of every
+    batch and draws its own samples; the first evaluates, shows progress and writes.
 
     Ctrl-C, or Jupyter's square, ends the training after the step that it is at, with a checkpoint if there is a
     `folder`; a second one ends it at once.
@@ -79,6 +79,8 @@ def train(
     path = None if folder is None else Path(folder) / "checkpoint.pt"
     with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
         torch.manual_seed(settings.seed + run.rank)
+        if run.rank and isinstance(sampling := getattr(model, "generator", None), torch.Generator):
+            sampling.manual_seed(sampling.initial_seed() + run.rank)  # or all would draw alike
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             if resume and path.exists():
@@ -96,8 +98,10 @@ def train(
                 bar.set_postfix(loss=f"{sum(losses.values()):.3f}", refresh=False)
                 bar.update()
 
-                if evaluate and run.rank == 0 and _due(step, settings.evaluate_every, settings):
-                    history.evaluations.append({"step": step + 1} | _evaluate(model, evaluate))
+                if evaluate and _due(step, settings.evaluate_every, settings):
+                    if run.rank == 0:
+                        history.evaluations.append({"step": step + 1} | _evaluate(model, evaluate))
+                    run.wait()
                 if on_log and run.rank == 0 and _due(step, settings.log_every, settings):
                     on_log(history)
                 if path and (interrupted or _due(step, settings.checkpoint_every, settings)):
