@@ -87,13 +87,6 @@ class RCNN(Saved, nn.Module):
     """
 
     name = "rcnn"
-    mean: Tensor
-    scale: Tensor  # of the fc7 features that the SVMs read
-    svm_weight: Tensor  # (K, H)
-    svm_bias: Tensor  # (K,)
-    ridge_weight: Tensor  # (K, 4, P)
-    ridge_bias: Tensor  # (K, 4)
-    nms_threshold: Tensor
 
     def __init__(
         self, net: ConvNet, classes: Sequence[str], settings: RCNNSettings | None = None, mean: RGB = IMAGENET_MEAN
@@ -104,13 +97,13 @@ class RCNN(Saved, nn.Module):
         self.net, self.classes, self.settings = net, checked_classes(classes), settings or RCNNSettings()
         self.network = describe(net)
         k, hidden = len(classes) - 1, net.classifier.in_features
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("scale", torch.tensor(1.0))
-        self.register_buffer("svm_weight", torch.zeros(k, hidden))
-        self.register_buffer("svm_bias", torch.zeros(k))
-        self.register_buffer("ridge_weight", torch.zeros(k, 4, net.pool5_length))
-        self.register_buffer("ridge_bias", torch.zeros(k, 4))
-        self.register_buffer("nms_threshold", torch.tensor(0.3))
+        self.mean = nn.Buffer(torch.tensor(mean))
+        self.scale = nn.Buffer(torch.tensor(1.0))  # of the fc7 features that the SVMs read
+        self.svm_weight = nn.Buffer(torch.zeros(k, hidden))  # (K, H)
+        self.svm_bias = nn.Buffer(torch.zeros(k))
+        self.ridge_weight = nn.Buffer(torch.zeros(k, 4, net.pool5_length))  # (K, 4, P)
+        self.ridge_bias = nn.Buffer(torch.zeros(k, 4))
+        self.nms_threshold = nn.Buffer(torch.tensor(0.3))
 
     def forward(
         self, images: list[Tensor], targets: list[dict] | None = None, proposals: list[Tensor] | None = None
