@@ -166,10 +166,12 @@ class RCNN(Saved, nn.Module):
         offsets = torch.einsum("rp,kop->rko", pool5, self.ridge_weight) + self.ridge_bias
         return decode(offsets, boxes[:, None])
 
-    def select(self, scores: Tensor, boxes: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Clip, suppress within each class, and keep the best; as `select` does it, with this model's settings."""
-        settings = self.settings
-        return select(scores, boxes, size, float(self.nms_threshold), settings.least_score, settings.detections)
+    def select(
+        self, scores: Tensor, boxes: Tensor, size: tuple[int, int], nms_threshold: float | None = None
+    ) -> dict[str, Tensor]:
+        """Clip, suppress within each class and keep the best as `select` does, at the model's threshold or another."""
+        threshold = float(self.nms_threshold) if nms_threshold is None else nms_threshold
+        return select(scores, boxes, size, threshold, self.settings.least_score, self.settings.detections)
 
     def fit(
         self, dataset: Dataset, validation: Dataset | None = None, cache: FeatureCache | None = None, **options
@@ -254,10 +256,10 @@ class RCNN(Saved, nn.Module):
         Returns:
             The mean average precision at each threshold; NaN without objects, and then the threshold stays.
         """
-        images, settings, mean_ap = scored(WindowFeatures(self, validation, cache)), self.settings, {}
+        images, mean_ap = scored(WindowFeatures(self, validation, cache)), {}
         targets = [target_of(validation, index, self.classes, area=False) for index in range(len(images))]
-        for threshold in settings.nms_thresholds:
-            detections = [select(*image, threshold, settings.least_score, settings.detections) for image in images]
+        for threshold in self.settings.nms_thresholds:
+            detections = [self.select(*image, threshold) for image in images]
             mean_ap[threshold] = voc_ap(detections, targets, self.classes).map
         best = max(mean_ap, key=mean_ap.__getitem__)
         if math.isnan(mean_ap[best]):
