@@ -130,7 +130,8 @@ def refined_late(known: WindowFeatures) -> list[dict[str, Tensor]]:
         compared = clip_boxes_to_image(proposals, item.size)[row]
         kept_rows = batched_nms(compared, scores[row, column], column, float(model.nms_threshold))
         row, column = (index[kept_rows[: settings.detections]] for index in (row, column))
-        detections.append({"boxes": moved[row, column], "labels": column + 1, "scores": scores[row, column]})
+        detection = {"boxes": moved[row, column], "labels": column + 1, "scores": scores[row, column]}
+        detections.append({key: value.cpu() for key, value in detection.items()})
     return detections
 
 
