@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from experiments.rcnn import refined_late
 from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.data import data_root, load_dataset
 from rcnn_tutorial.data.transforms import Augment
@@ -48,7 +49,6 @@ PARTS = {
     "CNN": {"scores": "softmax", "regression": "none"},
     "CNN + SVM": {"regression": "none"},
     "CNN + SVM + regression": {},
-    "regression after NMS": {"regression": "after"},
 }
 
 
@@ -67,6 +67,7 @@ def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path 
         stored = cache.size()
         features = WindowFeatures(model, data["test"], cache)
         found = {part: detect(features, **how) for part, how in PARTS.items()}
+        found["regression after NMS"] = refined_late(features)
     return model, found, {
         "nms_threshold": round(float(model.nms_threshold), 2),
         "mined": [len(one.score) for one in passes],

@@ -9,6 +9,7 @@ from time import process_time
 
 from torch.utils.data import Dataset, Subset
 
+from experiments.alternating import alternate
 from experiments.fast_rcnn import notes
 from experiments.measure import by_size, measure
 from experiments.one_stage import OneStage
@@ -17,7 +18,6 @@ from experiments.variants import MovingFasterRCNN, weighed
 from rcnn_tutorial.cache import fingerprint
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.data.transforms import Augment
-from rcnn_tutorial.detectors.alternating import alternate
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
 from rcnn_tutorial.evaluation import predict, recall

@@ -17,6 +17,8 @@ from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, detect, svm_negatives, svm_positives
 from rcnn_tutorial.detectors.svm import SVMSettings, feature_scale, fit_svm
 from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.ops.boxes import clip_boxes_to_image
+from rcnn_tutorial.ops.nms import batched_nms
 
 STEPS = 250
 RULES = {  # of R-CNN: for the fine-tuning, and for the SVMs
@@ -110,8 +112,27 @@ def parts(seed: int) -> dict[str, dict]:
     found["+ mining"] = evaluated(model, test, regression="none")
     model.fit_regression(known, kept("features"))
     found["+ regression"] = evaluated(model, test)
-    found["regression after NMS"] = evaluated(model, test, regression="after")
+    targets = [test.target(index) for index in range(len(test))]
+    found["regression after NMS"] = measure(refined_late(features(model, test)), targets, model.classes)
     return found
+
+
+@torch.no_grad()
+def refined_late(known: WindowFeatures) -> list[dict[str, Tensor]]:
+    """Detections whose boxes are moved after NMS, which compares the proposals themselves."""
+    model, settings, detections = known.model, known.model.settings, []
+    for item in known:
+        proposals, pool5, fc7 = (part[len(item.truths) :] for part in (item.boxes, item.pool5, item.fc7))
+        scores = model.svm_scores(fc7)  # (R, K)
+        moved = clip_boxes_to_image(model.refine(pool5, proposals), item.size)  # (R, K, 4)
+        likely = (scores > settings.least_score) & (moved[..., 2:] > moved[..., :2]).all(dim=-1)
+        row, column = likely.nonzero(as_tuple=True)
+        compared = clip_boxes_to_image(proposals, item.size)[row]
+        kept_rows = batched_nms(compared, scores[row, column], column, float(model.nms_threshold))
+        row, column = (index[kept_rows[: settings.detections]] for index in (row, column))
+        detection = {"boxes": moved[row, column], "labels": column + 1, "scores": scores[row, column]}
+        detections.append({key: value.cpu() for key, value in detection.items()})
+    return detections
 
 
 def unmined(known: WindowFeatures, count: int, generator: torch.Generator) -> None:

@@ -147,6 +147,20 @@ class FeatureCache:
                 path.unlink(missing_ok=True)
 
 
+def in_half(
+    cache: FeatureCache | None, key: object, compute: Callable[[], Tensor], device: torch.device | str
+) -> Tensor:
+    """Give a tensor that the cache keeps in half precision; without a cache as it is computed.
+
+    Args:
+        cache: or None.
+        key, compute, device: as `FeatureCache.get` takes them.
+    Returns:
+        The tensor; from a cache in float32, and the first time as every other.
+    """
+    return compute() if cache is None else cache.get(key, lambda: compute().half(), device).float()
+
+
 def _map(value, change: Callable[[Tensor], Tensor]):
     """The value with each of its tensors changed."""
     if isinstance(value, Tensor):

@@ -3,9 +3,9 @@
 Fast R-CNN, and on the same map a region proposal network in place of selective search. `two_stage.py` has the pipeline
 and `nets/rpn.py` the network that proposes; here are the paper's settings and the networks that it starts from.
 
-The paper trains both in four steps that alternate (`alternating.py`), and names joint training as faster and about as
-good; its released Python code trains jointly, and so does this detector. A gradient through the coordinates of the
-proposals is left out, as there.
+The paper trains both in four steps that alternate (`experiments/alternating.py`), and names joint training as faster
+and about as good; its released Python code trains jointly, and so does this detector. A gradient through the
+coordinates of the proposals is left out, as there.
 """
 
 from collections.abc import Sequence

@@ -36,7 +36,7 @@ from rcnn_tutorial.detectors.rcnn_windows import FineTuning, WindowBatches, Wind
 from rcnn_tutorial.detectors.saving import Saved, describe
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.detectors.svm import Pass, SVMSettings, feature_scale, fit_ridge, mining_passes
-from rcnn_tutorial.engine.checks import check_sides, checked_classes
+from rcnn_tutorial.engine.checks import check_sides, checked_classes, expect
 from rcnn_tutorial.evaluation import voc_ap
 from rcnn_tutorial.nets.backbones import ConvNet
 from rcnn_tutorial.ops.boxes import decode, encode
@@ -87,30 +87,23 @@ class RCNN(Saved, nn.Module):
     """
 
     name = "rcnn"
-    mean: Tensor
-    scale: Tensor  # of the fc7 features that the SVMs read
-    svm_weight: Tensor  # (K, H)
-    svm_bias: Tensor  # (K,)
-    ridge_weight: Tensor  # (K, 4, P)
-    ridge_bias: Tensor  # (K, 4)
-    nms_threshold: Tensor
 
     def __init__(
         self, net: ConvNet, classes: Sequence[str], settings: RCNNSettings | None = None, mean: RGB = IMAGENET_MEAN
     ):
         super().__init__()
-        if net.classifier.out_features != len(classes):
-            raise ValueError(f"net: expected {len(classes)} outputs, one per class, got {net.classifier.out_features}")
+        outputs = net.classifier.out_features
+        expect(outputs == len(classes), "net", f"{len(classes)} outputs, one per class", outputs)
         self.net, self.classes, self.settings = net, checked_classes(classes), settings or RCNNSettings()
         self.network = describe(net)
         k, hidden = len(classes) - 1, net.classifier.in_features
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("scale", torch.tensor(1.0))
-        self.register_buffer("svm_weight", torch.zeros(k, hidden))
-        self.register_buffer("svm_bias", torch.zeros(k))
-        self.register_buffer("ridge_weight", torch.zeros(k, 4, net.pool5_length))
-        self.register_buffer("ridge_bias", torch.zeros(k, 4))
-        self.register_buffer("nms_threshold", torch.tensor(0.3))
+        self.mean = nn.Buffer(torch.tensor(mean))
+        self.scale = nn.Buffer(torch.tensor(1.0))  # of the fc7 features that the SVMs read
+        self.svm_weight = nn.Buffer(torch.zeros(k, hidden))  # (K, H)
+        self.svm_bias = nn.Buffer(torch.zeros(k))
+        self.ridge_weight = nn.Buffer(torch.zeros(k, 4, net.pool5_length))  # (K, 4, P)
+        self.ridge_bias = nn.Buffer(torch.zeros(k, 4))
+        self.nms_threshold = nn.Buffer(torch.tensor(0.3))
 
     def forward(
         self, images: list[Tensor], targets: list[dict] | None = None, proposals: list[Tensor] | None = None
@@ -133,12 +126,9 @@ class RCNN(Saved, nn.Module):
             got = "none" if proposals is None else len(proposals)
             raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got {got}")
         check_sides(images)
-        return [
-            self.select(*self.score(image, boxes), (image.shape[1], image.shape[2]))
-            for image, boxes in zip(images, proposals, strict=True)
-        ]
+        pairs = zip(images, proposals, strict=True)
+        return [self.select(*self.score(image, boxes), (image.shape[1], image.shape[2])) for image, boxes in pairs]
 
-    @torch.no_grad()
     def score(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Score every proposal (R, 4) of an image under every class, (R, K), and refine its box, (R, K, 4)."""
         pool5, fc7 = self.features(image, boxes)
@@ -177,26 +167,11 @@ class RCNN(Saved, nn.Module):
         return decode(offsets, boxes[:, None])
 
     def select(
-        self,
-        scores: Tensor,
-        boxes: Tensor,
-        size: tuple[int, int],
-        shown: Tensor | None = None,
-        nms_threshold: float | None = None,
+        self, scores: Tensor, boxes: Tensor, size: tuple[int, int], nms_threshold: float | None = None
     ) -> dict[str, Tensor]:
-        """Clip, suppress within each class, and keep the best: `boxes` (D, 4), `labels` and `scores` (D,).
-
-        Args:
-            scores: (R, K).
-            boxes: (R, K, 4), or (R, 1, 4) where all classes share a box.
-            size: height and width of the image.
-            shown: boxes of the same form, to be returned in place of those that NMS compares.
-            nms_threshold: in place of the model's own.
-        """
+        """Clip, suppress within each class and keep the best as `select` does, at the model's threshold or another."""
         threshold = float(self.nms_threshold) if nms_threshold is None else nms_threshold
-        settings = self.settings
-        detection = select(scores, boxes, size, threshold, settings.least_score, settings.detections, shown)
-        return {name: detection[name] for name in ("boxes", "labels", "scores")}
+        return select(scores, boxes, size, threshold, self.settings.least_score, self.settings.detections)
 
     def fit(
         self, dataset: Dataset, validation: Dataset | None = None, cache: FeatureCache | None = None, **options
@@ -215,17 +190,14 @@ class RCNN(Saved, nn.Module):
 
     def fine_tune(self, dataset: Dataset, cache: FeatureCache | None = None, **options) -> History:
         """Stage 1: train what `tuned` gives, on windows labelled by their IoU. Arguments as in `fit`."""
-        history = train(FineTuning(self.tuned()), self.batches(dataset, cache), self.settings.fine_tuning, **options)
+        layers, batches = self.tuned(dataset, cache)
+        history = train(FineTuning(layers), batches, self.settings.fine_tuning, **options)
         self.eval()
         return history
 
-    def tuned(self) -> nn.Module:
-        """Say what the fine-tuning trains: here every layer."""
-        return self.net
-
-    def batches(self, dataset: Dataset, cache: FeatureCache | None = None) -> WindowBatches:
-        """Give the mini-batches of the fine-tuning: here of crops."""
-        return WindowBatches(self, dataset)
+    def tuned(self, dataset: Dataset, cache: FeatureCache | None) -> tuple[nn.Module, WindowBatches]:
+        """Give the layers that the fine-tuning trains, and its mini-batches: here every layer, and crops."""
+        return self.net, WindowBatches(self, dataset)
 
     def fit_on_features(
         self, dataset: Dataset, validation: Dataset | None = None, cache: FeatureCache | None = None
@@ -284,15 +256,15 @@ class RCNN(Saved, nn.Module):
         Returns:
             The mean average precision at each threshold; NaN without objects, and then the threshold stays.
         """
-        images = scored(WindowFeatures(self, validation, cache))
+        images, mean_ap = scored(WindowFeatures(self, validation, cache)), {}
         targets = [target_of(validation, index, self.classes, area=False) for index in range(len(images))]
-        mean_ap = {}
         for threshold in self.settings.nms_thresholds:
-            detections = [self.select(*image, nms_threshold=threshold) for image in images]
+            detections = [self.select(*image, threshold) for image in images]
             mean_ap[threshold] = voc_ap(detections, targets, self.classes).map
-        if math.isnan(next(iter(mean_ap.values()))):
+        best = max(mean_ap, key=mean_ap.__getitem__)
+        if math.isnan(mean_ap[best]):
             stays = f"the threshold of NMS stays at {self.nms_threshold.item():g}"
             warnings.warn(f"validation: {len(targets)} images without an object to find; {stays}", stacklevel=2)
         else:
-            self.nms_threshold.fill_(max(mean_ap, key=lambda threshold: mean_ap[threshold]))
+            self.nms_threshold.fill_(best)
         return mean_ap

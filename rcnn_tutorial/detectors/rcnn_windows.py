@@ -4,25 +4,21 @@ The network is fine-tuned on mini-batches of windows and does not change any mor
 regression, the choice of the NMS threshold and the evaluation all read the same features, which are kept on disk.
 """
 
-from collections.abc import Callable, Iterator, Sized
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from rcnn_tutorial.cache import FeatureCache, fingerprint
+from rcnn_tutorial.cache import FeatureCache, fingerprint, in_half
 from rcnn_tutorial.data.targets import check_target, trained_on
-from rcnn_tutorial.data.wrappers import check_classes, target_of
+from rcnn_tutorial.data.wrappers import check_classes, length, target_of
+from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, match
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.ops.nms import batched_nms
-
-if TYPE_CHECKING:
-    from rcnn_tutorial.detectors.rcnn import RCNN
-
-SCORES, REGRESSION = ("svm", "softmax"), ("before", "after", "none")
 
 
 class Windows(NamedTuple):
@@ -57,22 +53,20 @@ class WindowBatches(Dataset):
     Source: R-CNN, section 2.3.
     """
 
-    def __init__(self, model: "RCNN", dataset: Dataset):
+    def __init__(self, model: Any, dataset: Dataset):
         self.model, self.dataset, self.classes = model, dataset, model.classes
-        settings, parts = model.settings, []
+        background, parts = (model.settings.background_from, model.settings.background), []
         check_classes(model, dataset)
-        for index in range(len(cast(Sized, dataset))):
+        for index in range(length(dataset)):
             boxes, truths, truth_labels = windows(target_of(dataset, index, model.classes))
-            background = settings.background_from, settings.background
-            matches = match(box_iou(boxes, truths), settings.foreground, background)
-            label, positive = matches.state.clone(), matches.state == FOREGROUND
-            label[positive] = truth_labels[matches.truth[positive]]
+            truth, label = match(box_iou(boxes, truths), model.settings.foreground, background)
+            positive = label == FOREGROUND
+            label[positive] = truth_labels[truth[positive]]
             parts.append((torch.full((len(boxes),), index), boxes, label))
         self.image, self.box, self.label = (torch.cat(column) for column in zip(*parts, strict=True))
         self.positive, self.negative = (mask.nonzero()[:, 0] for mask in (self.label > 0, self.label == 0))
-        if not len(self.positive) or not len(self.negative):
-            counts = f"{len(self.positive)} positive and {len(self.negative)} background windows"
-            raise ValueError(f"dataset: {counts}, expected both")
+        counts = f"{len(self.positive)} positive and {len(self.negative)} background"
+        expect(len(self.positive) > 0 and len(self.negative) > 0, "dataset", "windows of both kinds", counts)
 
     def __len__(self) -> int:
         return self.model.settings.fine_tuning.steps
@@ -111,9 +105,9 @@ class FineTuning(nn.Module):
 
 def near(boxes: Tensor, truths: Tensor, iou: float) -> tuple[Tensor, Tensor]:
     """Find the boxes that overlap an object by `iou` or more, and the object that each overlaps most; both indices."""
-    matches = match(box_iou(boxes, truths), iou, (0.0, 0.0))
-    index = (matches.state == FOREGROUND).nonzero()[:, 0]
-    return index, matches.truth[index]
+    truth, state = match(box_iou(boxes, truths), iou, (0.0, 0.0))
+    index = (state == FOREGROUND).nonzero()[:, 0]
+    return index, truth[index]
 
 
 def svm_positives(item: Windows, foreground: float) -> tuple[Tensor, Tensor]:
@@ -130,7 +124,7 @@ def svm_positives(item: Windows, foreground: float) -> tuple[Tensor, Tensor]:
     return item.fc7[index], item.labels[truth]
 
 
-def svm_negatives(boxes: Tensor, truths: Tensor, labels: Tensor, model: "RCNN") -> Tensor:
+def svm_negatives(boxes: Tensor, truths: Tensor, labels: Tensor, model: Any) -> Tensor:
     """Pick each class's negatives, (M, K) bool: boxes (M, 4) whose IoU with all its objects stays below the bound.
 
     Where the settings say so, of two such boxes that nearly coincide one is left out.
@@ -159,13 +153,13 @@ class WindowFeatures(Dataset):
             them anew.
     """
 
-    def __init__(self, model: "RCNN", dataset: Dataset, cache: FeatureCache | None = None):
+    def __init__(self, model: Any, dataset: Dataset, cache: FeatureCache | None = None):
         self.model, self.dataset, self.cache = model, dataset, cache
         check_classes(model, dataset)
         self._convs, self._head = model.pooled_key(), fingerprint((model.net.fc6, model.net.fc7))
 
     def __len__(self) -> int:
-        return len(cast(Sized, self.dataset))
+        return length(self.dataset)
 
     def __iter__(self) -> Iterator[Windows]:
         return (self[index] for index in range(len(self)))
@@ -174,7 +168,7 @@ class WindowFeatures(Dataset):
         image, boxes, truths, labels = self._windows(index)
         pool5, key = self._pooled(image, boxes)
         with torch.no_grad():
-            fc7 = self._kept((key, self._head), lambda: self.model.net.hidden(pool5))
+            fc7 = in_half(self.cache, (key, self._head), lambda: self.model.net.hidden(pool5), boxes.device)
         return Windows(boxes, truths, labels, pool5, fc7, (image.shape[1], image.shape[2]))
 
     def pooled(self, index: int) -> Tensor:
@@ -193,15 +187,10 @@ class WindowFeatures(Dataset):
 
     def _pooled(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, str | None]:
         key = self.cache and fingerprint((self._convs, image, boxes))
-        return self._kept(key, lambda: self.model.pooled(image, boxes)), key
-
-    def _kept(self, key: object, compute: Callable[[], Tensor]) -> Tensor:
-        if self.cache is None:
-            return compute()
-        return self.cache.get(key, lambda: compute().half(), self.model.mean.device).float()
+        return in_half(self.cache, key, lambda: self.model.pooled(image, boxes), boxes.device), key
 
 
-Scored = tuple[Tensor, Tensor, tuple[int, int], Tensor]  # what `RCNN.select` takes
+Scored = tuple[Tensor, Tensor, tuple[int, int]]  # what `RCNN.select` takes
 
 
 @torch.no_grad()
@@ -211,22 +200,20 @@ def scored(features: WindowFeatures, scores: str = "svm", regression: str = "bef
     Args:
         features: of the data set; `features.model` scores.
         scores: "svm", or "softmax" for those of the fine-tuned network itself.
-        regression: "before" NMS, "after" it, or "none".
+        regression: "before" NMS, or "none".
     Returns:
-        Per image the scores (R, K), the boxes that NMS compares, the image's size, and the boxes to be returned.
+        Per image the scores (R, K), the boxes and the image's size.
     Raises:
         ValueError: another word than these.
     """
-    if scores not in SCORES or regression not in REGRESSION:
-        expected = f"one of {SCORES} and one of {REGRESSION}"
-        raise ValueError(f"scores, regression: expected {expected}, got {scores!r} and {regression!r}")
+    expect(scores in ("svm", "softmax"), "scores", "one of 'svm' and 'softmax'", scores)
+    expect(regression in ("before", "none"), "regression", "one of 'before' and 'none'", regression)
     model, images = features.model, []
     score = model.svm_scores if scores == "svm" else model.softmax_scores
     for item in features:
         proposals, pool5, fc7 = (part[len(item.truths) :] for part in (item.boxes, item.pool5, item.fc7))
-        raw = proposals[:, None]  # (R, 1, 4)
-        refined = raw if regression == "none" else model.refine(pool5, proposals)
-        images.append((score(fc7), refined if regression == "before" else raw, item.size, refined))
+        boxes = model.refine(pool5, proposals) if regression == "before" else proposals[:, None]  # or (R, 1, 4)
+        images.append((score(fc7), boxes, item.size))
     return images
 
 

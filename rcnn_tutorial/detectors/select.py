@@ -14,7 +14,6 @@ def select(
     nms_threshold: float,
     least_score: float,
     detections: int,
-    shown: Tensor | None = None,
     least_side: float = 0.0,
 ) -> dict[str, Tensor]:
     """Clip the boxes of an image, suppress within each class, and keep the best.
@@ -26,20 +25,16 @@ def select(
         nms_threshold: IoU above which the lower scored of two boxes goes.
         least_score: only higher scores are returned.
         detections: most boxes returned.
-        shown: boxes of the same form, to be returned in place of those that NMS compares.
         least_side: smaller boxes are dropped before NMS, pixels.
     Returns:
-        `boxes` (D, 4), `labels` (D,) in 1 to K and `scores` (D,), best first; `rows` (D,) int64, the row of each in
-        `scores`. Boxes that clipping leaves without area are not among them.
+        `boxes` (D, 4), `labels` (D,) in 1 to K and `scores` (D,), best first. Boxes that clipping leaves without area
+        are not among them.
     """
     k = scores.shape[1]
-    compared, shown = (
-        clip_boxes_to_image(b, size).expand(-1, k, -1).reshape(-1, 4)  # (R, K, 4) -> (R K, 4)
-        for b in (boxes, boxes if shown is None else shown)
-    )
-    sides = (shown[:, 2:] - shown[:, :2]).amin(dim=1)
+    boxes = clip_boxes_to_image(boxes, size).expand(-1, k, -1).reshape(-1, 4)  # (R, K, 4) -> (R K, 4)
+    sides = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1)
     labels = torch.arange(1, k + 1, device=scores.device).repeat(len(scores))
     scores = scores.reshape(-1)
     likely = ((scores > least_score) & (sides > 0) & (sides >= least_side)).nonzero()[:, 0]
-    kept = likely[batched_nms(compared[likely], scores[likely], labels[likely], nms_threshold)][:detections]
-    return {"boxes": shown[kept], "labels": labels[kept], "scores": scores[kept], "rows": kept // k}
+    kept = likely[batched_nms(boxes[likely], scores[likely], labels[likely], nms_threshold)][:detections]
+    return {"boxes": boxes[kept], "labels": labels[kept], "scores": scores[kept]}

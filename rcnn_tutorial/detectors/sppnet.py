@@ -30,7 +30,7 @@ from torch.utils.data import Dataset
 from rcnn_tutorial.cache import FeatureCache, fingerprint
 from rcnn_tutorial.detectors.rcnn import RCNN, RGB, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_windows import WindowBatches, WindowFeatures
-from rcnn_tutorial.engine.checks import validate
+from rcnn_tutorial.engine.checks import expect, validate
 from rcnn_tutorial.nets.backbones import ConvNet, Field, receptive_field
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.ops.pooling import spatial_pyramid_pool
@@ -69,8 +69,8 @@ def closest_scale(boxes: Tensor, size: tuple[int, int], scales: Sequence[int], s
         ValueError: not (R, 4), or no scale.
     Source: SPPnet, section 4.1.
     """
-    if validate(boxes).ndim != 2 or not len(scales):
-        raise ValueError(f"boxes, scales: expected (R, 4) and at least one, got {tuple(boxes.shape)} and {scales}")
+    expect(validate(boxes).ndim == 2, "boxes", "(R, 4)", boxes)
+    expect(len(scales) > 0, "scales", "at least one", scales)
     factors = torch.tensor(scales, dtype=boxes.dtype, device=boxes.device) / min(size)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     return (area[:, None] * factors.square() - side * side).abs().argmin(dim=1)
@@ -91,17 +91,14 @@ def project(boxes: Tensor, field: Field, size: tuple[int, int]) -> Tensor:
         ValueError: not (R, 4).
     Source: SPPnet, appendix A.
     """
-    if validate(boxes).ndim != 2:
-        raise ValueError(f"boxes: expected (R, 4), got {tuple(boxes.shape)}")
+    expect(validate(boxes).ndim == 2, "boxes", "(R, 4)", boxes)
     last = torch.tensor([size[1], size[0]], device=boxes.device) - 1
     places = (boxes - field.first) / field.stride  # in cells, whole numbers at the cells' centres
     low = (places[:, :2].floor() + 1).long()
     high = (places[:, 2:].ceil() - 1).long()  # inclusive
     middle = ((places[:, :2] + places[:, 2:]) / 2).round().long()
-    empty = high < low
-    low = torch.where(empty, middle, low).clamp(min=0).minimum(last)
-    high = torch.where(empty, middle, high).clamp(min=0).minimum(last)
-    return torch.cat((low, high + 1), dim=1)
+    first, final = (torch.where(high < low, middle, end).clamp(min=0).minimum(last) for end in (low, high))
+    return torch.cat((first, final + 1), dim=1)
 
 
 class SPPnet(RCNN):
@@ -122,8 +119,7 @@ class SPPnet(RCNN):
     def __init__(
         self, net: ConvNet, classes: Sequence[str], settings: SPPnetSettings | None = None, mean: RGB = IMAGENET_MEAN
     ):
-        if not net.levels:
-            raise ValueError("net: expected a network with levels, got one that reads crops of one size")
+        expect(len(net.levels) > 0, "net", "a network with levels", "one that reads crops of one size")
         super().__init__(net, classes, settings or SPPnetSettings(), mean)
         self.field = receptive_field(net.layers)
 
@@ -157,13 +153,10 @@ class SPPnet(RCNN):
         """Resize the image to each scale, one at a time."""
         return (Preprocess(self.mean.tolist(), min_size=scale)([image]) for scale in self.settings.scales)
 
-    def tuned(self) -> nn.Module:
-        """Say what the fine-tuning trains: no convolution (section 4.1)."""
-        return nn.Sequential(self.net.fc6, self.net.fc7, self.net.classifier)
-
-    def batches(self, dataset: Dataset, cache: FeatureCache | None = None) -> WindowBatches:
-        """Give the mini-batches of the fine-tuning: here of pooled features."""
-        return PooledBatches(self, dataset, cache)
+    def tuned(self, dataset: Dataset, cache: FeatureCache | None) -> tuple[nn.Module, WindowBatches]:
+        """Give what is trained: no convolution (section 4.1), so the mini-batches are of pooled features."""
+        layers = nn.Sequential(self.net.fc6, self.net.fc7, self.net.classifier)
+        return layers, PooledBatches(self, dataset, cache)
 
 
 class PooledBatches(WindowBatches):

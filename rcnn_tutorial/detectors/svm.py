@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rcnn_tutorial.engine import plain
+from rcnn_tutorial.engine.checks import expect, validate_labels, validate_mask, validate_svm
 from rcnn_tutorial.engine.interior_point import interior_point
 
 
@@ -43,10 +44,8 @@ class SVMSettings:
 
     def __post_init__(self):
         for name in ("cost", "positive_weight", "bias_feature", "refit", "passes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected a number above 0, got {getattr(self, name)}")
-        if not self.easy <= self.margin:
-            raise ValueError(f"easy: expected at most margin = {self.margin}, got {self.easy}")
+            expect(getattr(self, name) > 0, name, "a number above 0", getattr(self, name))
+        expect(self.easy <= self.margin, "easy", f"at most margin = {self.margin}", self.easy)
 
 
 SVM = SVMSettings()
@@ -59,11 +58,10 @@ def feature_scale(features: Tensor) -> Tensor:
     Raises:
         ValueError: not (N, D), or on a CPU only zeros.
     """
-    if features.ndim != 2 or not len(features):
-        raise ValueError(f"features: expected (N, D) with N > 0, got {tuple(features.shape)}")
+    expect(features.ndim == 2 and len(features) > 0, "features", "(N, D) with N > 0", features)
     mean = features.float().norm(dim=1).mean()
-    if features.device.type == "cpu" and not 0 < mean < torch.inf:
-        raise ValueError(f"features: expected a finite mean norm above 0, got {mean}")
+    if features.device.type == "cpu":
+        expect(0 < mean.item() < torch.inf, "features", "a finite mean norm above 0", mean.item())
     return 20 / mean
 
 
@@ -106,7 +104,8 @@ def fit_svm(
         ValueError: other shapes or types; on a CPU also features that are not finite.
     Source: R-CNN, section 2.3.
     """
-    used = _check(features, positive, used)
+    used = torch.ones_like(positive) if used is None else used
+    validate_svm(features, positive, used)
     solve = coordinate_ascent if plain() else interior_point
     x = F.pad(features.double(), (0, 1), value=settings.bias_feature)  # (N, D + 1)
     solved = []
@@ -118,36 +117,6 @@ def fit_svm(
     return solved[:, :-1], solved[:, -1] * settings.bias_feature
 
 
-def svm_objective(
-    features: Tensor, positive: Tensor, weight: Tensor, bias: Tensor, used: Tensor | None = None, settings=SVM
-) -> Tensor:
-    """Tell what the K SVMs of weight (K, D) and bias (K,) pay, (K,) float64; all else is as `fit_svm` takes it."""
-    used = _check(features, positive, used)
-    scores = F.linear(features.double(), weight.double(), bias.double())  # (N, K)
-    cost = settings.cost * torch.where(positive, settings.positive_weight, 1.0) * used
-    hinge = (1 - torch.where(positive, scores, -scores)).clamp(min=0)
-    penalty = weight.double().square().sum(dim=1) + (bias.double() / settings.bias_feature).square()
-    return penalty / 2 + (cost * hinge).sum(dim=0)
-
-
-def _check(features: Tensor, positive: Tensor, used: Tensor | None) -> Tensor:
-    """Check what the SVMs are given, and return `used`, all True where there is none."""
-    if features.ndim != 2 or not features.is_floating_point():
-        raise ValueError(f"features: expected floats of shape (N, D), got {features.dtype} {tuple(features.shape)}")
-    if features.device.type == "cpu" and not features.isfinite().all():
-        raise ValueError("features: expected finite numbers, got inf or nan")
-    shape = len(features), positive.shape[1] if positive.ndim == 2 else 1
-    _check_mask("positive", positive, shape)
-    used = torch.ones_like(positive) if used is None else used
-    _check_mask("used", used, shape)
-    return used
-
-
-def _check_mask(name: str, mask: Tensor, shape: tuple[int, ...]) -> None:
-    if mask.shape != shape or mask.dtype != torch.bool:
-        raise ValueError(f"{name}: expected bool of shape {tuple(shape)}, got {mask.dtype} {tuple(mask.shape)}")
-
-
 def mine(scores: Tensor, is_positive: Tensor, margin: float = -1.0) -> Tensor:
     """Pick the hard negatives, (...) bool: the negatives that violate the margin.
 
@@ -156,7 +125,7 @@ def mine(scores: Tensor, is_positive: Tensor, margin: float = -1.0) -> Tensor:
         is_positive: (...) bool, windows that are no negatives.
         margin: a negative is hard above this score. It need not be a false alarm; that begins at 0.
     """
-    _check_mask("is_positive", is_positive, scores.shape)
+    validate_mask(is_positive, "is_positive", scores.shape)
     return (scores > margin) & ~is_positive
 
 
@@ -179,17 +148,14 @@ class Miner:
     """
 
     def __init__(self, positives: Tensor, labels: Tensor, classes: int, settings: SVMSettings = SVM):
-        if labels.shape != positives.shape[:1]:
-            raise ValueError(f"labels: expected ({len(positives)},), one per positive, got {tuple(labels.shape)}")
-        if labels.device.type == "cpu" and not ((labels >= 1) & (labels <= classes)).all():
-            raise ValueError(f"labels: expected 1 to {classes}, got {labels.min()} to {labels.max()}")
+        validate_labels(labels, len(positives), classes)
         self.positives, self.settings, self.mined = positives, settings, []
         self.positive = labels[:, None] == torch.arange(1, classes + 1, device=labels.device)  # (P, K)
         dtype = torch.promote_types(positives.dtype, torch.float32)
         self.weight = positives.new_zeros(classes, positives.shape[1], dtype=dtype)
         self.bias = positives.new_full((classes,), torch.inf, dtype=dtype)
         self.cache: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-        self.fresh = torch.zeros_like(self.positive[:0].sum(dim=0))  # (K,) int64, negatives added since the last fit
+        self.fresh = labels.new_zeros(classes)  # negatives added since the last fit
 
     def look(self, image: int, features: Tensor, is_negative: Tensor) -> None:
         """Take an image's hard negatives into the cache; `fit` if there are many new ones.
@@ -199,7 +165,7 @@ class Miner:
             features: (M, D) of its windows.
             is_negative: (M, K) bool, is the window a negative of the class.
         """
-        _check_mask("is_negative", is_negative, (len(features), self.positive.shape[1]))
+        validate_mask(is_negative, "is_negative", (len(features), len(self.bias)))
         scores = F.linear(features.to(self.weight.dtype), self.weight, self.bias)  # (M, K)
         known = torch.zeros_like(is_negative)
         if image in self.cache:
@@ -282,17 +248,16 @@ def fit_ridge(features: Tensor, targets: Tensor, penalty: float = 1000.0) -> tup
         ValueError: other shapes, or a penalty that is not above 0.
     Source: R-CNN, appendix C.
     """
-    if features.ndim != 2 or targets.ndim != 2 or len(features) != len(targets):
-        expected = f"(N, D) and (N, T), got {tuple(features.shape)} and {tuple(targets.shape)}"
-        raise ValueError(f"features, targets: expected {expected}")
-    if not penalty > 0:
-        raise ValueError(f"penalty: expected a number above 0, got {penalty}")
+    shapes = tuple(features.shape), tuple(targets.shape)
+    good = features.ndim == targets.ndim == 2 and len(features) == len(targets)
+    expect(good, "features, targets", "(N, D) and (N, T)", shapes)
+    expect(penalty > 0, "penalty", "a number above 0", penalty)
     mean = targets.double().sum(dim=0) / max(len(targets), 1)
     x, t = F.pad(features.double(), (0, 1), value=1.0), targets.double() - mean
     wide = len(x) < x.shape[1]  # x^T (x x^T + penalty)^-1 is the same as (x^T x + penalty)^-1 x^T
     gram = x @ x.t() if wide else x.t() @ x
     gram.diagonal().add_(penalty)
-    solved = torch.cholesky_solve(t if wide else x.t() @ t, torch.linalg.cholesky(gram))
-    solved = x.t() @ solved if wide else solved  # (D + 1, T)
+    factor = torch.linalg.cholesky(gram)
+    solved = x.t() @ torch.cholesky_solve(t, factor) if wide else torch.cholesky_solve(x.t() @ t, factor)  # (D + 1, T)
     dtype = torch.promote_types(features.dtype, torch.float32)
     return solved[:-1].t().to(dtype), (solved[-1] + mean).to(dtype)

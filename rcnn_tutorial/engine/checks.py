@@ -106,6 +106,29 @@ def validate_head(
     expect(normalizer is None or normalizer > 0, "normalizer", "a number above 0", normalizer)
 
 
+def validate_svm(features: Tensor, positive: Tensor, used: Tensor) -> None:
+    """Refuse what `fit_svm` cannot take: features that are no finite floats (N, D), masks that are not (N, K) bool."""
+    expect(features.ndim == 2 and features.is_floating_point(), "features", "floats of shape (N, D)", features)
+    if features.device.type == "cpu":
+        expect(bool(features.isfinite().all()), "features", "finite numbers", "inf or nan")
+    shape = len(features), positive.shape[1] if positive.ndim == 2 else 1
+    validate_mask(positive, "positive", shape)
+    validate_mask(used, "used", shape)
+
+
+def validate_mask(mask: Tensor, name: str, shape: Sequence[int]) -> None:
+    """Refuse a mask that is not boolean, or of another shape."""
+    expect(mask.shape == tuple(shape) and mask.dtype == torch.bool, name, f"bool of shape {tuple(shape)}", mask)
+
+
+def validate_labels(labels: Tensor, count: int, classes: int) -> None:
+    """Refuse labels that are not (count,), or on the CPU outside 1 to `classes`."""
+    expect(labels.shape == (count,), "labels", f"({count},), one per positive", labels)
+    if labels.device.type == "cpu" and count:
+        low, high = labels.min().item(), labels.max().item()
+        expect(low >= 1 and high <= classes, "labels", f"1 to {classes}", f"{low} to {high}")
+
+
 def is_count(n: object) -> bool:
     """Tell whether this is a whole number of at least 1.
 

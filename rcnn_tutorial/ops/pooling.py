@@ -14,7 +14,6 @@ float32. Of equal maxima, which after a ReLU are many, the first in row order ge
 share it. `aligned` moves every region by half a cell: a detector is run with the setting it was trained with.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -60,27 +59,6 @@ def spatial_pyramid_pool(features: Tensor, levels: Sequence[int], windows: Tenso
     return torch.cat([level.flatten(1) for level in pooled.split([n * n for n in levels], dim=2)], dim=1)
 
 
-def sliding_pyramid_pool(features: Tensor, n: int) -> Tensor:
-    """Pool by SPPnet's rule for training at a fixed size: a window of ceil(a / n) and a stride of floor(a / n).
-
-    Meant to give n x n, and often does: a = 13 gives 6, 3, 2, 1 for n = 6, 3, 2, 1. But a = 10, n = 6 gives 9 x 9.
-
-    Args:
-        features: (B, C, H, W), at least n cells on each side.
-        n: bins per side.
-    Returns:
-        (B, C, h, w), h = floor((H - ceil(H / n)) / floor(H / n)) + 1, w likewise.
-    Raises:
-        ValueError: another shape or type, n not in [1, min(H, W)].
-    Source: SPPnet, section 2.3.
-    """
-    validate_map(features, "features")
-    sides = features.shape[2:]
-    expect(1 <= n <= min(sides), "n", f"1 to {min(sides)} bins for a map of {tuple(sides)}", n)
-    window, stride = [-(-a // n) for a in sides], [a // n for a in sides]
-    return F.max_pool2d(features, window, stride)
-
-
 def roi_pool(
     input: Tensor, boxes: Tensor | Sequence[Tensor], output_size: int | tuple[int, int], spatial_scale: float = 1.0
 ) -> Tensor:
@@ -113,32 +91,6 @@ def roi_pool(
     x1, x2 = _cut(cells[:, 0], cells[:, 2], width, input.shape[3], rois.dtype)
     y1, y2 = _cut(cells[:, 1], cells[:, 3], height, input.shape[2], rois.dtype)
     return _maxima(input, rois[:, 0].long(), _grid(x1, y1, x2, y2)).unflatten(2, (height, width))
-
-
-def roi_pool_loop(input: Tensor, boxes: Tensor, output_size: int | tuple[int, int], spatial_scale: float = 1) -> Tensor:
-    """Do the same one bin at a time, written as it is told. Its numbers are Python's: equal to `roi_pool` in float64.
-
-    Args:
-        input, boxes, output_size, spatial_scale: as for `roi_pool`, but the boxes (R, 5) only.
-    Returns:
-        (R, C, h, w).
-    Raises:
-        ValueError: an output size below 1.
-    Source: Fast R-CNN, section 2.1.
-    """
-    h, w = height_and_width(output_size)
-    pooled = input.new_zeros(len(boxes), input.shape[1], h, w)
-    for r, (image, *box) in enumerate(boxes.tolist()):
-        x1, y1, x2, y2 = (int(c * spatial_scale + math.copysign(0.5, c)) for c in box)
-        bin_w, bin_h = max(x2 - x1 + 1, 1) / w, max(y2 - y1 + 1, 1) / h
-        for i in range(h):
-            for j in range(w):
-                top, bottom = y1 + math.floor(i * bin_h), y1 + math.ceil((i + 1) * bin_h)
-                left, right = x1 + math.floor(j * bin_w), x1 + math.ceil((j + 1) * bin_w)
-                cells = input[int(image), :, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-                if cells.shape[1] and cells.shape[2]:
-                    pooled[r, :, i, j] = cells.amax((1, 2))
-    return pooled
 
 
 def roi_align(

@@ -37,61 +37,40 @@ def dilate(boxes: Tensor, context: float = 16, size: float = 227) -> Tensor:
 
 
 def warp(
-    images: Tensor | Sequence[Tensor],
-    boxes: Tensor | Sequence[Tensor],
+    image: Tensor,
+    boxes: Tensor,
     size: int = 227,
     context: float = 16,
     fill: float | Sequence[float] | Tensor = IMAGENET_MEAN,
 ) -> Tensor:
     """Stretch every box, with its context, to a square.
 
-    All windows of an image are one `grid_sample`. It is bilinear and does not smooth first, so a window that
-    shrinks a lot skips pixels, as in R-CNN's code. That code rounds the grown box to whole pixels; here nothing is
-    rounded: the box itself ends at exactly [context, size - context) of the result, wherever it lies.
+    All windows are one `grid_sample`. It is bilinear and does not smooth first, so a window that shrinks a lot skips
+    pixels, as in R-CNN's code. That code rounds the grown box to whole pixels; here nothing is rounded: the box itself
+    ends at exactly [context, size - context) of the result, wherever it lies.
 
     The result takes R * 3 * size^2 numbers and the work three times that; hand over `boxes.split(n)` to bound it.
 
     Args:
-        images: (3, H, W), or a list of B of them.
-        boxes: (R, 4) for one image; for a list, a list of B (R_i, 4), or (R, 5) with the index of the image first.
+        image: (3, H, W).
+        boxes: (R, 4), pixels.
         size: sides of the result, pixels.
         context: pixels of the result on each side of the box.
         fill: colour of what lies outside the image, one number or one per channel; the paper takes the mean.
     Returns:
-        (R, 3, size, size) in the order of the boxes, of the images' type; computed in float32 at least.
+        (R, 3, size, size) in the order of the boxes, of the image's type; computed in float32 at least.
     Raises:
-        ValueError: other shapes or types, a box without area, an index of no image, a context that is too large.
+        ValueError: other shapes or types, a box without area, a context that is too large.
     Source: R-CNN, section 2.1 and appendix A.
     """
-    if isinstance(images, Tensor) and isinstance(boxes, Tensor) and images.ndim == 3:
-        images, boxes = [images], [boxes]
-    expect(len(images) > 0, "images", "at least one", "none")
-    for image in images:
-        expect(image.ndim == 3 and image.is_floating_point(), "images", "floats of shape (3, H, W)", image)
-    order = None
-    if isinstance(boxes, Tensor):
-        boxes, order = _by_image(boxes, len(images))
-    expect(len(boxes) == len(images), "boxes", f"one tensor for each of {len(images)} images", len(boxes))
-    exact = torch.promote_types(images[0].dtype, torch.float32)
-    fill = _colour(fill, images[0], exact)
-    parts = []
-    for image, windows in zip(images, boxes, strict=True):
-        expect(windows.ndim == 2, "boxes", "(R, 4)", windows)
-        grown = dilate(validate(windows, area=True).to(exact), context, size)
-        parts.append(_stretch(image.to(exact) - fill, grown, size))
-    warped = torch.cat(parts).add_(fill).to(images[0].dtype)
-    return warped if order is None else warped[order]
-
-
-def _by_image(rois: Tensor, count: int) -> tuple[Sequence[Tensor], Tensor]:
-    """(R, 5) RoIs as a list of (R_i, 4), and where in that list's concatenation each RoI is."""
-    expect(rois.ndim == 2 and rois.shape[1] == 5, "boxes", "(R, 5) for a list of images", rois)
-    index, by_image = rois[:, 0].sort(stable=True)
-    # How many windows each image has decides shapes: this waits for the device. A list of boxes does not.
-    good = not len(index) or bool(index[0] >= 0 and index[-1] < count)
-    expect(good, "boxes", f"an index in [0, {count}) first", index[[0, -1]].tolist() if len(index) else None)
-    counts = torch.bincount(index.long(), minlength=count).tolist()
-    return rois[by_image, 1:].split(counts), by_image.argsort()
+    expect(image.ndim == 3 and image.is_floating_point(), "image", "floats of shape (3, H, W)", image)
+    expect(boxes.ndim == 2, "boxes", "(R, 4)", boxes)
+    exact = torch.promote_types(image.dtype, torch.float32)
+    colour = torch.as_tensor(fill, dtype=exact, device=image.device)
+    expect(colour.ndim <= 1 and colour.numel() in (1, len(image)), "fill", f"one number or {len(image)}", colour)
+    colour = colour.reshape(-1, 1, 1)
+    windows = dilate(validate(boxes, area=True).to(exact), context, size)
+    return _stretch(image.to(exact) - colour, windows, size).add_(colour).to(image.dtype)
 
 
 def _stretch(image: Tensor, windows: Tensor, size: int) -> Tensor:
@@ -103,7 +82,7 @@ def _stretch(image: Tensor, windows: Tensor, size: int) -> Tensor:
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)  # (R, size, size, 2)
     grid = grid.reshape(1, -1, size, 2)  # one tall picture of all windows: the image is not repeated
     stacked = F.grid_sample(image[None], grid, align_corners=False)[0]  # (3, R * size, size)
-    return stacked.unflatten(1, (len(windows), size)).transpose(0, 1)
+    return stacked.unflatten(1, (len(windows), size)).transpose(0, 1).contiguous()
 
 
 def _normalised(place: Tensor, length: int) -> Tensor:
@@ -114,9 +93,3 @@ def _normalised(place: Tensor, length: int) -> Tensor:
     """
     inside = (place >= 0) & (place < length)
     return torch.where(inside, 2 * place.clamp(0.5, length - 0.5) / length - 1, 3.0)
-
-
-def _colour(fill: float | Sequence[float] | Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
-    colour = torch.as_tensor(fill, dtype=dtype, device=image.device)
-    expect(colour.ndim <= 1 and colour.numel() in (1, len(image)), "fill", f"one number or {len(image)}", colour)
-    return colour.reshape(-1, 1, 1)

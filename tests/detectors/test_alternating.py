@@ -3,10 +3,10 @@ from copy import deepcopy
 import pytest
 import torch
 
+from experiments import alternating
+from experiments.alternating import RPNAlone, alternate
 from rcnn_tutorial.cache import fingerprint
 from rcnn_tutorial.course.claims import claim
-from rcnn_tutorial.detectors import alternating
-from rcnn_tutorial.detectors.alternating import RPNAlone, alternate
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.training import TrainSettings

@@ -10,8 +10,8 @@ from rcnn_tutorial.detectors.svm import (
     fit_svm,
     mine,
     mining_passes,
-    svm_objective,
 )
+from tests.detectors.test_svm import svm_objective
 
 
 def scenes(images=12, windows=60, d=16, classes=3, seed=0, device="cpu"):

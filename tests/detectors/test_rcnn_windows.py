@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from experiments.rcnn import refined_late
 from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, detect, scored, windows
@@ -16,7 +17,7 @@ def model():
     model = untrained()
     torch.manual_seed(1)
     torch.nn.init.normal_(model.svm_weight)
-    torch.nn.init.normal_(model.ridge_weight, std=1e-3)
+    torch.nn.init.normal_(model.ridge_weight, std=3e-3)  # enough that NMS keeps other boxes once they are moved
     return model
 
 
@@ -107,8 +108,8 @@ def test_detections_from_features_are_the_models_own(model):
 def test_parts_can_be_left_out(model):
     data = Squares(3)
     features = WindowFeatures(model, data)
-    raw, _, _, same = scored(features, regression="none")[0][0:4]
-    assert torch.equal(scored(features, regression="none")[0][1], same)
+    raw, boxes, _ = scored(features, regression="none")[0]
+    assert boxes.shape == (len(raw), 1, 4)
     softmax = scored(features, scores="softmax")[0][0]
     assert softmax.shape == raw.shape and (softmax > 0).all() and (softmax.sum(1) < 1).all()
     proposals = data[0][1]["proposals"]
@@ -121,7 +122,7 @@ def test_parts_can_be_left_out(model):
 
 def test_regression_after_nms_keeps_what_nms_of_the_proposals_keeps(model):
     features = WindowFeatures(model, Squares(3))
-    before, after, none = (detect(features, regression=word) for word in ("before", "after", "none"))
+    before, after, none = detect(features), refined_late(features), detect(features, regression="none")
     for a, n in zip(after, none, strict=True):
         assert torch.equal(a["scores"], n["scores"]) and torch.equal(a["labels"], n["labels"])
         assert not torch.equal(a["boxes"], n["boxes"])

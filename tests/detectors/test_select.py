@@ -15,7 +15,6 @@ def test_boxes_are_clipped_before_they_compete():
     found = chosen([[0.9, 0.0], [0.8, 0.0], [0.0, 0.7], [0.6, 0.6]])
     assert found["boxes"].tolist() == [[0, 10, 30, 40], [50, 60, 120, 100]]  # the second equals the first once clipped
     assert found["labels"].tolist() == [1, 2] and torch.allclose(found["scores"], torch.tensor([0.9, 0.7]))
-    assert found["rows"].tolist() == [0, 2]
 
 
 def test_a_box_outside_the_image_is_no_detection():
@@ -25,7 +24,7 @@ def test_a_box_outside_the_image_is_no_detection():
 
 def test_classes_do_not_suppress_each_other():
     found = chosen([[0.9, 0.5], [0.8, 0.4], [0.0, 0.0], [0.0, 0.0]])
-    assert found["labels"].tolist() == [1, 2] and found["rows"].tolist() == [0, 0]
+    assert found["labels"].tolist() == [1, 2] and found["boxes"].tolist() == [[0, 10, 30, 40]] * 2
 
 
 def test_the_score_must_lie_above_the_least_and_the_best_are_kept():
@@ -39,14 +38,12 @@ def test_a_box_of_the_least_side_is_a_detection_and_a_smaller_one_is_none():
         assert len(chosen([[0.9], [0.0], [0.8], [0.0]], least_side=least)["boxes"]) == count
 
 
-def test_each_class_has_its_own_box_and_other_boxes_may_be_shown():
+def test_each_class_has_its_own_box():
     boxes = torch.stack((BOXES[1:3], BOXES[1:3] + 5), dim=1)
     scores = torch.tensor([[0.9, 0.8], [0.0, 0.7]])
     settings = {"nms_threshold": 0.5, "least_score": 0.1, "detections": 10}
     found = select(scores, boxes, SIZE, **settings)
     assert found["boxes"].tolist() == [[0, 10, 30, 40], [5, 15, 35, 45], [55, 65, 120, 100]]
-    other = select(scores, boxes, SIZE, **settings, shown=boxes * 0 + torch.tensor([1, 2, 3, 4.0]))
-    assert other["boxes"].tolist() == [[1, 2, 3, 4]] * 3 and torch.equal(other["scores"], found["scores"])
 
 
 def test_nothing_in_nothing_out():

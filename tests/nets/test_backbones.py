@@ -9,6 +9,7 @@ from torch import nn
 
 from data_scripts.train_backbone import fold
 from rcnn_tutorial.course.claims import claim
+from rcnn_tutorial.course.pooling import sliding_pyramid_pool
 from rcnn_tutorial.data.generated.shapes import AUXILIARY_CLASSES, CLASSES, auxiliary
 from rcnn_tutorial.nets.backbones import (
     ALEXNET,
@@ -24,7 +25,6 @@ from rcnn_tutorial.nets.backbones import (
     vgg16,
     zf5,
 )
-from rcnn_tutorial.ops.pooling import sliding_pyramid_pool
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 
 

@@ -6,16 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcnn_tutorial.course.claims import claim
+from rcnn_tutorial.course.pooling import roi_pool_loop, sliding_pyramid_pool
 from rcnn_tutorial.engine import maxima
 from rcnn_tutorial.nets.backbones import vgg16
-from rcnn_tutorial.ops.pooling import (
-    roi_align,
-    roi_pool,
-    roi_pool_loop,
-    roi_warp,
-    sliding_pyramid_pool,
-    spatial_pyramid_pool,
-)
+from rcnn_tutorial.ops.pooling import roi_align, roi_pool, roi_warp, spatial_pyramid_pool
 
 MAPS = ["gaussian", "after ReLU", "whole numbers", "not finite"]
 
