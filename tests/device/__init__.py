@@ -29,8 +29,7 @@ What is not simulated:
 - Time, memory, streams, and pinned memory: a copy with `non_blocking=True` counts as one that nobody waits for.
 - CUDA's rounding, its own order of ties, and atomic sums; autocast, which leaves everything in float32.
 - Optimisers with `foreach` or `fused`: torch has them for its own tensors alone, so SGD steps through its loop here.
-- Changes of a tensor's shape in place (`unsqueeze_`, `resize_`), which are refused, several devices, and other
-  processes. Tensors of torch's meta device are taken for tensors of the simulated one.
+- Several devices, and several processes. Tensors of torch's meta device are taken for tensors of the simulated one.
 """
 
 from tests.device.cuda import simulated_cuda
