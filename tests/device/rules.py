@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from tests.device.tensor import DeviceTensor
 
@@ -57,7 +56,12 @@ def name_of(func):
 
 
 def tensors_of(args, kwargs):
-    return [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    """The tensors of a call: among its arguments, and in the lists among them."""
+    tensors = []
+    for value in (*args, *kwargs.values()):
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        tensors += [tensor for tensor in values if isinstance(tensor, Tensor)]
+    return tensors
 
 
 def is_view(func):

@@ -5,11 +5,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 from tests.device.log import COPY, LAUNCH, WAIT, Log
 from tests.device.rules import copy_of, name_of, refuse_mixed, tensors_of, wait_of, works
-from tests.device.tensor import CUDA, DeviceTensor, on_host
+from tests.device.tensor import CUDA, DeviceTensor, changed, on_host
 
 CPU = torch.device("cpu")
 
@@ -36,7 +35,7 @@ class Simulation(TorchDispatchMode):
                 func(*args, **kwargs)
         if func._schema.is_mutable:
             return _written(func, args, kwargs)
-        return tree_map_only(Tensor, DeviceTensor, result) if lands else result
+        return changed(result, Tensor, DeviceTensor) if lands else result
 
     def _lands(self, func, kwargs, given):
         """Whether the result lies on the device."""

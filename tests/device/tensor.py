@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 CUDA = torch.device("cuda:0")
 
@@ -77,15 +76,26 @@ class DeviceTensor(Tensor):
         return self.cpu().__reduce_ex__(protocol)  # a file is read to the CPU
 
 
+def changed(nest, kind, change):
+    """A nest of lists, tuples and dicts with every tensor of a kind changed; torch's own way is several times slower."""
+    if isinstance(nest, kind):
+        return change(nest)
+    if isinstance(nest, dict):
+        return {key: changed(value, kind, change) for key, value in nest.items()}
+    if isinstance(nest, (list, tuple)):
+        return type(nest)([changed(value, kind, change) for value in nest])
+    return nest
+
+
 def on_device(nest):
     """The same numbers on the device, without an event in the log; of a module, its parameters and buffers."""
 
     def moved(tensor):
         return tensor if isinstance(tensor, DeviceTensor) else DeviceTensor(tensor.detach().clone())
 
-    return nest._apply(moved) if isinstance(nest, nn.Module) else tree_map_only(Tensor, moved, nest)
+    return nest._apply(moved) if isinstance(nest, nn.Module) else changed(nest, Tensor, moved)
 
 
 def on_host(nest):
     """The same numbers on the CPU, without an event in the log."""
-    return tree_map_only(DeviceTensor, lambda tensor: tensor.held, nest)
+    return changed(nest, DeviceTensor, lambda tensor: tensor.held)

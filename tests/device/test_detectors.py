@@ -76,7 +76,7 @@ def test_detections_are_those_of_the_cpu(name):
 @pytest.mark.parametrize("module", [test_rcnn, test_sppnet], ids=["rcnn", "sppnet"])
 def test_training_in_stages_is_that_of_the_cpu(module, monkeypatch):
     """Fine-tuning, SVMs, regression and the choice of the threshold, then detection."""
-    dataset = test_rcnn.Squares(4)
+    dataset = test_rcnn.Squares(2)
 
     def fit(move):
         model = move(module.untrained())
