@@ -1,27 +1,28 @@
-"""Where a GPU is waited for, and how much is launched, as a table in Markdown.
+"""Where a GPU is waited for, and how much it is asked to do, as two tables in Markdown.
 
     python -m tests.device.report
 
-It needs no GPU: the passes run on the simulated device. Each is the second of its kind on two scenes.
+It needs no GPU: the detectors run on the simulated device. All is measured at the second pass over two scenes.
 """
 
 from tests.device import COPY, LAUNCH, WAIT
-from tests.device.measure import DETECTORS, PASSES, forward, ours, torchvisions
+from tests.device.measure import DETECTORS, MODES, forward_of, ours, step_of, torchvisions
 
 
 def report():
-    """The table as text: a line for each line of a package that waits, and totals."""
-    rows, totals = [], []
+    """The tables as text: the sums of each case, and the lines that wait in it."""
+    logs = {}
     for name in DETECTORS:
-        for mode in PASSES:
+        for mode in MODES:
             for whose, make in (("ours", ours), ("torchvision's", torchvisions)):
-                log = forward(make(name), mode)
-                title = f"{name}, {mode}, {whose}"
-                rows += [f"| {title} | {n} | {call} | `{line}` |" for (line, call), n in log.lines(WAIT).items()]
-                totals.append(f"| {title} | {log.count(WAIT)} | {log.count(COPY)} | {log.count(LAUNCH)} |")
-    head = ["| forward pass | waits | copies without a wait | launches |", "|---|---|---|---|"]
-    lines = ["| forward pass | waits | for | line |", "|---|---|---|---|"]
-    return "\n".join([*head, *totals, "", *lines, *rows])
+                logs[f"{name}, {mode}, {whose}"] = forward_of(make, name, mode)
+        logs[f"{name}, a step of `train`, ours"] = step_of(name)
+    sums = ["| case | waits | copies without a wait | launches |", "|---|---|---|---|"]
+    lines = ["| case | waits | for | line |", "|---|---|---|---|"]
+    for case, log in logs.items():
+        sums.append(f"| {case} | {log.count(WAIT)} | {log.count(COPY)} | {log.count(LAUNCH)} |")
+        lines += [f"| {case} | {count} | {call} | `{line}` |" for (line, call), count in log.lines(WAIT).items()]
+    return "\n".join([*sums, "", *lines])
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class DeviceTensor(Tensor):
 
 
 def changed(nest, kind, change):
-    """A nest of lists, tuples and dicts with every tensor of a kind changed; torch's own way is several times slower."""
+    """A nest of lists, tuples and dicts with every tensor of a kind changed; torch's own way takes longer."""
     if isinstance(nest, kind):
         return change(nest)
     if isinstance(nest, dict):
