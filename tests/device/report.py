@@ -9,14 +9,19 @@ from tests.device import COPY, LAUNCH, WAIT
 from tests.device.measure import DETECTORS, MODES, forward_of, ours, step_of, torchvisions
 
 
-def report():
-    """The tables as text: the sums of each case, and the lines that wait in it."""
+def measured():
+    """The log of each case, by its name."""
     logs = {}
     for name in DETECTORS:
         for mode in MODES:
             for whose, make in (("ours", ours), ("torchvision's", torchvisions)):
                 logs[f"{name}, {mode}, {whose}"] = forward_of(make, name, mode)
         logs[f"{name}, a step of `train`, ours"] = step_of(name)
+    return logs
+
+
+def report(logs):
+    """The tables as text: the sums of each case, and the lines that wait in it."""
     sums = ["| case | waits | copies without a wait | launches |", "|---|---|---|---|"]
     lines = ["| case | waits | for | line |", "|---|---|---|---|"]
     for case, log in logs.items():
@@ -26,4 +31,4 @@ def report():
 
 
 if __name__ == "__main__":
-    print(report())
+    print(report(measured()))

@@ -10,7 +10,6 @@ WAITS = {
     "_coalesce",
     "_linalg_check_errors",
     "_local_scalar_dense",
-    "_unique",
     "_unique2",
     "allclose",
     "bincount",
@@ -21,7 +20,6 @@ WAITS = {
     "nonzero",
     "unique_consecutive",
     "unique_dim",
-    "unique_dim_consecutive",
 }
 # Beside views: these allocate memory, or tell what is known.
 WITHOUT_WORK = {

@@ -12,8 +12,9 @@ from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.nets.fpn import BottomUp, tiny_stages
-from tests.device import LAUNCH, WAIT
-from tests.device.measure import DETECTORS, MODES, forward, forward_of, ours, step_of, torchvisions
+from tests.device import COPY, LAUNCH, WAIT, Log
+from tests.device.log import Event
+from tests.device.measure import forward, forward_of, ours, step_of, torchvisions
 from tests.device.report import report
 
 AIM_WAITS = 6  # of a forward pass
@@ -116,12 +117,12 @@ def test_more_work_is_no_reason_to_wait_more_often(name, mode, change):
 
 
 def test_the_report_tells_all_of_it():
-    text = report()
-    for name in DETECTORS:
-        for mode in MODES:
-            log = forward_of(ours, name, mode)
-            assert f"| {name}, {mode}, ours | {log.count(WAIT)} | " in text
-            for (line, call), count in log.lines(WAIT).items():
-                assert f"| {name}, {mode}, ours | {count} | {call} | `{line}` |" in text
-            assert f"| {name}, {mode}, torchvision's | " in text and "`torchvision/ops/" in text
-        assert f"| {name}, a step of `train`, ours | " in text and "`training/loop.py:" in text
+    log = Log()
+    log.events += [Event(WAIT, "item", "ops/nms.py:12 nms"), Event(WAIT, "nonzero", "ops/nms.py:9 nms")]
+    log.events += [log.events[0], *[Event(LAUNCH, "add", "ops/nms.py:9 nms")] * 4, Event(COPY, "copy", "elsewhere:0")]
+    sums, lines = report({"one": log, "none": Log()}).split("\n\n")
+    assert sums.splitlines()[2:] == ["| one | 3 | 1 | 4 |", "| none | 0 | 0 | 0 |"]
+    assert lines.splitlines()[2:] == [
+        "| one | 1 | nonzero | `ops/nms.py:9 nms` |",
+        "| one | 2 | item | `ops/nms.py:12 nms` |",
+    ]

@@ -183,7 +183,9 @@ def test_numbers_of_the_host_are_allowed(log):
         (lambda t: t.masked_select(t > 0.5), "masked_select"),
         (lambda t: t.unique(), "_unique2"),
         (lambda t: t.view(2, 2).unique(dim=0), "unique_dim"),
+        (lambda t: t.unique_consecutive(), "unique_consecutive"),
         (lambda t: t.long().bincount(), "bincount"),
+        (lambda t: t.histc(4), "histc"),
         (lambda t: t.repeat_interleave(t.long()), "repeat_interleave without output_size"),
         (lambda t: torch.sparse_coo_tensor(t.long()[None], t, (1,), check_invariants=False).coalesce(), "_coalesce"),
         (
