@@ -23,11 +23,8 @@ WAITS = {
 }
 # Beside views: these allocate memory, or tell what is known.
 WITHOUT_WORK = {
-    "_indices",
-    "_sparse_coo_tensor_unsafe",
     "_sparse_coo_tensor_with_dims_and_tensors",
     "_unsafe_view",
-    "_values",
     "dense_dim",
     "empty",
     "empty_like",
