@@ -111,8 +111,3 @@ def _wait_of_index(args):
     if any(not isinstance(index, DeviceTensor) for index in indices):
         return "index on the host, which is copied"
     return "index by a mask" if masks else None
-
-
-def copy_of(to_device, non_blocking):
-    """What a copy between the host and the device is called, and whether the host waits for it."""
-    return ("copy to the device" if to_device else "copy to the host"), not non_blocking

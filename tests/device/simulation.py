@@ -7,7 +7,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.device.log import COPY, LAUNCH, WAIT, Log
-from tests.device.rules import copy_of, name_of, refuse_mixed, tensors_of, wait_of, works
+from tests.device.rules import name_of, refuse_mixed, tensors_of, wait_of, works
 from tests.device.tensor import CUDA, DeviceTensor, changed, on_host
 
 CPU = torch.device("cpu")
@@ -51,13 +51,12 @@ class Simulation(TorchDispatchMode):
         if generator is not None and generator.device.type != "cuda":
             raise RuntimeError(f"{func}: expected a generator of the device, got one of {generator.device}")
         if name in ("_to_copy", "copy_"):
-            source, target = (isinstance(args[0], DeviceTensor), lands)
-            if name == "copy_":
-                source, target = isinstance(args[1], DeviceTensor), isinstance(args[0], DeviceTensor)
+            source, target = isinstance(args[0], DeviceTensor), lands
+            if name == "copy_":  # into the first from the second
+                source, target = isinstance(args[1], DeviceTensor), source
             if source != target:
                 non_blocking = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
-                call, waits = copy_of(target, non_blocking)
-                self.log.note(WAIT if waits else COPY, call)
+                self.log.note(COPY if non_blocking else WAIT, f"copy to the {'device' if target else 'host'}")
         else:
             refuse_mixed(func, args, kwargs)
             if wait := wait_of(func, args, kwargs):

@@ -13,13 +13,13 @@ from rcnn_tutorial.ops.warp import dilate, warp
 from tests.device import DeviceTensor, on_device, on_host, simulated_cuda
 from tests.device.tensor import changed
 
-BOXES = 1200  # more than NMS takes in one block
+BOXES = 1100  # more than NMS takes in one block
 
 
 def made():
     """What the operators are given, the same at every call."""
     g = torch.Generator().manual_seed(0)
-    corners = torch.rand(BOXES, 2, generator=g) * torch.tensor([200.0, 140.0])
+    corners = torch.rand(BOXES, 2, generator=g) * torch.tensor([120.0, 80.0])
     boxes = torch.cat((corners, corners + 8 + 60 * torch.rand(BOXES, 2, generator=g)), dim=1)
     data = {"boxes": boxes, "scores": torch.rand(BOXES, generator=g), "labels": torch.arange(BOXES) % 4}
     data |= {"truths": boxes[:5] + 3, "iou": box_iou(boxes, boxes[:5] + 3), "masked": torch.arange(BOXES) % 3 - 1}
