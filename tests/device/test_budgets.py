@@ -1,0 +1,128 @@
+"""Budgets of what a GPU is made to do: how often the host waits for it, and how many calls it gets.
+
+`AIM` is where each is to go, and the number beside it is what is reached: it only ever becomes less.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
+from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
+from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.nets.fpn import BottomUp, tiny_stages
+from tests.device import COPY, LAUNCH, WAIT, Log
+from tests.device.log import Event
+from tests.device.measure import forward, forward_of, ours, step_of, torchvisions
+from tests.device.report import report
+
+AIM_WAITS = 6  # of a forward pass
+WAITS = {
+    ("fpn", "training"): 35,
+    ("fpn", "detection"): 37,
+    ("faster_rcnn", "training"): 17,
+    ("faster_rcnn", "detection"): 19,
+}
+STEP_WAITS = {"fpn": 46, "faster_rcnn": 26}  # of a whole step of `train`, its forward pass too
+AIM_LAUNCHES = 1.0  # of a forward pass, as a multiple of torchvision's
+LAUNCHES = {
+    ("fpn", "training"): 2.09,
+    ("fpn", "detection"): 2.41,
+    ("faster_rcnn", "training"): 1.58,
+    ("faster_rcnn", "detection"): 1.71,
+}
+AIM_GROWTH = 0
+GROWTH = {  # more waits of a forward pass
+    ("fpn", "training", "4 images instead of 2"): 30,
+    ("fpn", "detection", "4 images instead of 2"): 34,
+    ("faster_rcnn", "training", "4 images instead of 2"): 14,
+    ("faster_rcnn", "detection", "4 images instead of 2"): 18,
+    ("fpn", "training", "images of a new size"): 5,
+    ("fpn", "detection", "images of a new size"): 5,
+    ("faster_rcnn", "training", "images of a new size"): 1,
+    ("faster_rcnn", "detection", "images of a new size"): 1,
+    ("fpn", "training", "5 levels instead of 3"): 2,
+    ("fpn", "detection", "5 levels instead of 3"): 2,
+    ("fpn", "detection", "20 classes instead of 6"): 32,
+    ("faster_rcnn", "detection", "20 classes instead of 6"): 32,
+}
+
+
+@pytest.mark.parametrize("name, mode", WAITS)
+def test_the_host_rarely_waits(name, mode):
+    log = forward_of(ours, name, mode)
+    assert WAITS[name, mode] >= AIM_WAITS
+    assert log.count(WAIT) <= WAITS[name, mode], listed(log)
+
+
+@pytest.mark.parametrize("name", STEP_WAITS)
+def test_the_host_rarely_waits_in_a_step_of_the_training(name):
+    log = step_of(name)
+    assert any(line.startswith("training/loop.py") for line, _ in log.lines(WAIT))  # at least for the losses
+    assert log.count(WAIT) <= STEP_WAITS[name], listed(log)
+
+
+@pytest.mark.parametrize("name, mode", LAUNCHES)
+def test_the_device_gets_few_calls(name, mode):
+    few, many = (forward_of(make, name, mode).count(LAUNCH) for make in (torchvisions, ours))
+    assert LAUNCHES[name, mode] >= AIM_LAUNCHES and many > 100
+    assert many <= LAUNCHES[name, mode] * few, f"{many} calls, torchvision {few}: {many / few:.3f} times as many"
+
+
+def listed(log):
+    """The waits of a log, a line for each line of the package."""
+    lines = "".join(f"\n{count:4} {line}: {call}" for (line, call), count in log.lines(WAIT).items())
+    return f"{log.count(WAIT)} waits{lines}"
+
+
+# What the number of waits depends on
+
+
+def with_classes(name, count):
+    """An untrained detector of so many classes, all of whose boxes are likely enough."""
+    kind, settings = {"fpn": (FPN, FPNSettings), "faster_rcnn": (FasterRCNN, FasterRCNNSettings)}[name]
+    return kind(tiny_net(pretrained=True), class_names(count), settings.tiny(least_score=0.0))
+
+
+def with_levels(count):
+    """An untrained detector on the finest so many levels of the pyramid."""
+    whole, settings = tiny_stages(tiny_net(pretrained=True), torch.Generator().manual_seed(0)), FPNSettings.tiny()
+    stages = (list(whole.stages)[: count - 1], whole.channels[: count - 1], whole.strides[: count - 1])
+    rpn = replace(settings.rpn, scales=settings.rpn.scales[:count])
+    return FPN(BottomUp(whole.stem, *stages), class_names(6), replace(settings, rpn=rpn))
+
+
+def class_names(count):
+    return ("background", *(f"class {i}" for i in range(count)))
+
+
+def fewer_and_more(name, mode, change):
+    """The logs of two passes that differ by a change alone."""
+    if change == "4 images instead of 2":
+        return forward_of(ours, name, mode, again=False), forward(ours(name), mode, images=4, again=False)
+    if change == "images of a new size":
+        return forward_of(ours, name, mode), forward_of(ours, name, mode, again=False)
+    if change == "5 levels instead of 3":
+        return tuple(forward(with_levels(count), mode, again=False) for count in (3, 5))
+    return tuple(forward(with_classes(name, count), mode, again=False) for count in (6, 20))
+
+
+@pytest.mark.parametrize("name, mode, change", GROWTH)
+def test_more_work_is_no_reason_to_wait_more_often(name, mode, change):
+    fewer, more = fewer_and_more(name, mode, change)
+    growth = more.count(WAIT) - fewer.count(WAIT)
+    assert GROWTH[name, mode, change] >= AIM_GROWTH and fewer.count(WAIT) > 0
+    assert growth <= GROWTH[name, mode, change], f"{growth} waits more\n{listed(fewer)}\nand\n{listed(more)}"
+
+
+def test_the_report_tells_all_of_it():
+    log = Log()
+    log.events += [Event(WAIT, "item", "ops/nms.py:12 nms"), Event(WAIT, "nonzero", "ops/nms.py:9 nms")]
+    log.events += [log.events[0], *[Event(LAUNCH, "add", "ops/nms.py:9 nms")] * 4, Event(COPY, "copy", "elsewhere:0")]
+    sums, lines = report({"one": log, "none": Log()}).split("\n\n")
+    assert sums.splitlines()[2:] == ["| one | 3 | 1 | 4 |", "| none | 0 | 0 | 0 |"]
+    assert lines.splitlines()[2:] == [
+        "| one | 1 | nonzero | `ops/nms.py:9 nms` |",
+        "| one | 2 | item | `ops/nms.py:12 nms` |",
+    ]
