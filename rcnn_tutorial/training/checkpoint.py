@@ -66,7 +66,7 @@ class Run:
             conditional = getattr(model, "conditional", True)
             self.forward = DistributedDataParallel(model, find_unused_parameters=conditional)
             # over Gloo, since NCCL ends processes that wait for ten minutes
-            self.waiting = dist.new_group(backend="gloo", timeout=timedelta(days=7))
+            self.waiting: Any = dist.new_group(backend="gloo", timeout=timedelta(days=7))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         matrices = [parameter for parameter in parameters if parameter.ndim > 1]
         vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
