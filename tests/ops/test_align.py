@@ -123,6 +123,19 @@ def test_in_portions(ratio, monkeypatch):
     torch.testing.assert_close(pieces, whole)
 
 
+def test_a_region_without_points_has_no_gradient_and_disturbs_none():
+    x, boxes = noise((1, 3, 10, 14), 8), torch.tensor([[0, 2.0, 1, 9, 6], [0, 7, 3, 5, 4], [0, 1, 2, 3, 3]])
+
+    def gradient(boxes):
+        boxes = boxes.clone().requires_grad_()
+        pooled = roi_align(x, boxes, 2, 1.0, -1, True)
+        return pooled, torch.autograd.grad(pooled.square().sum(), boxes)[0]
+
+    (pooled, whole), (_, alone) = gradient(boxes), gradient(boxes[[0, 2]])
+    assert not pooled[1].any() and not whole[1].any() and alone.any(1).all()
+    torch.testing.assert_close(whole[[0, 2]], alone)
+
+
 @pytest.mark.parametrize("pool", [roi_align, roi_warp])
 def test_a_list_of_boxes(pool, device):
     x, rois = noise((3, 4, 10, 10), 5).to(device), regions(9, 3, (10, 10), 1.0, seeded(5)).to(device)
