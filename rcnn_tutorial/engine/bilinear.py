@@ -4,7 +4,7 @@ A bin's mean is a weighted sum of cells, and the weights are products: a point w
 and two columns on the other. The cells of a bin are one bag of `F.embedding_bag`, which sums them without a copy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -33,35 +33,41 @@ def bin_means(
     Raises:
         None: `roi_align` has checked.
     """
-    channels, height, width = features.shape[1:]
+    count, (channels, height, width), (h, w) = len(image), features.shape[1:], bins
     if isinstance(points, int):
-        order, grids, counts = torch.arange(len(image), device=image.device), [[points, points]], [len(image)]
+        across, down, wide, high = points, points, points, points
     else:
-        distinct, group, counts = points.unique(dim=0, return_inverse=True, return_counts=True)
-        # On a GPU this waits: regions with the same grid are computed together.
-        order, grids, counts = group.argsort(stable=True), distinct.tolist(), counts.tolist()
-    cells, weights = [image[:0].int()], [start[:0].flatten()]
-    for regions, (across, down) in zip(order.split(counts), grids, strict=True):
-        x, weights_x = _axis(start[regions, 0], size[regions, 0], bins[1], across, width)  # (r, w, 2 across)
-        y, weights_y = _axis(start[regions, 1], size[regions, 1], bins[0], down, height)  # (r, h, 2 down)
-        y = (image[regions].int()[:, None, None] * height + y) * width
-        cells.append((y[:, :, None, :, None] + x[:, None, :, None, :]).flatten())  # (r * h * w * 4 down across,)
-        weights.append((weights_y[:, :, None, :, None] * weights_x[:, None, :, None, :]).flatten())
+        across, down = points.clamp(min=1)[:, :, None, None].unbind(1)  # (R, 1, 1) each; 0 would make a gradient NaN
+        # On a GPU this waits: the most points of any region decide how many get room.
+        wide, high = F.pad(points, (0, 0, 0, 1)).amax(0).tolist()
+    x, weights_x = _axis(start[:, 0], size[:, 0], w, across, wide, width)  # (R, w, 2 wide)
+    y, weights_y = _axis(start[:, 1], size[:, 1], h, down, high, height)  # (R, h, 2 high)
+    y = (image.int()[:, None, None] * height + y) * width
+    if isinstance(points, int):
+        cells = (y[:, :, None, :, None] + x[:, None, :, None, :]).flatten()  # (R * h * w * 4 points^2,)
+        weights = (weights_y[:, :, None, :, None] * weights_x[:, None, :, None, :]).flatten()
+        first = torch.arange(count * h * w, dtype=torch.int32, device=x.device) * (4 * points**2)
+        lengths = [4 * points**2 * h * w] * count
+    else:
+        of_y, of_x, first, lengths = _entries(points, bins, 2 * high, 2 * wide)
+        cells = y.flatten().index_select(0, of_y) + x.flatten().index_select(0, of_x)
+        weights = weights_y.flatten().index_select(0, of_y) * weights_x.flatten().index_select(0, of_x)
     rows = features.permute(0, 2, 3, 1).flatten(0, 2).to(start.dtype).contiguous()  # (N * H * W, C)
     limit = CPU_BYTES if rows.device.type == "cpu" else GPU_BYTES
-    step = max(1, limit // (rows.element_size() * max(1, channels) * bins[0] * bins[1]))
-    groups = zip(counts, grids, strict=True)
-    pieces = [(min(step, n - r), 4 * across * down) for n, (across, down) in groups for r in range(0, n, step)]
-    entries = torch.cat(cells), torch.cat(weights)
-    return _BagSums.apply(rows, *entries, order, pieces, bins[0] * bins[1], features.dtype).unflatten(2, bins)
+    step = max(1, limit // (rows.element_size() * max(1, channels) * h * w))
+    pieces = [(min(step, count - r), sum(lengths[r : r + step])) for r in range(0, count, step)]
+    return _BagSums.apply(rows, cells, weights, first, pieces, features.dtype).view(count, channels, h, w)
 
 
-def _axis(start: Tensor, size: Tensor, n: int, points: int, limit: int) -> tuple[Tensor, Tensor]:
-    """Cells (R, n, 2 points) that n bins touch on an axis of `limit` cells, and their weights in the bins' means."""
+def _axis(start: Tensor, size: Tensor, n: int, points: int | Tensor, most: int, limit: int) -> tuple[Tensor, Tensor]:
+    """Cells (R, n, 2 most) that n bins touch on an axis of `limit` cells, and their weights in the bins' means.
+
+    Where `points` is not `most` but (R, 1, 1), only the first 2 `points` of the cells count.
+    """
     length = (size / n)[:, None, None]
     i = torch.arange(n, device=start.device, dtype=start.dtype)[:, None]
-    k = torch.arange(points, device=start.device, dtype=start.dtype)
-    at = start[:, None, None] + i * length + (k + 0.5) * length / points  # (R, n, points)
+    k = torch.arange(most, device=start.device, dtype=start.dtype)
+    at = start[:, None, None] + i * length + (k + 0.5) * length / points  # (R, n, most)
     inside = (at >= -1) & (at <= limit)
     at = at.clamp(0, limit - 1)
     low = at.int().clamp(0, limit - 1)  # NaN, which is not looked for on a GPU, becomes a cell
@@ -71,45 +77,76 @@ def _axis(start: Tensor, size: Tensor, n: int, points: int, limit: int) -> tuple
     return cells.flatten(2), weights.flatten(2)
 
 
+def _entries(points: Tensor, bins: tuple[int, int], high: int, wide: int) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+    """Where the cells of each bag stand in (R, h, high) and in (R, w, wide), both (E,), one bag after the other.
+
+    And where each bag begins (R * h * w,), and how many cells each region has.
+    """
+    h, w = bins
+    across, down = (2 * points.int()).repeat_interleave(h * w, 0).unbind(1)  # (R * h * w,) each
+    length = across * down
+    first = length.cumsum(0, dtype=torch.int32) - length
+    bag = torch.arange(len(length), dtype=torch.int32, device=points.device)
+    row = bag // w  # of bins
+    column = row // h * w + bag % w
+    of = torch.repeat_interleave(length)  # (E,); on a GPU this waits
+    begin, side, at_y, at_x = (x.index_select(0, of) for x in (first, across, row * high, column * wide))
+    k = torch.arange(len(of), dtype=torch.int32, device=points.device) - begin
+    j = k // side
+    return at_y + j, at_x + k - j * side, first, (4 * h * w * points.prod(1)).tolist()
+
+
 class _BagSums(torch.autograd.Function):
     """(R, C, bins) weighted sums of rows (M, C), of the bags `cells` and `weights` (E,), one after the other.
 
-    Those of region order[0] come first. `pieces` says how many regions to take at a time and how long their bags are.
+    `first` (R * bins,) is where the bags begin, `pieces` how many regions to take at a time and how many entries.
     """
 
     @staticmethod
-    def forward(ctx, rows, cells, weights, order, pieces, bins, dtype):
-        ctx.save_for_backward(rows, cells, weights, order)
-        ctx.pieces, ctx.bins = pieces, bins
-        sums = rows.new_empty(len(order), rows.shape[1], bins, dtype=dtype)
-        for regions, *bags in _split(order, cells, weights, pieces, bins):
-            sums.index_copy_(0, regions, _sum(rows, *bags).unflatten(0, (-1, bins)).transpose(1, 2).to(dtype))
+    def forward(ctx, rows, cells, weights, first, pieces, dtype):
+        ctx.save_for_backward(rows, cells, weights, first)
+        ctx.pieces = pieces
+        regions = sum(count for count, _ in pieces)
+        sums = rows.new_empty(regions, rows.shape[1], len(first) // max(1, regions), dtype=dtype)
+        for part, *bags in _split(sums, cells, weights, first, pieces):
+            part.copy_(_sum(rows, *bags).view(len(part), -1, rows.shape[1]).transpose(1, 2))
         return sums
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
-        rows, cells, weights, order = ctx.saved_tensors
+        rows, cells, weights, begin = ctx.saved_tensors
         grad_rows, grad_weights = torch.zeros_like(rows), [weights[:0]]
-        for regions, c, w, first in _split(order, cells, weights, ctx.pieces, ctx.bins):
-            part = grad[regions].transpose(1, 2).flatten(0, 1).to(rows.dtype)  # (bags, C)
-            if ctx.needs_input_grad[0]:  # the transposed sum
-                bag = torch.arange(len(first), device=c.device).repeat_interleave(len(c) // len(first))
+        for part, c, w, first in _split(grad, cells, weights, begin, ctx.pieces):
+            part = part.transpose(1, 2).flatten(0, 1).to(rows.dtype)  # (bags, C)
+            if ctx.needs_input_grad[0] and rows.device.type == "cpu":  # the transposed sum
+                lengths = first.diff(append=first.new_full((1,), len(c)))
+                bag = torch.arange(len(first), device=c.device).repeat_interleave(lengths, output_size=len(c))
                 size = len(rows), len(first)
                 grad_rows.addmm_(torch.sparse_coo_tensor(torch.stack((c, bag)), w, size, check_invariants=False), part)
+            elif ctx.needs_input_grad[0]:  # a GPU would wait while the sparse matrix is sorted
+                grad_rows += _gradient(rows, part, lambda rows, bags=(c, w, first): _sum(rows, *bags))
             if ctx.needs_input_grad[2]:
-                with torch.enable_grad():
-                    w = w.detach().requires_grad_()
-                    grad_weights += torch.autograd.grad(_sum(rows.detach(), c, w, first), w, part)
-        return grad_rows, None, torch.cat(grad_weights), None, None, None, None
+                grad_weights.append(_gradient(w, part, lambda w, c=c, first=first: _sum(rows.detach(), c, w, first)))
+        return grad_rows, None, torch.cat(grad_weights), None, None, None
 
 
-def _split(order, cells, weights, pieces, bins) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Of each piece the regions (r,), the cells and weights of its bags, and where each bag begins (r * bins,)."""
-    entries = [count * bins * length for count, length in pieces]
-    parts = order.split([count for count, _ in pieces]), cells.split(entries), weights.split(entries)
-    for regions, c, w, (count, length) in zip(*parts, pieces, strict=True):
-        yield regions, c, w, torch.arange(count * bins, device=c.device, dtype=c.dtype) * length
+def _split(
+    regions: Tensor, cells: Tensor, weights: Tensor, first: Tensor, pieces: list[tuple[int, int]]
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Of each piece the regions, the cells and weights of its bags, and where each bag begins among them."""
+    counts, entries = [count for count, _ in pieces], [entry for _, entry in pieces]
+    bins, done = regions.shape[2], 0
+    parts = regions.split(counts), cells.split(entries), weights.split(entries), first.split([bins * n for n in counts])
+    for part, c, w, begin in zip(*parts, strict=True):
+        yield part, c, w, begin - done
+        done += len(c)
+
+
+def _gradient(at: Tensor, grad: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    with torch.enable_grad():
+        at = at.detach().requires_grad_()
+        return torch.autograd.grad(of(at), at, grad)[0]
 
 
 def _sum(rows: Tensor, cells: Tensor, weights: Tensor, first: Tensor) -> Tensor:

@@ -54,8 +54,7 @@ class _Maxima(torch.autograd.Function):
         else:
             places = torch.arange(features.numel(), dtype=torch.int32, device=features.device).view(features.shape)
             switches = _from_tables(features, image, rectangles, places)
-            cells = F.pad(features.flatten(), (0, 2))
-            cells[-1] = _lowest(features)
+            cells = F.pad(F.pad(features.flatten(), (0, 1)), (0, 1), value=_lowest(features))
             values = cells.index_select(0, switches.flatten()).view(switches.shape)
             ctx.spare = 0, 2
         ctx.save_for_backward(switches)
@@ -170,8 +169,9 @@ def _look_ups(image: Tensor, rectangles: Tensor, shape: torch.Size) -> tuple[Ten
     sides = torch.stack((y2 - y1, x2 - x1))
     empty = (sides <= 0).any(0)
     power = torch.frexp(sides.masked_fill(empty, 1).float()).exponent.long() - 1  # floor(log2)
-    # On a GPU this waits: the largest rectangle decides how many tables are made, and most maps need few.
-    high, wide = (power.amax(1) + 1).tolist() if power.numel() else (1, 1)
+    # The largest rectangle decides how many tables are made; on a GPU the map does, which need not be waited for.
+    depth = (F.pad(power, (0, 1)).amax(1) + 1).tolist() if power.device.type == "cpu" else None
+    high, wide = depth or (max(1, height).bit_length(), max(1, width).bit_length())
     table = (power[0] * wide + power[1]) * n + image.repeat_interleave(rectangles.shape[1])
     h, w = 1 << power
     rows = torch.stack([(table * height + y) * width + x for y in (y1, y2 - h) for x in (x1, x2 - w)])
@@ -190,7 +190,7 @@ def _tables(features: Tensor, places: Tensor | None, numel: int, depth: tuple[in
     if places is not None:
         cells = _keys(cells, torch.where(real, places.permute(0, 2, 3, 1), numel + 1))
     tables = cells.new_empty(math.prod(depth) * cells[..., 0].numel() + 1, cells.shape[3])
-    tables[-1] = 0 if places is None else -numel
+    tables[-1].fill_(0 if places is None else -numel)
     grid = tables[:-1].view(*depth, *cells.shape)  # (high, wide, N, H, W, c)
     grid[0, 0] = cells
     for i in range(1, depth[0]):

@@ -1,4 +1,5 @@
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -123,6 +124,19 @@ def test_in_portions(ratio, monkeypatch):
     torch.testing.assert_close(pieces, whole)
 
 
+def test_a_region_without_points_has_no_gradient_and_disturbs_none():
+    x, boxes = noise((1, 3, 10, 14), 8), torch.tensor([[0, 2.0, 1, 9, 6], [0, 7, 3, 5, 4], [0, 1, 2, 3, 3]])
+
+    def gradient(boxes):
+        boxes = boxes.clone().requires_grad_()
+        pooled = roi_align(x, boxes, 2, 1.0, -1, True)
+        return pooled, torch.autograd.grad(pooled.square().sum(), boxes)[0]
+
+    (pooled, whole), (_, alone) = gradient(boxes), gradient(boxes[[0, 2]])
+    assert not pooled[1].any() and not whole[1].any() and alone.any(1).all()
+    torch.testing.assert_close(whole[[0, 2]], alone)
+
+
 @pytest.mark.parametrize("pool", [roi_align, roi_warp])
 def test_a_list_of_boxes(pool, device):
     x, rois = noise((3, 4, 10, 10), 5).to(device), regions(9, 3, (10, 10), 1.0, seeded(5)).to(device)
@@ -216,6 +230,18 @@ def test_a_gpu_gives_what_a_cpu_gives(args):
         pooled.backward(noise(pooled.shape, 10, torch.float64).to(device))
         results.append([pooled.detach().cpu(), x.grad.cpu(), rois.grad.cpu()])
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_not_waited_for():
+    x, gradient = noise((2, 16, 24, 32), 9).cuda().requires_grad_(), noise((50, 16, 7, 7), 10).cuda()
+    rois = regions(50, 2, (24, 32), 1 / 16, seeded(9)).cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for pool in (roi_pool, partial(roi_align, sampling_ratio=2)):
+            pool(x, rois, 7, 1 / 16).backward(gradient)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_only_interpolation_is_differentiable_in_the_boxes():
