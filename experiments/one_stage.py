@@ -67,8 +67,7 @@ class OneStage(FasterRCNN):
         for p, moves, size in zip(scores.softmax(dim=2)[..., 1:], offsets, batch.sizes, strict=True):  # (N, K), (N, 4)
             best = p.amax(dim=1).topk(min(CANDIDATES, len(p))).indices  # (M,)
             boxes = decode(moves[best], anchors[best], settings.weights)[:, None]  # (M, 1, 4)
-            detections.append(
-                select(p[best], boxes, size, settings.nms_threshold, settings.least_score, settings.detections)
-            )
+            limits = settings.nms_threshold, settings.least_score, settings.detections
+            detections += select([p[best]], [boxes], [size], *limits)
         shown = batch.to_original([detection["boxes"] for detection in detections])
         return [detection | {"boxes": boxes} for detection, boxes in zip(detections, shown, strict=True)]

@@ -151,7 +151,7 @@ class FPN(TwoStage):
         level = self.levels(rois[:, 1:].detach()) - level_of(self.head_strides[0])
         order = level.argsort(stable=True)  # level after level
         # how many lie on each map decides the shapes: a GPU is waited for
-        counts = level.bincount(minlength=len(self.head_strides)).tolist()
+        counts = (level[:, None] == torch.arange(len(self.head_strides), device=level.device)).sum(dim=0).tolist()
         parts = [
             self.pool_map(features, part, stride)
             for features, part, stride in zip(maps, rois[order].split(counts), self.head_strides, strict=False)

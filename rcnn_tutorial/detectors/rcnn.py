@@ -171,7 +171,9 @@ class RCNN(Saved, nn.Module):
     ) -> dict[str, Tensor]:
         """Clip, suppress within each class and keep the best as `select` does, at the model's threshold or another."""
         threshold = float(self.nms_threshold) if nms_threshold is None else nms_threshold
-        return select(scores, boxes, size, threshold, self.settings.least_score, self.settings.detections)
+        limits = threshold, self.settings.least_score, self.settings.detections
+        (detection,) = select([scores], [boxes], [size], *limits)
+        return detection
 
     def fit(
         self, dataset: Dataset, validation: Dataset | None = None, cache: FeatureCache | None = None, **options

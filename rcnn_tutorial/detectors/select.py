@@ -1,40 +1,50 @@
 """From scored boxes to detections: what every detector of the series ends with."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from rcnn_tutorial.ops.boxes import clip_boxes_to_image
-from rcnn_tutorial.ops.nms import batched_nms
+from rcnn_tutorial.ops.nms import nms_mask
 
 
 def select(
-    scores: Tensor,
-    boxes: Tensor,
-    size: tuple[int, int],
+    scores: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    sizes: Sequence[tuple[int, int]],
     nms_threshold: float,
     least_score: float,
     detections: int,
     least_side: float = 0.0,
-) -> dict[str, Tensor]:
-    """Clip the boxes of an image, suppress within each class, and keep the best.
+) -> list[dict[str, Tensor]]:
+    """Clip the boxes of each image, suppress within each of its classes, and keep the best.
+
+    All images go through together: a GPU is waited for twice, however many they are.
 
     Args:
-        scores: (R, K) of the K classes, background left out.
-        boxes: (R, K, 4), or (R, 1, 4) where all classes share a box; pixels.
-        size: height and width of the image, pixels.
+        scores: (R_i, K) of each image for the K classes, background left out.
+        boxes: (R_i, K, 4) of each image, or (R_i, 1, 4) where all classes share a box; pixels.
+        sizes: height and width of each image, pixels.
         nms_threshold: IoU above which the lower scored of two boxes goes.
         least_score: only higher scores are returned.
-        detections: most boxes returned.
+        detections: most boxes returned of an image.
         least_side: smaller boxes are dropped before NMS, pixels.
     Returns:
-        `boxes` (D, 4), `labels` (D,) in 1 to K and `scores` (D,), best first. Boxes that clipping leaves without area
-        are not among them.
+        For each image `boxes` (D, 4), `labels` (D,) in 1 to K and `scores` (D,), best first. Boxes that clipping
+        leaves without area are not among them.
     """
-    k = scores.shape[1]
-    boxes = clip_boxes_to_image(boxes, size).expand(-1, k, -1).reshape(-1, 4)  # (R, K, 4) -> (R K, 4)
-    sides = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1)
-    labels = torch.arange(1, k + 1, device=scores.device).repeat(len(scores))
-    scores = scores.reshape(-1)
-    likely = ((scores > least_score) & (sides > 0) & (sides >= least_side)).nonzero()[:, 0]
-    kept = likely[batched_nms(boxes[likely], scores[likely], labels[likely], nms_threshold)][:detections]
-    return {"boxes": boxes[kept], "labels": labels[kept], "scores": scores[kept]}
+    image = torch.cat([torch.full_like(part[:, 0], i, dtype=torch.int64) for i, part in enumerate(scores)])  # (R,)
+    every, k = torch.cat(list(scores)), scores[0].shape[1]  # (R, K)
+    clipped = torch.cat([clip_boxes_to_image(part, size) for part, size in zip(boxes, sizes, strict=True)])
+    sides = (clipped[..., 2:] - clipped[..., :2]).amin(dim=-1)  # (R, K) or (R, 1)
+    likely = (every > least_score) & (sides > 0) & (sides >= least_side)
+    row, column = likely.nonzero().unbind(dim=1)
+    image, score, box = image[row], every[row, column], clipped.expand(-1, k, -1)[row, column]
+    kept = nms_mask(box, score, image * k + column, nms_threshold)
+    image = image.masked_fill(~kept, len(sizes))  # none: behind all images
+    order = score.argsort(descending=True, stable=True)
+    order = order[image[order].argsort(stable=True)]  # image after image, in each the best first
+    counts = (image[:, None] == torch.arange(len(sizes), device=image.device)).sum(dim=0).tolist()
+    best = [part[:detections] for part in order[: sum(counts)].split(counts)]
+    return [{"boxes": box[part], "labels": column[part] + 1, "scores": score[part]} for part in best]

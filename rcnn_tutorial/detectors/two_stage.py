@@ -28,6 +28,7 @@ from torch.nn.utils.rnn import pad_sequence
 from rcnn_tutorial.detectors.saving import Saved
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.engine.checks import checked_classes, expect, validate
+from rcnn_tutorial.engine.devices import constant
 from rcnn_tutorial.engine.targets import check_targets
 from rcnn_tutorial.nets.heads import BoxHead
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
@@ -238,10 +239,7 @@ class TwoStage(Saved, nn.Module):
         scores = scores.softmax(dim=1)[:, 1:].unflatten(0, shape)  # (B, P, K)
         boxes = self.decode(offsets, proposals.flatten(0, 1)).unflatten(0, shape)  # (B, P, K, 4)
         limits = settings.nms_threshold, settings.least_score, settings.detections
-        chosen = [
-            select(probabilities, decoded, size, *limits, least_side=LEAST_DETECTION)
-            for probabilities, decoded, size in zip(scores, boxes, batch.sizes, strict=True)
-        ]
+        chosen = select(list(scores), list(boxes), batch.sizes, *limits, least_side=LEAST_DETECTION)
         shown = batch.to_original([detection["boxes"] for detection in chosen])
         return [
             {"boxes": boxes, "labels": detection["labels"], "scores": detection["scores"]}
@@ -290,20 +288,20 @@ def draw_samples(
     count = len(proposals)
     expect(count == len(targets) == len(sizes), "proposals", f"one tensor for each of {len(targets)} images", count)
     windows = [torch.cat((validate(p, "proposals"), t["boxes"].to(p))) for p, t in zip(proposals, targets, strict=True)]
-    samples = []
     # padded to one length, so that each image draws as many random numbers as the one with the most windows
-    for boxes, target, size in zip(pad_sequence(windows, batch_first=True), targets, sizes, strict=True):
-        boxes = clip_boxes_to_image(boxes, size)  # (M, 4)
-        good = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        boxes = torch.where(good[:, None], boxes, boxes.new_tensor([0, 0, 1, 1]))  # without area it has no offsets
-        iou = box_iou(boxes.detach(), target["boxes"].to(boxes))  # (M, N)
-        truth, state = match(iou, settings.foreground, settings.background)
-        state = state.masked_fill(~good, UNUSED)
-        index, drawn = sample(state, settings.rois, settings.share, generator)  # (P,)
-        state = state[index].masked_fill(~drawn, UNUSED)
-        positive = state == FOREGROUND
-        matched = truth[index].masked_fill(~positive, -1)
-        classes = torch.cat((target["labels"], target["labels"].new_zeros(1)))  # one more, which the index -1 finds
-        labels = torch.where(positive, classes[matched], state)  # 0 is BACKGROUND, and the label of the background
-        samples.append((boxes[index], labels, matched))
-    return Samples(*map(torch.stack, zip(*samples, strict=True)))
+    padded = pad_sequence(windows, batch_first=True)  # (B, M, 4)
+    boxes = torch.stack([clip_boxes_to_image(part, size) for part, size in zip(padded, sizes, strict=True)])
+    good = (boxes[..., 2:] > boxes[..., :2]).all(dim=2)
+    boxes = torch.where(good[..., None], boxes, constant([0, 0, 1, 1], boxes))  # without area it has no offsets
+    matches, classes = [], []
+    for own, target in zip(boxes.detach(), targets, strict=True):
+        matches.append(match(box_iou(own, target["boxes"].to(own)), settings.foreground, settings.background))
+        named = torch.cat((target["labels"], target["labels"].new_zeros(1)))  # one more, where there is no object
+        classes.append(named[matches[-1].truth])  # (M,)
+    truth, state = map(torch.stack, zip(*matches, strict=True))
+    index, drawn = sample(torch.where(good, state, UNUSED), settings.rois, settings.share, generator)  # (B, P)
+    state = torch.where(drawn, state.gather(1, index), UNUSED)
+    positive = state == FOREGROUND
+    labels = torch.where(positive, torch.stack(classes).gather(1, index), state)  # 0: BACKGROUND, and its label
+    matched = torch.where(positive, truth.gather(1, index), -1)
+    return Samples(boxes.gather(1, index[..., None].expand(-1, -1, 4)), labels, matched)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcnn_tutorial.engine.checks import check_images, expect
+from rcnn_tutorial.engine.devices import constant
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 
 Size = tuple[int, int]  # height, width
@@ -96,8 +97,7 @@ class Preprocess(nn.Module):
             expect(min(size) >= self.cell, f"images[{i}]", need, got)
         height, width = (math.ceil(max(sides) / self.divisor) * self.divisor for sides in zip(*sizes, strict=True))
         tensor = images[0].new_zeros(len(images), 3, height, width)
-        # here and below: a small tensor that the device is not waited for
-        mean, std = torch.tensor([self.mean, self.std], dtype=tensor.dtype).to(tensor.device, non_blocking=True)
+        mean, std = constant([self.mean, self.std], tensor)
         mean, std = mean[:, None, None], std[:, None, None]  # (3, 1, 1) each
         for i, (image, size) in enumerate(zip(images, sizes, strict=True)):
             image = (image - mean).div_(std)
@@ -118,7 +118,7 @@ def _scale(boxes: Boxes, sources: list[Size], results: list[Size]) -> Boxes:
     )
     ratios = [[w / from_w, h / from_h] * 2 for (from_h, from_w), (h, w) in zip(sources, results, strict=True)]
     # float32 for boxes of every type: torchvision's ratios to the last bit
-    scale = torch.tensor(ratios, dtype=torch.float32).to(boxes[0].device, non_blocking=True)  # (B, 4)
+    scale = constant(ratios, boxes[0], torch.float32)  # (B, 4)
     if isinstance(boxes, Tensor):
         return boxes * scale.view(-1, *[1] * (boxes.ndim - 2), 4)
     return [b * s for b, s in zip(boxes, scale, strict=True)]

@@ -21,6 +21,7 @@ Everything is in pixels of the network's input.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -28,11 +29,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcnn_tutorial.engine.checks import expect
+from rcnn_tutorial.engine.devices import constant
 from rcnn_tutorial.ops.anchors import ANCHORS, anchor_grid, inside
 from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, Matches, match, matched_boxes, sample
 from rcnn_tutorial.ops.boxes import box_iou, clip_boxes_to_image, decode, encode
 from rcnn_tutorial.ops.losses import count_drawn, smooth_l1
-from rcnn_tutorial.ops.nms import batched_nms
+from rcnn_tutorial.ops.nms import nms_mask
 
 Size = tuple[int, int]  # height, width
 
@@ -87,11 +89,11 @@ class Proposals(NamedTuple):
 
     boxes: Tensor  # (B, P, 4) pixels of the input
     scores: Tensor  # (B, P) probability of an object
-    counts: tuple[int, ...]  # how many each image has
+    counts: Tensor  # (B,) int64, how many each image has
 
     def unpad(self) -> list[Tensor]:
         """The boxes of each image, (P_i, 4)."""
-        return [boxes[:count] for boxes, count in zip(self.boxes, self.counts, strict=True)]
+        return [boxes[:count] for boxes, count in zip(self.boxes, self.counts.tolist(), strict=True)]
 
 
 class AnchorSamples(NamedTuple):
@@ -193,14 +195,14 @@ class RPN(nn.Module):
             (B, N): 1 object, 0 background, -1 neither.
         """
         settings, matches = self.settings, []
-        for gt, size in zip(boxes, sizes, strict=True):
-            used = inside(anchors, size) if settings.inside else self.on_image(anchors, size)  # (N,)
+        used = inside(anchors, constant(sizes, anchors)) if settings.inside else self.on_image(anchors, sizes)  # (B, N)
+        for gt, unused in zip(boxes, ~used, strict=True):
             # objects in rows, anchors in columns: so maxima over the few objects are fast
             # an anchor that is not used is the best of no object
-            iou = box_iou(gt.to(anchors), anchors).masked_fill(~used, -1)  # (G, N)
-            truth, state = match(iou.t(), settings.foreground, settings.background, allow_low_quality=True)
-            matches.append((truth, state.masked_fill(~used, UNUSED)))
-        return Matches(*map(torch.stack, zip(*matches, strict=True)))
+            iou = box_iou(gt.to(anchors), anchors).masked_fill(unused, -1)  # (G, N)
+            matches.append(match(iou.t(), settings.foreground, settings.background, allow_low_quality=True))
+        truth, state = map(torch.stack, zip(*matches, strict=True))
+        return Matches(truth, torch.where(used, state, UNUSED))
 
     def sample(
         self, anchors: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size], generator: torch.Generator | None = None
@@ -234,7 +236,7 @@ class RPN(nn.Module):
         return {"objectness": log_loss.sum() / count, "rpn_box": smooth_l1(off, self.settings.beta).sum() / count}
 
     def propose(self, predictions: Predictions, sizes: Sequence[Size]) -> Proposals:
-        """Turn the predictions into proposals, image after image.
+        """Turn the predictions into proposals: the best of each map, moved, clipped, and rid of those that overlap.
 
         Args:
             predictions: of the maps. The boxes keep the gradient of their offsets, the scores none.
@@ -243,30 +245,32 @@ class RPN(nn.Module):
             At most `after_nms` per image, best first.
         Source: Faster R-CNN, section 3.3.
         """
-        settings, mode = self.settings, 0 if self.training else 1
-        before, after = settings.before_nms[mode], settings.after_nms[mode]
-        anchors = predictions.anchors
-        places = torch.arange(len(anchors), device=anchors.device).split(list(predictions.counts))  # of each map
-        boxes_of, scores_of, counts = [], [], []
-        for logits, offsets, size in zip(predictions.logits.detach(), predictions.offsets, sizes, strict=True):
-            logits = logits.masked_fill(~self.on_image(anchors, size), -torch.inf)
-            tops = [place[logits[place].topk(min(before, len(place))).indices] for place in places]
-            best, level = torch.cat(tops), torch.cat([torch.full_like(top, i) for i, top in enumerate(tops)])  # (K,)
-            boxes = clip_boxes_to_image(decode(offsets[best], anchors[best]), size)
-            large = ((boxes[:, 2:] - boxes[:, :2]) >= settings.least_side).all(dim=1) & (logits[best] > -torch.inf)
-            # which boxes remain is not known before: here, and in NMS, a GPU is waited for
-            row = large.nonzero()[:, 0]
-            scores = logits[best].sigmoid()
-            kept = row[batched_nms(boxes.detach()[row], scores[row], level[row], settings.nms_threshold)][:after]
-            counts.append(len(kept))
-            padding = min(after, len(best)) - len(kept)
-            boxes_of.append(F.pad(boxes[kept], (0, 0, 0, padding)))
-            scores_of.append(F.pad(scores[kept], (0, padding)))
-        return Proposals(torch.stack(boxes_of), torch.stack(scores_of), tuple(counts))
+        settings, mode, anchors = self.settings, 0 if self.training else 1, predictions.anchors
+        before, after, maps = settings.before_nms[mode], settings.after_nms[mode], len(predictions.counts)
+        logits = torch.where(self.on_image(anchors, sizes), predictions.logits.detach(), -torch.inf)  # (B, N)
+        tops = [part.topk(min(before, part.shape[1])).indices for part in logits.split(predictions.counts, dim=1)]
+        starts = [0, *accumulate(predictions.counts)]  # where the anchors of each map begin
+        best = torch.cat([top + start for top, start in zip(tops, starts, strict=False)], dim=1)  # (B, K)
+        logits, offsets = logits.gather(1, best), predictions.offsets.gather(1, best[..., None].expand(-1, -1, 4))
+        boxes = decode(offsets, anchors[best])  # (B, K, 4)
+        boxes = torch.stack([clip_boxes_to_image(part, size) for part, size in zip(boxes, sizes, strict=True)])
+        large = ((boxes[..., 2:] - boxes[..., :2]) >= settings.least_side).all(dim=2)
+        # a score of -1 marks what is no proposal: it comes last, and so suppresses none
+        scores = torch.where(large & (logits > -torch.inf), logits.sigmoid(), -1)
+        level = torch.cat([torch.full((top.shape[1],), i) for i, top in enumerate(tops)])  # (K,)
+        group = level + maps * torch.arange(len(sizes))[:, None]  # (B, K): NMS is within a map of an image
+        group = group.to(boxes.device, non_blocking=True).flatten()
+        kept = nms_mask(boxes.detach().flatten(0, 1), scores.flatten(), group, settings.nms_threshold).view_as(scores)
+        scores = torch.where(kept, scores, -1)
+        first = scores.argsort(dim=1, descending=True, stable=True)[:, :after]  # (B, P), those of -1 as padding
+        scores, boxes = scores.gather(1, first), boxes.gather(1, first[..., None].expand(-1, -1, 4))
+        real = scores >= 0
+        return Proposals(torch.where(real[..., None], boxes, 0), torch.where(real, scores, 0), real.sum(dim=1))
 
-    def on_image(self, anchors: Tensor, size: Size) -> Tensor:
-        """(N,) bool, which anchors have their centre on the image, and not on what pads it; all of torchvision's."""
+    def on_image(self, anchors: Tensor, sizes: Sequence[Size]) -> Tensor:
+        """(B, N) bool, which anchors have their centre on the image, and not on what pads it; all of torchvision's."""
         if self.settings.anchors == "torchvision":
-            return torch.ones_like(anchors[:, 0], dtype=torch.bool)
+            return torch.ones(len(sizes), len(anchors), dtype=torch.bool, device=anchors.device)
         x, y = ((anchors[:, :2] + anchors[:, 2:]) / 2).unbind(dim=1)
-        return (x < size[1]) & (y < size[0])
+        height, width = constant(sizes, anchors).split(1, dim=1)  # (B, 1) each
+        return (x < width) & (y < height)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rcnn_tutorial.engine.checks import expect
+from rcnn_tutorial.engine.devices import constant
 
 
 def exact_anchors(scales: Sequence[float], ratios: Sequence[float], stride: float) -> Tensor:
@@ -108,7 +109,7 @@ def anchor_grid(
     strides = stride if isinstance(stride, tuple) else (stride, stride)
     y, x = (step * torch.arange(n, dtype=dtype, device=device) for step, n in zip(strides, size, strict=True))
     corner = torch.stack(torch.meshgrid(x, y, indexing="xy") * 2, dim=-1)  # (H, W, 4)
-    return (corner[:, :, None] + cell.to(corner)).flatten(0, 2)  # (H, W, A, 4) -> (H W A, 4)
+    return (corner[:, :, None] + cell.to(corner, non_blocking=True)).flatten(0, 2)  # (H, W, A, 4) -> (H W A, 4)
 
 
 def inside(boxes: Tensor, size: Tensor | tuple[int, int]) -> Tensor:
@@ -124,7 +125,8 @@ def inside(boxes: Tensor, size: Tensor | tuple[int, int]) -> Tensor:
     Source: Faster R-CNN, section 3.3.
     """
     expect(boxes.ndim >= 2 and boxes.shape[-1] == 4, "boxes", "(..., N, 4)", boxes)
-    height, width = torch.as_tensor(size, device=boxes.device)[..., None, :].unbind(-1)  # (1,) or (B, 1)
+    sizes = size if isinstance(size, Tensor) else constant(size, boxes)
+    height, width = sizes[..., None, :].unbind(-1)  # (1,) or (B, 1)
     return (boxes[..., 0] >= 0) & (boxes[..., 1] >= 0) & (boxes[..., 2] <= width) & (boxes[..., 3] <= height)
 
 

@@ -49,13 +49,13 @@ def match(iou: Tensor, foreground: float, background: tuple[float, float], allow
     if iou.shape[-1] == 0:
         iou = iou.new_zeros(*iou.shape[:-1], 1)
     best, truth = iou.max(dim=-1)
-    best = best.clamp(min=0)
-    state = torch.full_like(truth, UNUSED)
-    state[(best >= low) & (best < high)] = BACKGROUND
-    state[best >= foreground] = FOREGROUND
+    positive, negative = best >= foreground, best < high
+    if low > 0:
+        negative &= best >= low
     if allow_low_quality:
         closest = iou.max(dim=-2, keepdim=True).values if iou.shape[-2] else iou  # (..., 1, M)
-        state[((iou == closest) & (iou > 0)).any(dim=-1)] = FOREGROUND
+        positive |= ((iou == closest) & (iou > 0)).any(dim=-1)
+    state = torch.full_like(truth, UNUSED).masked_fill_(negative, BACKGROUND).masked_fill_(positive, FOREGROUND)
     return Matches(truth, state)
 
 
@@ -79,7 +79,9 @@ def sample(state: Tensor, size: int, share: float, generator: torch.Generator | 
     """
     if size < 0 or not 0 <= share <= 1:
         raise ValueError(f"size, share: expected size >= 0 and a share in [0, 1], got {size} and {share}")
-    numbers = torch.rand(state.shape, generator=generator).to(state.device)
+    numbers = torch.rand(state.shape, generator=generator).double()
+    numbers += torch.arange(state.shape[-1]) * 2.0**-44  # no two are equal: on every device the same are the smallest
+    numbers = numbers.to(state.device, non_blocking=True)
     place = torch.arange(state.shape[-1], device=state.device)
     most, room = min(size, len(place)), int(share * size)
     drawn = torch.zeros_like(state, dtype=torch.bool)

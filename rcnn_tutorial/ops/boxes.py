@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rcnn_tutorial.engine.checks import expect, expect_boxes, lifted, validate
+from rcnn_tutorial.engine.devices import constant
 
 MAX_LOG_GROWTH = math.log(1000 / 16)  # a decoded side grows at most 62.5 times: exp() cannot overflow
 
@@ -44,15 +45,17 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     for boxes in (boxes1, boxes2):
         expect(boxes.ndim >= 2, "boxes", "(N, 4) and (M, 4)", boxes)
         validate(boxes)
-    left, top, right, bottom = lifted(boxes1)[..., :, None, :].unbind(-1)  # (..., N, 1) each
-    other_left, other_top, other_right, other_bottom = lifted(boxes2)[..., None, :, :].unbind(-1)  # (..., 1, M) each
-    area, other_area = (right - left) * (bottom - top), (other_right - other_left) * (other_bottom - other_top)
+    boxes1, boxes2 = lifted(boxes1)[..., :, None, :], lifted(boxes2)[..., None, :, :]  # (..., N, 1, 4), (..., 1, M, 4)
+    sides = (boxes[..., 2:] - boxes[..., :2] for boxes in (boxes1, boxes2))
+    area, other_area = (side[..., 0] * side[..., 1] for side in sides)  # (..., N, 1) and (..., 1, M)
+    left, top, right, bottom = boxes1.unbind(-1)
+    other_left, other_top, other_right, other_bottom = boxes2.unbind(-1)
     # in place: of many pairs, new memory costs more than the numbers
     width = torch.minimum(right, other_right).sub_(torch.maximum(left, other_left))  # (..., N, M)
     height = torch.minimum(bottom, other_bottom).sub_(torch.maximum(top, other_top))
     inter = width.clamp_(min=0).mul_(height.clamp_(min=0))  # disjoint: two negative sides must not make an area
     union = (area + other_area).sub_(inter)
-    return (inter / union).masked_fill_(~(union > 0), 0)
+    return (inter / union).nan_to_num_(nan=0.0)
 
 
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -107,7 +110,7 @@ def encode(boxes: Tensor, reference: Tensor, weights: tuple[float, float, float,
     size, center = _size_and_center(boxes)
     reference_size, reference_center = _size_and_center(reference)
     offsets = torch.cat(((center - reference_center) / reference_size, torch.log(size / reference_size)), dim=-1)
-    return offsets * offsets.new_tensor(weights)
+    return offsets * constant(weights, offsets)
 
 
 def decode(
@@ -131,7 +134,7 @@ def decode(
     """
     expect_boxes(offsets, "offsets")
     validate(reference, "reference")
-    offsets = offsets / offsets.new_tensor(weights)
+    offsets = offsets / constant(weights, offsets)
     shift, growth = offsets[..., :2], offsets[..., 2:]
     if clamp is not None:
         growth = growth.clamp(max=clamp)

@@ -86,6 +86,20 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     return by_score[kept.sort().values]
 
 
+def nms_mask(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """Tell which boxes `batched_nms` keeps: how many they are would make a GPU wait, a mask does not.
+
+    Args:
+        boxes, scores, idxs, iou_threshold: as for `batched_nms`.
+    Returns:
+        (N,) bool.
+    Raises:
+        ValueError: as `batched_nms`.
+    """
+    kept = batched_nms(boxes, scores, idxs, iou_threshold)
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(0, kept, True)
+
+
 def nms_steps(boxes: Tensor, scores: Tensor, iou_threshold: float) -> list[Step]:
     """Tell every decision of `nms`: which box is kept, which is dropped, and by whom.
 

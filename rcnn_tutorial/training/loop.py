@@ -118,20 +118,20 @@ def _step(run: Run, step: int, lr: float, batch: Sequence[Sample]) -> dict[str, 
     optimizer, scaler = run.optimizer, run.scaler
     for group in optimizer.param_groups:
         group["lr"] = lr
-    images = [image.to(run.device) for _, image, _ in batch]
+    images = [_on(run.device, image) for _, image, _ in batch]
     targets = [_on(run.device, target) for _, _, target in batch]
     with torch.autocast(run.device.type, dtype=run.precision, enabled=run.precision is not None):
         losses = run.forward(images, targets)
-    values = _values(losses, run.processes)
-    require_finite(values, step, batch)
-
+    check_losses(losses)
     optimizer.zero_grad()
     total = torch.as_tensor(sum(losses.values()))
     scaler.scale(total).backward()
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(run.trained, run.settings.clip_norm)
+    values, size = _values(losses, norm, run.processes)
+    require_finite(values, step, batch)
     if not scaler.is_enabled():  # a scaler leaves out such a step, and halves its scale
-        require_finite({"norm of the gradient": norm.item()}, step, batch)
+        require_finite({"norm of the gradient": size}, step, batch)
     scaler.step(optimizer)
     scaler.update()
     return values
@@ -141,17 +141,17 @@ def _on(device: torch.device, target: Any) -> Any:
     """A target, or the labels of a classifier's crops, on the device."""
     if isinstance(target, dict):
         return {name: _on(device, value) for name, value in target.items()}
-    return target.to(device) if isinstance(target, Tensor) else target
+    return target.to(device, non_blocking=True) if isinstance(target, Tensor) else target
 
 
-def _values(losses: Any, processes: int) -> dict[str, float]:
-    """Losses as numbers, means over the processes: the one copy to the host in a step, needed to stop in time."""
-    check_losses(losses)
+def _values(losses: dict[str, Tensor], norm: Tensor, processes: int) -> tuple[dict[str, float], float]:
+    """Losses, means over the processes, and the norm as numbers: a step's one copy to the host, to stop in time."""
     values = torch.stack([loss.detach().float().flatten()[0] for loss in losses.values()])
     if processes > 1:
         dist.all_reduce(values)
         values /= processes
-    return dict(zip(losses, values.tolist(), strict=True))
+    *numbers, size = torch.cat((values, norm.float().view(1))).tolist()
+    return dict(zip(losses, numbers, strict=True)), size
 
 
 def _batches(run: Run, start: int) -> Iterator[list[Sample]]:
@@ -172,6 +172,7 @@ def _batches(run: Run, start: int) -> Iterator[list[Sample]]:
             batch_sampler=mine[max(start - epoch * per_epoch, 0) :],
             collate_fn=list,
             num_workers=settings.workers,
+            pin_memory=run.device.type == "cuda",  # from there it is copied while the host goes on
             generator=torch.Generator().manual_seed(int(random.integers(2**62))),  # not the global one
         )
 

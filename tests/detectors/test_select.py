@@ -8,7 +8,7 @@ SIZE = (100, 120)
 
 def chosen(scores, boxes=BOXES, size=SIZE, **changes):
     settings = {"nms_threshold": 0.5, "least_score": 0.1, "detections": 10} | changes
-    return select(torch.as_tensor(scores), boxes[:, None], size, **settings)
+    return select([torch.as_tensor(scores)], [boxes[:, None]], [size], **settings)[0]
 
 
 def test_boxes_are_clipped_before_they_compete():
@@ -42,10 +42,10 @@ def test_each_class_has_its_own_box():
     boxes = torch.stack((BOXES[1:3], BOXES[1:3] + 5), dim=1)
     scores = torch.tensor([[0.9, 0.8], [0.0, 0.7]])
     settings = {"nms_threshold": 0.5, "least_score": 0.1, "detections": 10}
-    found = select(scores, boxes, SIZE, **settings)
+    (found,) = select([scores], [boxes], [SIZE], **settings)
     assert found["boxes"].tolist() == [[0, 10, 30, 40], [5, 15, 35, 45], [55, 65, 120, 100]]
 
 
 def test_nothing_in_nothing_out():
-    found = select(torch.zeros(0, 3), torch.zeros(0, 3, 4), SIZE, 0.5, 0.0, 10)
+    (found,) = select([torch.zeros(0, 3)], [torch.zeros(0, 3, 4)], [SIZE], 0.5, 0.0, 10)
     assert found["boxes"].shape == (0, 4) and found["labels"].dtype == torch.int64

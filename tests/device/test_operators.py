@@ -8,7 +8,7 @@ from rcnn_tutorial.ops.assign import match, matched_boxes, sample
 from rcnn_tutorial.ops.boxes import box_area, box_iou, clip_boxes_to_image, decode, encode, remove_small_boxes
 from rcnn_tutorial.ops.losses import count_drawn, hinge, multi_task_loss, sigmoid_focal_loss, smooth_l1
 from rcnn_tutorial.ops.nms import batched_nms, nms, nms_steps
-from rcnn_tutorial.ops.pooling import roi_align, roi_pool, roi_warp, sliding_pyramid_pool, spatial_pyramid_pool
+from rcnn_tutorial.ops.pooling import roi_align, roi_pool, roi_warp, spatial_pyramid_pool
 from rcnn_tutorial.ops.warp import dilate, warp
 from tests.device import DeviceTensor, on_device, on_host, simulated_cuda
 from tests.device.tensor import changed
@@ -75,7 +75,6 @@ OPERATORS = {
     "spatial_pyramid_pool of windows": lambda d: gradient(
         lambda x: spatial_pyramid_pool(x, (3, 2, 1), d["windows"]), d["map"]
     ),
-    "sliding_pyramid_pool": lambda d: gradient(lambda x: sliding_pyramid_pool(x, 3), d["map"]),
     "roi_pool": lambda d: gradient(lambda x: roi_pool(x, d["rois"][:12], 4, 1 / 8), d["map"]),
     "roi_pool of lists": lambda d: gradient(
         lambda x: roi_pool(x, [d["boxes"][:5], d["boxes"][:0]], (2, 3), 1 / 8), d["map"]

@@ -113,12 +113,12 @@ def test_proposals_equal_torchvision(shapes, training, least):
         found = random_predictions(ours, shapes, seed)
         mine = ours.propose(found, SIZES)
         boxes, scores = of_torchvision(theirs, found, SIZES)
-        assert list(mine.counts) == [len(other) for other in boxes]
+        assert mine.counts.tolist() == [len(other) for other in boxes]
         for own, score, count, other, expected in zip(*mine, boxes, scores, strict=True):
             assert torch.allclose(own[:count], other, rtol=0, atol=1e-9)
             assert torch.allclose(score[:count], expected, rtol=0, atol=1e-9)
             assert not own[count:].any() and not score[count:].any()
-    assert max(mine.counts) == SETTINGS.after_nms[not training] == mine.boxes.shape[1]
+    assert mine.counts.max() == SETTINGS.after_nms[not training] == mine.boxes.shape[1]
 
 
 @pytest.mark.parametrize("shapes", [ONE, THREE])

@@ -133,7 +133,7 @@ def test_anchors_beyond_the_border_train_nothing():
         condition=bool((proposals.boxes >= 0).all() and (proposals.boxes <= limit).all()),
         note="all proposals lie in their image, and not in the padding",
     )
-    assert (proposals.boxes == limit).any() and all(proposals.counts)
+    assert (proposals.boxes == limit).any() and proposals.counts.all()
 
 
 def test_an_object_is_rescued_by_an_anchor_inside():
