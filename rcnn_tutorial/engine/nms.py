@@ -2,12 +2,14 @@
 
 Boxes are taken in blocks, best scores first. The overlaps inside a block are one matrix, the rule runs over that matrix
 alone, and what the block keeps is then held against all the boxes behind it at once. Only the small loop inside a block
-is sequential.
+is sequential. On a GPU where Triton works, `kernels.suppression` takes the same decisions instead.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from rcnn_tutorial.engine import kernels
 
 
 def keep(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
@@ -22,6 +24,8 @@ def keep(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
     Raises:
         None: `nms` and `batched_nms` have checked.
     """
+    if kernels.usable(boxes) and len(boxes) <= kernels.MOST_BOXES:
+        return kernels.survivors(boxes, groups, threshold).nonzero()[:, 0]
     # On a CPU the overlaps of a tile (256 x 1024 float32) stay in the cache; a GPU wants few, large pieces.
     block, tile = (256, 1024) if boxes.device.type == "cpu" else (1024, 65536)
     boxes = boxes.float() if boxes.dtype in (torch.float16, torch.bfloat16) else boxes
