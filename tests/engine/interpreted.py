@@ -10,6 +10,7 @@ import pytest
 import torch
 import torchvision
 
+from rcnn_tutorial.course import kernels as lesson
 from rcnn_tutorial.engine import kernels
 from rcnn_tutorial.engine.kernels import alignment, pooling, suppression
 from rcnn_tutorial.ops.nms import batched_nms, nms
@@ -69,6 +70,17 @@ def test_groups_that_begin_and_end_within_a_word():
     expected = np.cumsum([0, *sizes[:-1]]).tolist()
     assert kernels.survivors(boxes, groups, 0.5).nonzero()[:, 0].tolist() == expected
     assert kernels.survivors(boxes, None, 0.5).nonzero()[:, 0].tolist() == [0]
+
+
+@pytest.mark.parametrize("bits", [4, 32])
+def test_words_are_those_of_the_lesson(bits):
+    boxes, _, groups = crowd(40, classes=3)
+    groups = groups.sort().values
+    ends = torch.searchsorted(groups, groups, right=True, out_int32=True)
+    words, expected = (f(boxes, ends, 0.25, bits) for f in (suppression.overlap_words, lesson._words))
+    for word in range(len(words)):
+        meant = (torch.arange(40) // bits <= word) & (word * bits < ends)  # a program may leave out the others
+        assert torch.equal(words[word][meant], expected[word][meant])
 
 
 def test_chain_keeps_every_second():

@@ -104,15 +104,13 @@ def survivors(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
     Raises:
         None: `nms` and `batched_nms` have checked.
     """
-    n, tiles = len(boxes), cdiv(len(boxes), WORD)
-    boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).contiguous()
+    n = len(boxes)
     if groups is None:
         ends = torch.full((n,), n, dtype=torch.int32, device=boxes.device)
     else:
         ends = torch.searchsorted(groups, groups, right=True, out_int32=True)
-    words = torch.empty(tiles, n, dtype=torch.int64, device=boxes.device)
+    words = overlap_words(boxes, ends, threshold, WORD)
     keep = torch.empty(n, dtype=torch.bool, device=boxes.device)
-    launch(_overlaps, (tiles, tiles), boxes, ends, words, n, threshold, WORD, enable_fp_fusion=False)
     launch(_scan, (n,), words, ends, keep, n, WORD, CHUNK, num_warps=8, num_stages=1)
     return keep
 
@@ -120,3 +118,24 @@ def survivors(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
 @survivors.register_fake
 def _(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
     return boxes.new_empty(len(boxes), dtype=torch.bool)
+
+
+def overlap_words(boxes: Tensor, ends: Tensor, threshold: float, bits: int) -> Tensor:
+    """Write down which later boxes of its group every box would suppress.
+
+    Args:
+        boxes: (N, 4) floats, pixels.
+        ends: (N,) int32, where the group of each box ends.
+        threshold: of the IoU.
+        bits: of a word, at most 64.
+    Returns:
+        (ceil(N / bits), N) int64: bit k of words[w, i] is set if box i would suppress box bits w + k. A word that no
+        program writes, and the scan never reads, has any value.
+    Raises:
+        None: `nms` and `batched_nms` have checked.
+    """
+    n, tiles = len(boxes), cdiv(len(boxes), bits)
+    boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).contiguous()
+    words = torch.empty(tiles, n, dtype=torch.int64, device=boxes.device)
+    launch(_overlaps, (tiles, tiles), boxes, ends, words, n, threshold, bits, enable_fp_fusion=False)
+    return words
