@@ -5,8 +5,8 @@ R-CNN applies it to the scored regions of each class (section 2.2), Faster R-CNN
 with the next. The papers set the threshold per detector, 0.3 for classes and 0.7 for proposals.
 
 What is done otherwise here: the loop below runs only with RCNN_PLAIN=1. Otherwise `engine.nms` makes the same decisions
-in blocks of boxes, because a loop over 6,000 proposals takes seconds. Boxes of several classes, levels or images go
-through in one call, `batched_nms`.
+in blocks of boxes, and on a GPU `engine.kernels` with masks of bits, because a loop over 6,000 proposals takes seconds.
+Boxes of several classes, levels or images go through in one call, `batched_nms`.
 
 Where equality with torchvision was lost: of equal scores the lower index must go first, so the sort is stable, since
 another order keeps other boxes wherever scores are whole steps. The IoU of two float32 boxes is compared with a
@@ -102,14 +102,10 @@ def nms_steps(boxes: Tensor, scores: Tensor, iou_threshold: float) -> list[Step]
     """
     validate_scored(boxes, scores, iou_threshold)
     iou = box_iou(boxes, boxes).double()  # torchvision too holds a float32 IoU against a float64 threshold
-    kept: list[int] = []
-    steps = []
+    steps: list[Step] = []
     for box in scores.argsort(descending=True, stable=True).tolist():
+        kept = [step.box for step in steps if step.by is None]
         dropper = next((k for k in kept if iou[k, box] > iou_threshold), None)
-        if dropper is None:
-            overlap = max((iou[k, box].item() for k in kept), default=0.0)
-            kept.append(box)
-        else:
-            overlap = iou[dropper, box].item()
-        steps.append(Step(box, dropper, overlap))
+        rivals = kept if dropper is None else [dropper]
+        steps.append(Step(box, dropper, max((iou[k, box].item() for k in rivals), default=0.0)))
     return steps
