@@ -25,7 +25,7 @@ def keep(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
         None: `nms` and `batched_nms` have checked.
     """
     if kernels.usable(boxes) and len(boxes) <= kernels.MOST_BOXES:
-        return kernels.survivors(boxes, groups, threshold).nonzero()[:, 0]
+        return kernels.survivors(boxes, groups, threshold).nonzero()[:, 0]  # the one wait: how many stay
     # On a CPU the overlaps of a tile (256 x 1024 float32) stay in the cache; a GPU wants few, large pieces.
     block, tile = (256, 1024) if boxes.device.type == "cpu" else (1024, 65536)
     boxes = boxes.float() if boxes.dtype in (torch.float16, torch.bfloat16) else boxes
