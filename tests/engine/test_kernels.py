@@ -86,6 +86,9 @@ def test_who_may_ask_for_them(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setenv("RCNN_PLAIN", "1")
         assert not kernels.usable(one)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.compiler, "is_compiling", lambda: True)
+        assert kernels.usable(other) and not kernels.usable(torch.zeros(1))
     torch.use_deterministic_algorithms(True)
     try:
         assert not kernels.usable(one)

@@ -35,12 +35,9 @@ def usable(tensor: Tensor) -> bool:
     Raises:
         None.
     """
-    return (
-        tensor.is_cuda
-        and not plain()
-        and not torch.are_deterministic_algorithms_enabled()
-        and _can_launch(tensor.device)
-    )
+    wanted = tensor.is_cuda and not plain() and not torch.are_deterministic_algorithms_enabled()
+    # torch.compile needs Triton itself, and must not trace the trial
+    return wanted and (torch.compiler.is_compiling() or _can_launch(tensor.device))
 
 
 @cache
