@@ -42,7 +42,7 @@ def launch(kernel, grid: tuple[int, ...], tensor: Tensor, *arguments, **options)
     Returns:
         Nothing, and that before the programs have run.
     Raises:
-        RuntimeError: Triton can not compile or start the kernel.
+        RuntimeError: Triton cannot compile or start the kernel.
     """
     if all(grid):
         with torch.cuda.device_of(tensor):
