@@ -9,6 +9,7 @@ import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("0?_*.ipynb"))
+OPTIONAL = [NOTEBOOKS / "gpu_kernels.ipynb"]
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.ipynb"))
 CELL_METADATA = {"tags", "slideshow", "jupyter", "jp-MarkdownHeadingCollapsed"}
 MAY_DIFFER = re.compile(
@@ -32,7 +33,7 @@ FROM = {
     "torchvision",
 }
 
-by_name = pytest.mark.parametrize("path", LESSONS + SOLUTIONS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+by_name = pytest.mark.parametrize("path", LESSONS + OPTIONAL + SOLUTIONS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
 
 
@@ -107,6 +108,16 @@ def test_economy(path):
     assert len(code) <= 30 and words <= 2500, (len(code), words)
     sections = [c for c in cells if c.cell_type == "markdown" and re.match(r"## \d", c.source)]
     assert 5 <= len(sections) <= 9
+    assert all(c.metadata.get("slideshow", {}).get("slide_type") for c in notebook.cells), "a cell without slide type"
+
+
+@pytest.mark.parametrize("path", OPTIONAL, ids=lambda p: p.stem)
+def test_economy_of_what_is_optional(path):
+    notebook, code = read(path)
+    words = sum(len(c.source.split()) for c in notebook.cells if c.cell_type == "markdown")
+    assert len(code) <= 15 and words <= 2500 and "parameters" in tags(code[0]), (len(code), words)
+    assert all(len(c.source.splitlines()) <= 15 for c in code)
+    assert all(len(line) <= 88 for c in code for line in c.source.splitlines())
     assert all(c.metadata.get("slideshow", {}).get("slide_type") for c in notebook.cells), "a cell without slide type"
 
 

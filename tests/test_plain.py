@@ -41,7 +41,7 @@ def both(monkeypatch):
         fast = call()
         with monkeypatch.context() as patch:
             patch.setenv("RCNN_PLAIN", "1")
-            for module, name in ((nms, "keep"), (pooling, "maxima"), (pooling, "bin_means")):
+            for module, name in ((nms, "survivors"), (pooling, "maxima"), (pooling, "bin_means")):
                 patch.setattr(module, name, refuse)
             return fast, call()
 

@@ -2,26 +2,36 @@
 
 Boxes are taken in blocks, best scores first. The overlaps inside a block are one matrix, the rule runs over that matrix
 alone, and what the block keeps is then held against all the boxes behind it at once. Only the small loop inside a block
-is sequential.
+is sequential. On a GPU where Triton works, `kernels.suppression` takes the same decisions instead.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rcnn_tutorial.engine import kernels
 
-def keep(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
-    """Choose the boxes that no better box of their group suppresses.
+
+def survivors(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
+    """Mark the boxes that no better box of their group suppresses.
 
     Args:
         boxes: (N, 4) floats, pixels, sorted by decreasing score; where there are groups, within each.
         groups: (N,) integers in ascending order, or None for one group.
         threshold: a box is dropped where its IoU with a kept one is larger.
     Returns:
-        (K,) int64, the positions of the boxes kept, ascending.
+        (N,) bool. The kernels do not wait for a GPU, the blocks do.
     Raises:
-        None: `nms` and `batched_nms` have checked.
+        None: `nms` and `nms_mask` have checked.
     """
+    if kernels.usable(boxes) and len(boxes) <= kernels.MOST_BOXES:
+        return kernels.survivors(boxes, groups, threshold)
+    positions = _keep(boxes, groups, threshold)
+    return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device).scatter(0, positions, True)
+
+
+def _keep(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
+    """The positions (K,) of the boxes that stay, ascending."""
     # On a CPU the overlaps of a tile (256 x 1024 float32) stay in the cache; a GPU wants few, large pieces.
     block, tile = (256, 1024) if boxes.device.type == "cpu" else (1024, 65536)
     boxes = boxes.float() if boxes.dtype in (torch.float16, torch.bfloat16) else boxes

@@ -5,8 +5,8 @@ R-CNN applies it to the scored regions of each class (section 2.2), Faster R-CNN
 with the next. The papers set the threshold per detector, 0.3 for classes and 0.7 for proposals.
 
 What is done otherwise here: the loop below runs only with RCNN_PLAIN=1. Otherwise `engine.nms` makes the same decisions
-in blocks of boxes, because a loop over 6,000 proposals takes seconds. Boxes of several classes, levels or images go
-through in one call, `batched_nms`.
+in blocks of boxes, and on a GPU `engine.kernels` with masks of bits, because a loop over 6,000 proposals takes seconds.
+Boxes of several classes, levels or images go through in one call, `batched_nms`.
 
 Where equality with torchvision was lost: of equal scores the lower index must go first, so the sort is stable, since
 another order keeps other boxes wherever scores are whole steps. The IoU of two float32 boxes is compared with a
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from rcnn_tutorial.engine import plain
 from rcnn_tutorial.engine.checks import expect, validate_scored
-from rcnn_tutorial.engine.nms import keep
+from rcnn_tutorial.engine.nms import survivors
 from rcnn_tutorial.ops.boxes import box_iou
 
 
@@ -50,7 +50,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     validate_scored(boxes, scores, iou_threshold)
     order = scores.argsort(descending=True, stable=True)
     if not plain():
-        return order[keep(boxes[order], None, iou_threshold)]
+        return order[survivors(boxes[order], None, iou_threshold)]
     kept = [order[:0]]
     while len(order):
         best, order = order[:1], order[1:]
@@ -74,16 +74,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         ValueError: as `nms`; `idxs` not (N,).
     Source: R-CNN, section 2.2; Faster R-CNN, section 3.3.
     """
-    validate_scored(boxes, scores, iou_threshold)
-    expect(idxs.shape == scores.shape, "idxs", f"{tuple(scores.shape)}, one group per box", idxs)
     by_score = scores.argsort(descending=True, stable=True)
-    if plain():
-        groups = [by_score[idxs[by_score] == group] for group in idxs.unique()]
-        kept = [group[nms(boxes[group], scores[group], iou_threshold)] for group in groups]
-        return by_score[torch.isin(by_score, torch.cat([by_score[:0], *kept]))]
-    groups, by_group = idxs[by_score].sort(stable=True)  # groups in a row, by score within each
-    kept = by_group[keep(boxes[by_score[by_group]], groups, iou_threshold)]
-    return by_score[kept.sort().values]
+    return by_score[nms_mask(boxes, scores, idxs, iou_threshold)[by_score]]
 
 
 def nms_mask(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -96,8 +88,18 @@ def nms_mask(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) 
     Raises:
         ValueError: as `batched_nms`.
     """
-    kept = batched_nms(boxes, scores, idxs, iou_threshold)
-    return torch.zeros_like(scores, dtype=torch.bool).scatter(0, kept, True)
+    validate_scored(boxes, scores, iou_threshold)
+    expect(idxs.shape == scores.shape, "idxs", f"{tuple(scores.shape)}, one group per box", idxs)
+    mask = torch.zeros_like(scores, dtype=torch.bool)
+    if plain():
+        for group in idxs.unique():
+            members = (idxs == group).nonzero()[:, 0]
+            mask[members[nms(boxes[members], scores[members], iou_threshold)]] = True
+        return mask
+    order = scores.argsort(descending=True, stable=True)
+    groups, by_group = idxs[order].sort(stable=True)
+    order = order[by_group]  # groups in a row, by score within each
+    return mask.scatter(0, order, survivors(boxes[order], groups, iou_threshold))
 
 
 def nms_steps(boxes: Tensor, scores: Tensor, iou_threshold: float) -> list[Step]:
@@ -116,14 +118,10 @@ def nms_steps(boxes: Tensor, scores: Tensor, iou_threshold: float) -> list[Step]
     """
     validate_scored(boxes, scores, iou_threshold)
     iou = box_iou(boxes, boxes).double()  # torchvision too holds a float32 IoU against a float64 threshold
-    kept: list[int] = []
-    steps = []
+    steps: list[Step] = []
     for box in scores.argsort(descending=True, stable=True).tolist():
+        kept = [step.box for step in steps if step.by is None]
         dropper = next((k for k in kept if iou[k, box] > iou_threshold), None)
-        if dropper is None:
-            overlap = max((iou[k, box].item() for k in kept), default=0.0)
-            kept.append(box)
-        else:
-            overlap = iou[dropper, box].item()
-        steps.append(Step(box, dropper, overlap))
+        rivals = kept if dropper is None else [dropper]
+        steps.append(Step(box, dropper, max((iou[k, box].item() for k in rivals), default=0.0)))
     return steps

@@ -5,7 +5,8 @@ bins for several n, Fast R-CNN (section 2.1) of one n, 7 for VGG16, and sends gr
 (section 2.3). Mask R-CNN (section 3) rounds nothing: RoIAlign averages points interpolated between cells.
 
 What is done otherwise here: `_maxima` and `_means` are the rules, a loop over bins and a loop over regions. They run
-with RCNN_PLAIN=1; otherwise `engine.maxima` and `engine.bilinear` do the same for all bins at once.
+with RCNN_PLAIN=1; otherwise `engine.maxima` and `engine.bilinear` do the same for all bins at once, and on a GPU
+`engine.kernels`.
 RoIAlign gives the boxes a gradient too, which torchvision's does not.
 
 Where equality with torchvision was lost: halves round away from zero, not to even, or a border moves by one cell. A
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rcnn_tutorial.engine import plain
+from rcnn_tutorial.engine import kernels, plain
 from rcnn_tutorial.engine.bilinear import bin_means
 from rcnn_tutorial.engine.checks import as_rois, expect, height_and_width, is_count, validate_map, validate_windows
 from rcnn_tutorial.engine.maxima import LOWEST, maxima
@@ -85,6 +86,8 @@ def roi_pool(
     validate_map(input, "input")
     height, width = height_and_width(output_size)
     rois = as_rois(boxes, input)
+    if kernels.usable(input):
+        return kernels.roi_pool(input, rois, (height, width), spatial_scale)
     scaled = rois[:, 1:].detach() * spatial_scale
     cells = scaled.trunc()
     cells = (cells + scaled.sign() * ((scaled - cells).abs() >= 0.5)).long()  # torch.round takes halves to even
@@ -127,6 +130,8 @@ def roi_align(
     height, width = height_and_width(output_size)
     expect(isinstance(sampling_ratio, int), "sampling_ratio", "a whole number", sampling_ratio)
     rois = as_rois(boxes, input)
+    if kernels.usable(input) and not rois.requires_grad:
+        return kernels.roi_align(input, rois, (height, width), spatial_scale, sampling_ratio, aligned)
     start, end = (rois[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)).split(2, dim=1)
     size = end - start if aligned else (end - start).clamp(min=1)  # (R, 2): x and y
 

@@ -25,7 +25,8 @@ What is simulated:
 
 What is not simulated:
 
-- Kernels. A launch is an ATen call; CUDA may run several kernels for one (torchvision's compiled operators are one).
+- Kernels. A launch is an ATen call; CUDA may run several kernels for one. The package's own operators in Triton count
+  as one each, as torchvision's compiled ones do, and the CPU computes what they would (`kernels`).
 - Time, memory, streams, and pinned memory: a copy with `non_blocking=True` counts as one that nobody waits for.
 - CUDA's rounding, its own order of ties, and atomic sums; autocast, which leaves everything in float32.
 - Optimisers with `foreach` or `fused`: torch has them for its own tensors alone, so SGD steps through its loop here.

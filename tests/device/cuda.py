@@ -6,6 +6,8 @@ from unittest import mock
 
 import torch
 
+from rcnn_tutorial.engine import kernels
+from tests.device.kernels import HAS_TRITON
 from tests.device.log import Log
 from tests.device.simulation import Names, Simulation
 
@@ -15,8 +17,12 @@ def _nothing(*args, **kwargs):
 
 
 @contextmanager
-def simulated_cuda() -> Iterator[Log]:
-    """Let cuda:0 be there, simulated; yields the log of what happens on it. Afterwards all is as it was before."""
+def simulated_cuda(triton: bool = HAS_TRITON) -> Iterator[Log]:
+    """Let cuda:0 be there, simulated; yields the log of what happens on it. Afterwards all is as it was before.
+
+    Args:
+        triton: whether the package finds Triton there, and so uses its kernels.
+    """
     if torch.cuda.is_available():
         torch.cuda.init()  # C++ remembers that it was done, and does it once
     functions = {
@@ -39,7 +45,12 @@ def simulated_cuda() -> Iterator[Log]:
     lifting = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device="cuda") is made on the host and copied
     try:
-        with mock.patch.multiple(torch.cuda, **functions), Names(), Simulation(log):
+        with (
+            mock.patch.multiple(torch.cuda, **functions),
+            mock.patch.object(kernels, "_can_launch", lambda device: triton),
+            Names(),
+            Simulation(log),
+        ):
             yield log
     finally:
         torch._C._set_only_lift_cpu_tensors(lifting)

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.device.kernels import stand_ins
 from tests.device.log import COPY, LAUNCH, WAIT, Log
 from tests.device.rules import name_of, refuse_mixed, tensors_of, wait_of, works
 from tests.device.tensor import CUDA, DeviceTensor, changed, on_host
@@ -18,7 +19,7 @@ class Simulation(TorchDispatchMode):
 
     def __init__(self, log: Log):
         super().__init__()
-        self.log = log
+        self.log, self.stand_ins = log, stand_ins()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -29,7 +30,7 @@ class Simulation(TorchDispatchMode):
         self._note(func, args, kwargs, lands)
         if "device" in kwargs:
             kwargs["device"] = CPU
-        result = func(*on_host(args), **on_host(kwargs))
+        result = self.stand_ins.get(func, func)(*on_host(args), **on_host(kwargs))
         if torch.Tag.inplace_view in func.tags:  # squeeze_ and its like: C++ knows a shape of its own
             with torch._C._DisableTorchDispatch():
                 func(*args, **kwargs)

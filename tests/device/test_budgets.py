@@ -1,6 +1,6 @@
 """Budgets of what a GPU is made to do: how often the host waits for it, and how many calls it gets.
 
-`AIM` is where each is to go, and the number beside it is what is reached: it only ever becomes less.
+They hold where Triton is installed, as it is with torch on Linux.
 """
 
 from dataclasses import replace
@@ -13,61 +13,38 @@ from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.nets.fpn import BottomUp, tiny_stages
 from tests.device import COPY, LAUNCH, WAIT, Log
+from tests.device.kernels import HAS_TRITON
 from tests.device.log import Event
-from tests.device.measure import forward, forward_of, ours, step_of, torchvisions
+from tests.device.measure import DETECTORS, MODES, forward, forward_of, ours, step_of, torchvisions
 from tests.device.report import report
 
-AIM_WAITS = 6  # of a forward pass
-WAITS = {
-    ("fpn", "training"): 35,
-    ("fpn", "detection"): 37,
-    ("faster_rcnn", "training"): 17,
-    ("faster_rcnn", "detection"): 19,
-}
-STEP_WAITS = {"fpn": 46, "faster_rcnn": 26}  # of a whole step of `train`, its forward pass too
-AIM_LAUNCHES = 1.0  # of a forward pass, as a multiple of torchvision's
-LAUNCHES = {
-    ("fpn", "training"): 2.09,
-    ("fpn", "detection"): 2.41,
-    ("faster_rcnn", "training"): 1.58,
-    ("faster_rcnn", "detection"): 1.71,
-}
-AIM_GROWTH = 0
-GROWTH = {  # more waits of a forward pass
-    ("fpn", "training", "4 images instead of 2"): 30,
-    ("fpn", "detection", "4 images instead of 2"): 34,
-    ("faster_rcnn", "training", "4 images instead of 2"): 14,
-    ("faster_rcnn", "detection", "4 images instead of 2"): 18,
-    ("fpn", "training", "images of a new size"): 5,
-    ("fpn", "detection", "images of a new size"): 5,
-    ("faster_rcnn", "training", "images of a new size"): 1,
-    ("faster_rcnn", "detection", "images of a new size"): 1,
-    ("fpn", "training", "5 levels instead of 3"): 2,
-    ("fpn", "detection", "5 levels instead of 3"): 2,
-    ("fpn", "detection", "20 classes instead of 6"): 32,
-    ("faster_rcnn", "detection", "20 classes instead of 6"): 32,
-}
+WAITS = 6  # of a forward pass, at most
+CASES = [(name, mode) for name in DETECTORS for mode in MODES]
+CHANGES = ("4 images instead of 2", "images of a new size", "20 classes instead of 6")
+GROWTH = [*((*case, change) for case in CASES for change in CHANGES)]
+GROWTH += [("fpn", mode, "5 levels instead of 3") for mode in MODES]
+pytestmark = pytest.mark.skipif(not HAS_TRITON, reason="without Triton NMS waits for every block of boxes")
 
 
-@pytest.mark.parametrize("name, mode", WAITS)
+@pytest.mark.parametrize("name, mode", CASES)
 def test_the_host_rarely_waits(name, mode):
     log = forward_of(ours, name, mode)
-    assert WAITS[name, mode] >= AIM_WAITS
-    assert log.count(WAIT) <= WAITS[name, mode], listed(log)
+    assert log.count(WAIT) <= WAITS < forward_of(torchvisions, name, mode).count(WAIT), listed(log)
+    assert log.count(LAUNCH) > 100  # it was seen
 
 
-@pytest.mark.parametrize("name", STEP_WAITS)
-def test_the_host_rarely_waits_in_a_step_of_the_training(name):
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_step_of_the_training_waits_once_more(name):
+    """For its losses, which end a training that diverges."""
     log = step_of(name)
-    assert any(line.startswith("training/loop.py") for line, _ in log.lines(WAIT))  # at least for the losses
-    assert log.count(WAIT) <= STEP_WAITS[name], listed(log)
+    after = [line for line, _ in log.lines(WAIT) if line.startswith("training/loop.py")]
+    assert len(after) == 1 and log.count(WAIT) <= WAITS + 1, listed(log)
 
 
-@pytest.mark.parametrize("name, mode", LAUNCHES)
-def test_the_device_gets_few_calls(name, mode):
-    few, many = (forward_of(make, name, mode).count(LAUNCH) for make in (torchvisions, ours))
-    assert LAUNCHES[name, mode] >= AIM_LAUNCHES and many > 100
-    assert many <= LAUNCHES[name, mode] * few, f"{many} calls, torchvision {few}: {many / few:.3f} times as many"
+@pytest.mark.parametrize("name, mode", CASES)
+def test_the_device_gets_no_more_calls_than_from_torchvision(name, mode):
+    many, few = (forward_of(make, name, mode).count(LAUNCH) for make in (ours, torchvisions))
+    assert many <= few, f"{many} calls, torchvision {few}: {many / few:.3f} times as many"
 
 
 def listed(log):
@@ -112,8 +89,7 @@ def fewer_and_more(name, mode, change):
 def test_more_work_is_no_reason_to_wait_more_often(name, mode, change):
     fewer, more = fewer_and_more(name, mode, change)
     growth = more.count(WAIT) - fewer.count(WAIT)
-    assert GROWTH[name, mode, change] >= AIM_GROWTH and fewer.count(WAIT) > 0
-    assert growth <= GROWTH[name, mode, change], f"{growth} waits more\n{listed(fewer)}\nand\n{listed(more)}"
+    assert growth <= 0 and more.count(LAUNCH) > 100, f"{growth} waits more\n{listed(fewer)}\nand\n{listed(more)}"
 
 
 def test_the_report_tells_all_of_it():

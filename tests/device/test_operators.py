@@ -86,7 +86,6 @@ OPERATORS = {
     ),
     "roi_warp": lambda d: gradient(lambda x: roi_warp(x, d["rois"], 4, 1 / 8), d["map"]),
     "dilate": lambda d: dilate(d["boxes"]),
-    "warp": lambda d: warp(d["map"], [d["boxes"][:3] / 8, d["boxes"][3:5] / 8], 16, 2, (0.1, 0.2, 0.3)),
     "warp with a colour": lambda d: warp(d["map"][0], d["boxes"][:3] / 8, 16, 2, d["map"][0, :, 0, 0]),
 }
 

@@ -240,15 +240,15 @@ def test_torchvisions_nms_waits(log):
 
 
 def test_the_line_of_the_package_is_noted(log):
-    from rcnn_tutorial.ops.boxes import encode
+    from rcnn_tutorial.ops.boxes import remove_small_boxes
 
     boxes = on_device(torch.tensor([[0.0, 0, 2, 2]]))
     boxes.tolist()
-    encode(boxes, boxes)
+    remove_small_boxes(boxes, 1.0)
     assert list(log.lines(WAIT).values()) == [1, 1]
     (elsewhere, _), (line, call) = log.lines(WAIT)
-    assert elsewhere == "elsewhere:0" and line.startswith("ops/boxes.py:") and line.endswith(" encode")
-    assert call == "copy to the device"
+    assert elsewhere == "elsewhere:0"
+    assert line.startswith("ops/boxes.py:") and line.endswith(" remove_small_boxes") and call == "nonzero"
 
 
 # What the device does

@@ -5,6 +5,7 @@ from rcnn_tutorial.course.draw.bars import ablation, shares
 from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.course.draw.detector import pipeline, time_bar
+from rcnn_tutorial.course.draw.kernels import align_points, mask_scan, mask_words, pool_steps
 from rcnn_tutorial.course.draw.maps import by_scale, map_strip, pyramid_bins, receptive, shift_strip
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kind_stacks, kinds
 from rcnn_tutorial.course.draw.network import (
@@ -70,6 +71,7 @@ __all__ = [
     "Style",
     "ablation",
     "addition",
+    "align_points",
     "anchors_at",
     "best_iou",
     "boxes",
@@ -108,6 +110,8 @@ __all__ = [
     "loss_curves",
     "losses",
     "map_strip",
+    "mask_scan",
+    "mask_words",
     "merging",
     "missed_by_size",
     "moves",
@@ -117,6 +121,7 @@ __all__ = [
     "outlines",
     "picture",
     "pipeline",
+    "pool_steps",
     "pooled_numbers",
     "precision_recall",
     "proposals_gif",
