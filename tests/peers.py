@@ -199,7 +199,6 @@ class Recorder:
             labels[:] = [each.double() for each in labels]
         found = self.sampler(labels)
         self.drawn = [(a | b).bool() for a, b in zip(*found, strict=True)]
-        self.left = list(self.drawn)
         return found
 
     def of_anchors(self, state, *args):
@@ -207,8 +206,8 @@ class Recorder:
 
     def of_proposals(self, state, *args):
         drawn = torch.zeros_like(state, dtype=torch.bool)
-        # image after image; with foreground and background from the same IoU, -1 is padding
-        drawn[state >= 0] = self.left.pop(0)
+        for row, windows, own in zip(drawn, state, self.drawn, strict=True):
+            row[windows >= 0] = own  # with foreground and background from the same IoU, -1 is padding
         return as_index(drawn, *args)
 
 
