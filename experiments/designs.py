@@ -117,25 +117,25 @@ def _resized(images: Tensor, factor: float) -> Tensor:
 class HierarchyFPN(FPN):
     """Each level from its own stage alone."""
 
-    pyramid = Hierarchy
+    body_class = Hierarchy
 
 
 class NoLateralsFPN(FPN):
     """Each level from the coarsest stage alone."""
 
-    pyramid = NoLaterals
+    body_class = NoLaterals
 
 
 class NotSmoothedFPN(FPN):
     """Sums without the 3 x 3 convolutions."""
 
-    pyramid = NotSmoothed
+    body_class = NotSmoothed
 
 
 class ImagesFPN(FPN):
     """One map of several sizes of the image."""
 
-    pyramid = Images
+    body_class = Images
 
 
 class OneMap(FPN):
@@ -155,13 +155,13 @@ class OneMap(FPN):
 class FinestFPN(OneMap):
     """The pyramid's finest map alone."""
 
-    pyramid = Finest
+    body_class = Finest
 
 
 class SingleFPN(OneMap):
     """The map that Faster R-CNN reads, alone."""
 
-    pyramid = Single
+    body_class = Single
 
 
 DESIGNS: dict[str, type[FPN]] = {

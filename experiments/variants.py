@@ -47,7 +47,7 @@ class SeparateHeads(RPN):
 
     def __init__(self, channels: int, strides: Sequence[int], settings=None, generator=None):
         super().__init__(channels, strides, settings, generator)
-        more = (RPNHead(channels, len(self.cells[0]), generator) for _ in strides[1:])
+        more = (RPNHead(channels, len(self.cell_anchors[0]), generator) for _ in strides[1:])
         self.head = HeadOfEachMap([self.head, *more])
 
 
@@ -59,7 +59,7 @@ class DividedByPlaces(RPN):
     def losses(self, predictions: Predictions, samples: AnchorSamples, boxes: Sequence[Tensor]) -> dict[str, Tensor]:
         """As RPN's."""
         losses = super().losses(predictions, samples, boxes)
-        places = predictions.logits.numel() / len(self.cells[0])
+        places = predictions.logits.numel() / len(self.cell_anchors[0])
         return losses | {"rpn_box": self.box_weight * losses["rpn_box"] * count_drawn(samples.labels >= 0) / places}
 
 

@@ -122,7 +122,7 @@ def test_each_design_trains_and_detects(detector):
     sum(losses.values()).backward()
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     alone = issubclass(detector, designs.OneMap)
-    assert sum(len(cell) for cell in model.rpn.cells) == 15
+    assert sum(len(cell) for cell in model.rpn.cell_anchors) == 15
     assert len(model.strides) == (1 if alone else 5) and model.head_strides == model.strides[: 1 if alone else 4]
     for one in model.eval()(images):
         assert len(one["boxes"]) == 100 and (one["boxes"] <= torch.tensor([256, 192, 256, 192])).all()
@@ -131,7 +131,7 @@ def test_each_design_trains_and_detects(detector):
 def test_several_filters_read_one_map():
     settings = FPNSettings.tiny(rois=64, least_score=0.0)
     model, (images, targets) = fpn.SeveralFilters(tiny_net(pretrained=True), CLASSES, settings), batch()
-    assert [len(cell) for cell in model.rpn.cells] == [3] * 5 and model.head_strides == (8,)
+    assert [len(cell) for cell in model.rpn.cell_anchors] == [3] * 5 and model.head_strides == (8,)
     assert [head.conv.kernel_size[0] for head in model.rpn.head] == [1, 3, 5, 7, 9]
     losses = model(images, targets)
     sum(losses.values()).backward()

@@ -52,7 +52,9 @@ def run(page, folder, smaller, names):
 
 def test_the_code_of_the_readme_runs(folder, capsys):
     names = {}
-    run("README.md", folder, {"steps=1000": "steps=2"}, names)
+    several = folder / "several"
+    run("README.md", folder, {"steps=1000": "steps=2", "runs/several": several.as_posix()}, names)
+    assert (several / "checkpoint.pt").is_file() and names["device"].type in ("cpu", "cuda")
     assert float(capsys.readouterr().out.splitlines()[-1]) >= 0
     assert names["history"].steps == 2 and names["model"].classes == ("background", "cat", "dog")
 

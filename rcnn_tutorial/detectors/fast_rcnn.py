@@ -99,8 +99,8 @@ class FastRCNN(TwoStage):
         self.network = describe(net)
         self.register_buffer("target_mean", torch.zeros(4))  # until `normalise_targets` sets both
         self.register_buffer("target_std", 1 / torch.tensor(settings.weights))
-        longest, divisor, cell = settings.max_size, settings.divisor, parts["cell"]
-        self.scales = [Preprocess(mean, std, scale, longest, divisor, cell) for scale in settings.scales]
+        longest, divisor, smallest = settings.max_size, settings.divisor, parts["smallest"]
+        self.scales = [Preprocess(mean, std, scale, longest, divisor, smallest) for scale in settings.scales]
 
     def normalise_targets(self, dataset: Dataset) -> None:
         """Set the mean and deviation of the four offsets, over all foreground windows of a data set (section 2.3).
@@ -182,7 +182,7 @@ def without_pooling(net: ConvNet) -> dict[str, Any]:
         "hidden": nn.Sequential(OrderedDict(flatten=nn.Flatten(), fc6=net.fc6, fc7=net.fc7)),
         "width": net.classifier.in_features,
         "output_size": output_size,
-        "cell": max(stride, smallest_side(layers)),
+        "smallest": max(stride, smallest_side(layers)),
     }
 
 

@@ -107,7 +107,7 @@ class FPN(TwoStage):
     """
 
     name = "fpn"
-    pyramid: type[Pyramid] = Pyramid  # experiments/designs.py puts others in its place
+    body_class: type[Pyramid] = Pyramid  # experiments/designs.py puts others in its place
 
     def __init__(
         self,
@@ -120,18 +120,18 @@ class FPN(TwoStage):
     ):
         settings, network = settings or FPNSettings(), describe(net)
         generator = torch.Generator().manual_seed(seed)
-        stages, cell = net, 1
+        stages, smallest = net, 1
         if isinstance(net, ResNet):
             stages, std = resnet_stages(net), std or IMAGENET_STD
-        elif isinstance(net, ConvNet):  # what comes after its own layers rounds up: the coarser maps have a cell too
-            stages, cell = tiny_stages(net, generator), smallest_side(TINY[:4])
+        elif isinstance(net, ConvNet):  # the stages behind its layers round up, and so leave a cell of every map
+            stages, smallest = tiny_stages(net, generator), smallest_side(TINY[:4])
         if not isinstance(stages, BottomUp):
             raise ValueError(f"net: expected a ResNet of torchvision, a `tiny_net` or stages, got {type(net).__name__}")
-        body = self.pyramid(stages, settings.channels, generator)
+        body = self.body_class(stages, settings.channels, generator)
         hidden = TwoLayers(settings.channels * settings.output_size**2, settings.hidden, generator)
         super().__init__(
             body, body.strides, settings.channels, hidden, settings.hidden, settings.output_size, classes, settings,
-            mean, std or (1, 1, 1), seed, cell,
+            mean, std or (1, 1, 1), seed, smallest,
         )  # fmt: skip
         self.network = network
 

@@ -46,6 +46,9 @@ from rcnn_tutorial.training import History, TrainSettings, train
 RGB = tuple[float, float, float]
 
 
+MOST_PIXELS = 2**20  # of the crops in the network at a time: with VGG16 they take 0.8 GiB
+
+
 @dataclass(frozen=True)
 class RCNNSettings:
     """R-CNN's settings; the defaults are the paper's."""
@@ -66,7 +69,7 @@ class RCNNSettings:
     nms_thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # tried on validation data (section 2.2)
     least_score: float = -1.5  # detections below it are not returned
     detections: int = 100  # most boxes returned per image
-    chunk: int = 256  # crops in the network at a time
+    chunk: int = 256  # crops in the network at a time, fewer of large ones
 
     @classmethod
     def tiny(cls, steps: int = 300, **changes) -> Self:
@@ -141,7 +144,8 @@ class RCNN(Saved, nn.Module):
     @torch.no_grad()
     def pooled(self, image: Tensor, boxes: Tensor) -> Tensor:
         """Compute the pool5 features of every box, each from a crop of its own: (R, 4) to (R, P)."""
-        return torch.cat([self.net.pool5(self.crops(image, part)) for part in boxes.split(self.settings.chunk)])
+        parts = boxes.split(max(1, min(self.settings.chunk, MOST_PIXELS // self.net.size**2)))
+        return torch.cat([self.net.pool5(self.crops(image, part)) for part in parts])
 
     def pooled_key(self) -> str:
         """Hash all that `pooled` depends on besides the image and the boxes."""
@@ -188,7 +192,8 @@ class RCNN(Saved, nn.Module):
         Returns:
             The record of the fine-tuning, and what each pass of the mining found.
         """
-        return self.fine_tune(dataset, cache, **options), self.fit_on_features(dataset, validation, cache)
+        history = self.fine_tune(dataset, cache, **options)
+        return history, self.fit_on_features(dataset, validation, cache)
 
     def fine_tune(self, dataset: Dataset, cache: FeatureCache | None = None, **options) -> History:
         """Stage 1: train what `tuned` gives, on windows labelled by their IoU. Arguments as in `fit`."""
@@ -243,7 +248,7 @@ class RCNN(Saved, nn.Module):
         labels, pool5, offsets = (torch.cat(column) for column in zip(*parts, strict=True))
         if not len(labels):
             return
-        scale = feature_scale(pool5[labels.argsort(stable=True)])
+        scale = feature_scale(pool5[labels.argsort(stable=True)])  # in any order, but for the last bit of the mean
         for k in labels.unique().tolist():
             rows = labels == k
             weight, bias = fit_ridge(pool5[rows] * scale, offsets[rows], self.settings.ridge_penalty)
@@ -258,10 +263,10 @@ class RCNN(Saved, nn.Module):
         Returns:
             The mean average precision at each threshold; NaN without objects, and then the threshold stays.
         """
-        images, mean_ap = scored(WindowFeatures(self, validation, cache)), {}
-        targets = [target_of(validation, index, self.classes, area=False) for index in range(len(images))]
+        candidates, mean_ap = scored(WindowFeatures(self, validation, cache)), {}
+        targets = [target_of(validation, index, self.classes, area=False) for index in range(len(candidates))]
         for threshold in self.settings.nms_thresholds:
-            detections = [self.select(*image, threshold) for image in images]
+            detections = [self.select(*of_image, threshold) for of_image in candidates]
             mean_ap[threshold] = voc_ap(detections, targets, self.classes).map
         best = max(mean_ap, key=mean_ap.__getitem__)
         if math.isnan(mean_ap[best]):

@@ -167,6 +167,7 @@ class WindowFeatures(Dataset):
     def __getitem__(self, index: int) -> Windows:
         image, boxes, truths, labels = self._windows(index)
         pool5, key = self._pooled(image, boxes)
+        boxes, truths, labels = (part.to(pool5.device, non_blocking=True) for part in (boxes, truths, labels))
         with torch.no_grad():
             fc7 = in_half(self.cache, (key, self._head), lambda: self.model.net.hidden(pool5), boxes.device)
         return Windows(boxes, truths, labels, pool5, fc7, (image.shape[1], image.shape[2]))
@@ -183,11 +184,13 @@ class WindowFeatures(Dataset):
     def _windows(self, index: int) -> tuple[Tensor, ...]:
         image, target = self.dataset[index]
         target = check_target(target, f"dataset[{index}]", self.model.classes, area=False)
-        return tuple(part.to(self.model.mean.device) for part in (image, *windows(target)))
+        return image, *windows(target)
 
     def _pooled(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, str | None]:
+        """Features on the model's device, of a picture and boxes that lie where the data set gives them."""
+        device = self.model.mean.device
         key = self.cache and fingerprint((self._convs, image, boxes))
-        return in_half(self.cache, key, lambda: self.model.pooled(image, boxes), boxes.device), key
+        return in_half(self.cache, key, lambda: self.model.pooled(image.to(device), boxes.to(device)), device), key
 
 
 Scored = tuple[Tensor, Tensor, tuple[int, int]]  # what `RCNN.select` takes

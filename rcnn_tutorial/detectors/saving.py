@@ -38,13 +38,13 @@ class Saved:
             "classes": list(self.classes),
             "settings": asdict(self.settings),
             "network": self.network,
-            "normalise": self.normalise(),
+            "normalise": self.pixel_statistics(),
             "weights": dict(halved(state) if half else state),
         }
         pack(content, path)
         read(path)  # what can be written and not be read, such as numbers of numpy among the settings, is found now
 
-    def normalise(self) -> dict:
+    def pixel_statistics(self) -> dict:
         """Arguments of the constructor that normalise the pixels, where they are not among the weights."""
         return {}
 

@@ -35,16 +35,16 @@ def select(
         leaves without area are not among them.
     """
     image = torch.cat([torch.full_like(part[:, 0], i, dtype=torch.int64) for i, part in enumerate(scores)])  # (R,)
-    every, k = torch.cat(list(scores)), scores[0].shape[1]  # (R, K)
+    probability, k = torch.cat(list(scores)), scores[0].shape[1]  # (R, K)
     clipped = torch.cat([clip_boxes_to_image(part, size) for part, size in zip(boxes, sizes, strict=True)])
     sides = (clipped[..., 2:] - clipped[..., :2]).amin(dim=-1)  # (R, K) or (R, 1)
-    likely = (every > least_score) & (sides > 0) & (sides >= least_side)
-    row, column = likely.nonzero().unbind(dim=1)
-    image, score, box = image[row], every[row, column], clipped.expand(-1, k, -1)[row, column]
+    likely = (probability > least_score) & (sides > 0) & (sides >= least_side)
+    row, column = likely.nonzero().unbind(dim=1)  # (S,) each; a GPU is waited for
+    image, score, box = image[row], probability[row, column], clipped.expand(-1, k, -1)[row, column]
     kept = nms_mask(box, score, image * k + column, nms_threshold)
-    image = image.masked_fill(~kept, len(sizes))  # none: behind all images
+    owner = image.masked_fill(~kept, len(sizes))  # what was suppressed forms a last group, which is left out below
     order = score.argsort(descending=True, stable=True)
-    order = order[image[order].argsort(stable=True)]  # image after image, in each the best first
-    counts = (image[:, None] == torch.arange(len(sizes), device=image.device)).sum(dim=0).tolist()
+    order = order[owner[order].argsort(stable=True)]  # image after image, in each the best first
+    counts = (owner[:, None] == torch.arange(len(sizes), device=owner.device)).sum(dim=0).tolist()  # waits again
     best = [part[:detections] for part in order[: sum(counts)].split(counts)]
     return [{"boxes": box[part], "labels": column[part] + 1, "scores": score[part]} for part in best]

@@ -31,6 +31,7 @@ from rcnn_tutorial.cache import FeatureCache, fingerprint
 from rcnn_tutorial.detectors.rcnn import RCNN, RGB, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_windows import WindowBatches, WindowFeatures
 from rcnn_tutorial.engine.checks import expect, validate
+from rcnn_tutorial.engine.devices import constant
 from rcnn_tutorial.nets.backbones import ConvNet, Field, receptive_field
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.ops.pooling import spatial_pyramid_pool
@@ -71,7 +72,7 @@ def closest_scale(boxes: Tensor, size: tuple[int, int], scales: Sequence[int], s
     """
     expect(validate(boxes).ndim == 2, "boxes", "(R, 4)", boxes)
     expect(len(scales) > 0, "scales", "at least one", scales)
-    factors = torch.tensor(scales, dtype=boxes.dtype, device=boxes.device) / min(size)
+    factors = constant(scales, boxes) / min(size)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     return (area[:, None] * factors.square() - side * side).abs().argmin(dim=1)
 
@@ -92,7 +93,7 @@ def project(boxes: Tensor, field: Field, size: tuple[int, int]) -> Tensor:
     Source: SPPnet, appendix A.
     """
     expect(validate(boxes).ndim == 2, "boxes", "(R, 4)", boxes)
-    last = torch.tensor([size[1], size[0]], device=boxes.device) - 1
+    last = constant([size[1] - 1, size[0] - 1], boxes, torch.int64)
     places = (boxes - field.first) / field.stride  # in cells, whole numbers at the cells' centres
     low = (places[:, :2].floor() + 1).long()
     high = (places[:, 2:].ceil() - 1).long()  # inclusive
@@ -134,15 +135,16 @@ class SPPnet(RCNN):
         validate(boxes, "boxes", area=True)
         height, width = image.shape[-2:]
         chosen = closest_scale(boxes, (height, width), self.settings.scales, self.settings.side)
-        pooled = boxes.new_zeros(len(boxes), self.net.pool5_length)
-        for i, batch in enumerate(self._resized(image)):
+        order = chosen.argsort(stable=True)  # scale after scale; how many each has a GPU is waited for
+        counts = (chosen[:, None] == torch.arange(len(self.settings.scales), device=chosen.device)).sum(dim=0).tolist()
+        pooled = []
+        for batch, windows in zip(self._resized(image), boxes[order].split(counts), strict=True):
             features = self.net.convs(batch.tensor)  # (1, C, h, w)
-            rows = (chosen == i).nonzero()[:, 0]
-            (scaled,) = batch.to_input([boxes[rows]])
+            (scaled,) = batch.to_input([windows])
             cells = project(scaled, self.field, (features.shape[2], features.shape[3]))
             rois = torch.cat((torch.zeros_like(cells[:, :1]), cells), dim=1)  # (R_i, 5)
-            pooled[rows] = spatial_pyramid_pool(features, self.net.levels, rois).to(pooled)
-        return pooled
+            pooled.append(spatial_pyramid_pool(features, self.net.levels, rois).to(boxes))
+        return torch.cat(pooled)[order.argsort()]
 
     def pooled_key(self) -> str:
         """Hash all that `pooled` depends on besides the image and the boxes."""
@@ -151,7 +153,8 @@ class SPPnet(RCNN):
 
     def _resized(self, image: Tensor) -> Iterator[Batch]:
         """Resize the image to each scale, one at a time."""
-        return (Preprocess(self.mean.tolist(), min_size=scale)([image]) for scale in self.settings.scales)
+        mean = self.mean.tolist()
+        return (Preprocess(mean, min_size=scale)([image]) for scale in self.settings.scales)
 
     def tuned(self, dataset: Dataset, cache: FeatureCache | None) -> tuple[nn.Module, WindowBatches]:
         """Give what is trained: no convolution (section 4.1), so the mini-batches are of pooled features."""

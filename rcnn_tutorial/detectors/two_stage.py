@@ -104,7 +104,7 @@ class TwoStage(Saved, nn.Module):
         settings: of the detector.
         mean, std: RGB in [0, 1], what normalises the pixels.
         seed: of the new layers, and of `generator`, which draws the mini-batches.
-        cell: the shortest side of an input that leaves a cell of the last map, pixels.
+        smallest: side of an input that leaves the last map one cell, pixels.
     """
 
     rpn_class: type[RPN] = RPN
@@ -125,12 +125,12 @@ class TwoStage(Saved, nn.Module):
         mean: Sequence[float],
         std: Sequence[float] = (1.0, 1.0, 1.0),
         seed: int = 0,
-        cell: int = 1,
+        smallest: int = 1,
     ):
         super().__init__()
         self.classes, self.settings, self.output_size = checked_classes(classes), settings, output_size
         self.generator = torch.Generator().manual_seed(seed)
-        self.preprocess = Preprocess(mean, std, settings.min_size, settings.max_size, settings.divisor, cell)
+        self.preprocess = Preprocess(mean, std, settings.min_size, settings.max_size, settings.divisor, smallest)
         self.body, self.strides = body, tuple(strides)
         self.rpn = self.rpn_class(channels, strides, settings.rpn, self.generator) if settings.rpn else None
         self.head = BoxHead(hidden, width, len(classes), self.generator)
@@ -168,8 +168,8 @@ class TwoStage(Saved, nn.Module):
         if proposals is None:
             predictions = self.rpn(maps)
             truths = [target["boxes"] for target in targets]
-            drawn = self.rpn.sample(predictions.anchors, truths, batch.sizes, self.generator)
-            losses = self.rpn.losses(predictions, drawn, truths)
+            anchor_samples = self.rpn.sample(predictions.anchors, truths, batch.sizes, self.generator)
+            losses = self.rpn.losses(predictions, anchor_samples, truths)
             boxes = self.propose(predictions, batch)
         else:
             boxes = given(batch, proposals)
@@ -231,7 +231,7 @@ class TwoStage(Saved, nn.Module):
     def classify(self, batch: Batch, pooled: Tensor, proposals: Tensor) -> list[dict[str, Tensor]]:
         """The second stage: from proposals (B, P, 4), and what was pooled of them, to detections, pixels of the image.
 
-        Rows of padding have no area, so what is made of them has none either and is no detection.
+        Rows of padding have no area, so the boxes decoded from them have none, and `select` drops those.
         """
         settings, shape = self.settings, proposals.shape[:2]
         scores, offsets = self.head(pooled)  # (B P, K+1) and (B P, K, 4)
@@ -246,7 +246,7 @@ class TwoStage(Saved, nn.Module):
             for boxes, detection in zip(shown, chosen, strict=True)
         ]
 
-    def normalise(self) -> dict:
+    def pixel_statistics(self) -> dict:
         """Mean and deviation of the pixels, as the constructor takes them."""
         return {"mean": self.preprocess.mean, "std": self.preprocess.std}
 
@@ -292,16 +292,17 @@ def draw_samples(
     padded = pad_sequence(windows, batch_first=True)  # (B, M, 4)
     boxes = torch.stack([clip_boxes_to_image(part, size) for part, size in zip(padded, sizes, strict=True)])
     good = (boxes[..., 2:] > boxes[..., :2]).all(dim=2)
-    boxes = torch.where(good[..., None], boxes, constant([0, 0, 1, 1], boxes))  # without area it has no offsets
+    # a box without area has no offsets: another, never drawn, takes its place
+    boxes = torch.where(good[..., None], boxes, constant([0, 0, 1, 1], boxes))
     matches, classes = [], []
     for own, target in zip(boxes.detach(), targets, strict=True):
         matches.append(match(box_iou(own, target["boxes"].to(own)), settings.foreground, settings.background))
-        named = torch.cat((target["labels"], target["labels"].new_zeros(1)))  # one more, where there is no object
-        classes.append(named[matches[-1].truth])  # (M,)
+        labels = torch.cat((target["labels"], target["labels"].new_zeros(1)))  # one more, where there is no object
+        classes.append(labels[matches[-1].truth])  # (M,)
     truth, state = map(torch.stack, zip(*matches, strict=True))
     index, drawn = sample(torch.where(good, state, UNUSED), settings.rois, settings.share, generator)  # (B, P)
     state = torch.where(drawn, state.gather(1, index), UNUSED)
     positive = state == FOREGROUND
-    labels = torch.where(positive, torch.stack(classes).gather(1, index), state)  # 0: BACKGROUND, and its label
+    labels = torch.where(positive, torch.stack(classes).gather(1, index), state)  # 0 and -1 are labels, too
     matched = torch.where(positive, truth.gather(1, index), -1)
     return Samples(boxes.gather(1, index[..., None].expand(-1, -1, 4)), labels, matched)

@@ -66,7 +66,7 @@ class _Maxima(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (switches,) = ctx.saved_tensors
         exact = torch.promote_types(grad.dtype, torch.float32)
-        before, behind = ctx.spare  # the gradients of what has no switch
+        before, behind = ctx.spare  # places outside the map, where bins without a winner send their gradients
         total = grad.new_zeros(before + ctx.shape.numel() + behind, dtype=exact)
         total.index_add_(0, switches.flatten(), grad.flatten().to(exact))
         return total[before : len(total) - behind].view(ctx.shape).to(grad.dtype), None, None

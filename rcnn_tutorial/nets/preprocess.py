@@ -47,7 +47,7 @@ class Preprocess(nn.Module):
         min_size: shorter side, pixels; None leaves the size, unless `max_size` bounds it.
         max_size: bound of the longer side, pixels, or None.
         divisor: sides of the tensor are multiples of it, pixels.
-        cell: of the network's last map, pixels; a resized image must have one at least.
+        smallest: side of an input that leaves the network's last map one cell, pixels.
     Raises:
         ValueError: not three channels, or a setting that is not above 0.
     """
@@ -59,15 +59,15 @@ class Preprocess(nn.Module):
         min_size: int | None = None,
         max_size: int | None = None,
         divisor: int = 1,
-        cell: int = 1,
+        smallest: int = 1,
     ):
         super().__init__()
         # numbers and no buffers: exact for images of every type, and nothing in the state dict, as in torchvision
         self.mean, self.std = tuple(mean), tuple(std)
-        self.min_size, self.max_size, self.divisor, self.cell = min_size, max_size, divisor, cell
+        self.min_size, self.max_size, self.divisor, self.smallest = min_size, max_size, divisor, smallest
         good = len(self.mean) == len(self.std) == 3 and min(self.std) > 0
         expect(good, "mean, std", "three numbers each, std above 0", (self.mean, self.std))
-        for name in ("min_size", "max_size", "divisor", "cell"):
+        for name in ("min_size", "max_size", "divisor", "smallest"):
             value = getattr(self, name)
             expect(value is None or value >= 1, name, "at least 1", value)
 
@@ -91,10 +91,10 @@ class Preprocess(nn.Module):
         check_images(images)
         originals = [(image.shape[1], image.shape[2]) for image in images]
         sizes = [self.new_size(size) for size in originals]
-        need = f"{self.cell} pixels at least on each side after resizing, one cell of the last feature map"
+        need = f"{self.smallest} pixels at least on each side after resizing, one cell of the last feature map"
         for i, (size, original) in enumerate(zip(sizes, originals, strict=True)):
             got = "{} x {} from {} x {} (height x width)".format(*size, *original)
-            expect(min(size) >= self.cell, f"images[{i}]", need, got)
+            expect(min(size) >= self.smallest, f"images[{i}]", need, got)
         height, width = (math.ceil(max(sides) / self.divisor) * self.divisor for sides in zip(*sizes, strict=True))
         tensor = images[0].new_zeros(len(images), 3, height, width)
         mean, std = constant([self.mean, self.std], tensor)

@@ -54,7 +54,7 @@ def c4(net: ResNet) -> dict[str, Any]:
         net: a torchvision ResNet; its normalisations are frozen, and its stem and first stage are not trained.
     Returns:
         What a detector takes: `body`, all but the last stage; `hidden`, the last one with its mean, for RoIs of
-        `output_size`, 14 x 14; `channels` between them, `width` after; `strides` and `cell`, 16 pixels.
+        `output_size`, 14 x 14; `channels` between them, `width` after; `strides` and `smallest`, 16 pixels.
     Source: He et al., CVPR 2016, appendix A.
     """
     freeze_norms(net)
@@ -63,4 +63,4 @@ def c4(net: ResNet) -> dict[str, Any]:
     hidden = nn.Sequential(net.layer4, net.avgpool, nn.Flatten())
     width = net.fc.in_features  # each stage has twice the channels of the one before
     parts = {"body": body, "hidden": hidden, "channels": width // 2, "width": width}
-    return parts | {"strides": (16,), "output_size": 14, "cell": 16}
+    return parts | {"strides": (16,), "output_size": 14, "smallest": 16}

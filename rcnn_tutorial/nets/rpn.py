@@ -45,7 +45,7 @@ class RPNSettings:
 
     Attributes:
         anchors: "exact" areas, or the rounded ones of "caffe" or "torchvision". torchvision's come with its strides,
-            and are used on what pads an image to the size of the batch, too; the others are not used there.
+            and are used on the padding of a smaller image, too; the others are not.
         scales: square roots of the anchors' areas, pixels of the input; for several maps one tuple each.
         ratios: height / width.
         foreground: IoU from which an anchor is positive (section 3.1.2).
@@ -166,21 +166,24 @@ class RPN(nn.Module):
         good = len(scales) == len(strides) and len({len(level) for level in scales}) == 1
         expect(good, "scales", f"as many for each of {len(strides)} maps", settings.scales)
         make = ANCHORS[settings.anchors]
-        self.cells = [make(level, settings.ratios, stride) for level, stride in zip(scales, strides, strict=True)]
-        self.head = RPNHead(channels, len(self.cells[0]), generator)
-        self.grids: tuple = (None, [])  # what the anchors of the last maps depend on, and these anchors
+        self.cell_anchors = [
+            make(level, settings.ratios, stride) for level, stride in zip(scales, strides, strict=True)
+        ]
+        self.head = RPNHead(channels, len(self.cell_anchors[0]), generator)
+        self.cached: tuple = (None, [])  # sizes, type and device of the maps of the last call, and their anchors
 
     def forward(self, maps: Sequence[Tensor]) -> Predictions:
-        """Predictions for the anchors of the maps (B, C, H, W), in float32 at least: bfloat16 has too few numbers."""
+        """Predictions for the anchors of the maps (B, C, H, W), in float32 at least."""
         exact = torch.promote_types(maps[0].dtype, torch.float32)
         sizes = [(features.shape[-2], features.shape[-1]) for features in maps]
         strides: Sequence[Any] = self.strides
-        if self.settings.anchors == "torchvision":  # the input's side over the map's, rounded down: 61 for 800 / 13
+        if self.settings.anchors == "torchvision":  # the side of the input over that of the map, rounded down
             strides = [tuple(n * self.strides[0] // m for n, m in zip(sizes[0], size, strict=True)) for size in sizes]
-        if (key := (sizes, exact, maps[0].device)) != self.grids[0]:  # maps of other sizes than the last ones
-            parts = zip(self.cells, sizes, strides, strict=True)
-            self.grids = key, [anchor_grid(*part, dtype=exact, device=maps[0].device) for part in parts]
-        grids, (logits, offsets) = self.grids[1], self.head(maps)
+        key = sizes, exact, maps[0].device
+        if key != self.cached[0]:
+            parts = zip(self.cell_anchors, sizes, strides, strict=True)
+            self.cached = key, [anchor_grid(*part, dtype=exact, device=maps[0].device) for part in parts]
+        grids, (logits, offsets) = self.cached[1], self.head(maps)
         return Predictions(logits.to(exact), offsets.to(exact), torch.cat(grids), tuple(map(len, grids)))
 
     def label(self, anchors: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size]) -> Matches:
@@ -197,9 +200,8 @@ class RPN(nn.Module):
         settings, matches = self.settings, []
         used = inside(anchors, constant(sizes, anchors)) if settings.inside else self.on_image(anchors, sizes)  # (B, N)
         for gt, unused in zip(boxes, ~used, strict=True):
-            # objects in rows, anchors in columns: so maxima over the few objects are fast
-            # an anchor that is not used is the best of no object
-            iou = box_iou(gt.to(anchors), anchors).masked_fill(unused, -1)  # (G, N)
+            # (G, N) in memory, so that maxima over the few objects are fast; an anchor not used is no object's best
+            iou = box_iou(gt.to(anchors), anchors).masked_fill(unused, -1)
             matches.append(match(iou.t(), settings.foreground, settings.background, allow_low_quality=True))
         truth, state = map(torch.stack, zip(*matches, strict=True))
         return Matches(truth, torch.where(used, state, UNUSED))
@@ -239,26 +241,28 @@ class RPN(nn.Module):
         """Turn the predictions into proposals: the best of each map, moved, clipped, and rid of those that overlap.
 
         Args:
-            predictions: of the maps. The boxes keep the gradient of their offsets, the scores none.
+            predictions: of the maps. The boxes keep the gradient of their offsets, which `TwoStage.propose` cuts; the
+                scores have none.
             sizes: height and width of each image in the input, pixels.
         Returns:
             At most `after_nms` per image, best first.
         Source: Faster R-CNN, section 3.3.
         """
         settings, mode, anchors = self.settings, 0 if self.training else 1, predictions.anchors
-        before, after, maps = settings.before_nms[mode], settings.after_nms[mode], len(predictions.counts)
+        before, after, counts = settings.before_nms[mode], settings.after_nms[mode], predictions.counts
         logits = torch.where(self.on_image(anchors, sizes), predictions.logits.detach(), -torch.inf)  # (B, N)
-        tops = [part.topk(min(before, part.shape[1])).indices for part in logits.split(predictions.counts, dim=1)]
-        starts = [0, *accumulate(predictions.counts)]  # where the anchors of each map begin
-        best = torch.cat([top + start for top, start in zip(tops, starts, strict=False)], dim=1)  # (B, K)
-        logits, offsets = logits.gather(1, best), predictions.offsets.gather(1, best[..., None].expand(-1, -1, 4))
+        tops = [part.topk(min(before, part.shape[1])).indices for part in logits.split(counts, dim=1)]
+        starts = accumulate(counts[:-1], initial=0)  # where the anchors of each map begin
+        best = torch.cat([top + start for top, start in zip(tops, starts, strict=True)], dim=1)  # (B, K) candidates
+        offsets = predictions.offsets.gather(1, best[..., None].expand(-1, -1, 4))  # (B, K, 4)
+        logits = logits.gather(1, best)  # (B, N) -> (B, K)
         boxes = decode(offsets, anchors[best])  # (B, K, 4)
         boxes = torch.stack([clip_boxes_to_image(part, size) for part, size in zip(boxes, sizes, strict=True)])
-        large = ((boxes[..., 2:] - boxes[..., :2]) >= settings.least_side).all(dim=2)
-        # a score of -1 marks what is no proposal: it comes last, and so suppresses none
+        large = ((boxes[..., 2:] - boxes[..., :2]) >= settings.least_side).all(dim=2)  # (B, K)
+        # -1 marks what is no proposal, whatever the reason: it comes last, and so suppresses none
         scores = torch.where(large & (logits > -torch.inf), logits.sigmoid(), -1)
         level = torch.cat([torch.full((top.shape[1],), i) for i, top in enumerate(tops)])  # (K,)
-        group = level + maps * torch.arange(len(sizes))[:, None]  # (B, K): NMS is within a map of an image
+        group = level + len(counts) * torch.arange(len(sizes))[:, None]  # (B, K): NMS is within a map of an image
         group = group.to(boxes.device, non_blocking=True).flatten()
         kept = nms_mask(boxes.detach().flatten(0, 1), scores.flatten(), group, settings.nms_threshold).view_as(scores)
         scores = torch.where(kept, scores, -1)
@@ -268,7 +272,7 @@ class RPN(nn.Module):
         return Proposals(torch.where(real[..., None], boxes, 0), torch.where(real, scores, 0), real.sum(dim=1))
 
     def on_image(self, anchors: Tensor, sizes: Sequence[Size]) -> Tensor:
-        """(B, N) bool, which anchors have their centre on the image, and not on what pads it; all of torchvision's."""
+        """(B, N) bool, which anchors have their centre on the image and not on its padding; of torchvision's all."""
         if self.settings.anchors == "torchvision":
             return torch.ones(len(sizes), len(anchors), dtype=torch.bool, device=anchors.device)
         x, y = ((anchors[:, :2] + anchors[:, 2:]) / 2).unbind(dim=1)

@@ -54,6 +54,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     width = torch.minimum(right, other_right).sub_(torch.maximum(left, other_left))  # (..., N, M)
     height = torch.minimum(bottom, other_bottom).sub_(torch.maximum(top, other_top))
     inter = width.clamp_(min=0).mul_(height.clamp_(min=0))  # disjoint: two negative sides must not make an area
+    del width, height
     union = (area + other_area).sub_(inter)
     return (inter / union).nan_to_num_(nan=0.0)
 

@@ -92,8 +92,8 @@ def test_one_scale_of_anchors_for_each_level():
         )
     claim("FPN-09", condition=on_own_map == [True] * 5, note="anchors of each level about the cells of its own map")
     claim("FPN-09", len(shapes), 15, note="shapes of anchors")
-    claim("FPN-09", len(rpn.cells[0]), 3, note="anchors at each place")
-    own = untrained().rpn.cells
+    claim("FPN-09", len(rpn.cell_anchors[0]), 3, note="anchors at each place")
+    own = untrained().rpn.cell_anchors
     assert [cell.shape for cell in own] == [(3, 4)] * 5
     means = [(cell[:, 2:] - cell[:, :2]).prod(1).sqrt().mean().item() for cell in own]
     assert means == pytest.approx([16, 32, 64, 128, 256])

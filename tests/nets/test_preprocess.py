@@ -161,7 +161,7 @@ def test_bad_images_are_named(images, message):
 
 
 def test_images_that_are_too_small_are_named():
-    preprocess = Preprocess(min_size=100, max_size=200, divisor=32, cell=16)
+    preprocess = Preprocess(min_size=100, max_size=200, divisor=32, smallest=16)
     assert preprocess(pictures((8, 100), (8, 8))).sizes == [(16, 200), (100, 100)]
     with pytest.raises(ValueError, match=r"images\[1\]: expected 8 pixels .*, got 7 x 90 "):
         preprocess(pictures((20, 20), (7, 90)))
@@ -179,7 +179,7 @@ def test_bad_boxes_are_named(wrong):
 
 
 @pytest.mark.parametrize("wrong", [{"mean": (0.5,)}, {"std": (1, 1)}, {"std": (1, 0, 1)}, {"min_size": 0},
-                                   {"max_size": -3}, {"divisor": 0}, {"cell": 0}])  # fmt: skip
+                                   {"max_size": -3}, {"divisor": 0}, {"smallest": 0}])  # fmt: skip
 def test_bad_settings_are_named(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}.*: expected"):
         Preprocess(**wrong)

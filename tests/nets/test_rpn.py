@@ -31,7 +31,7 @@ def test_anchors_and_head_equal_torchvision(shapes):
     for expected in theirs.anchor_generator(images, maps):
         assert torch.allclose(found.anchors, expected, rtol=0, atol=1e-9)
     logits, offsets = peer.concat_box_prediction_layers(*theirs.head(maps))
-    assert found.counts == tuple(h * w * len(c) for (h, w), c in zip(shapes, ours.cells, strict=True))
+    assert found.counts == tuple(h * w * len(c) for (h, w), c in zip(shapes, ours.cell_anchors, strict=True))
     assert torch.allclose(found.logits.flatten(), logits.flatten(), rtol=0, atol=1e-9) and logits.std() > 0.1
     assert torch.allclose(found.offsets.flatten(0, 1), offsets, rtol=0, atol=1e-9) and offsets.std() > 0.1
     assert found.offsets.shape == (*found.logits.shape, 4) == (3, len(found.anchors), 4)

@@ -94,7 +94,7 @@ def test_targets():
 
 def test_few_positives_in_an_image():
     rpn = RPN(4, (16,))
-    anchors, size = anchor_grid(rpn.cells[0], (38, 63), 16), [(600, 1000)]
+    anchors, size = anchor_grid(rpn.cell_anchors[0], (38, 63), 16), [(600, 1000)]
     g, found = generator(), []
     for _ in range(20):
         count = int(torch.randint(1, 7, (), generator=g))
@@ -163,7 +163,7 @@ def test_positives_beyond_their_share_are_padding():
 
 def test_the_same_generator_draws_the_same(device):
     rpn = RPN(8, (8,), SETTINGS)
-    anchors = anchor_grid(rpn.cells[0], (12, 16), 8, device=device)
+    anchors = anchor_grid(rpn.cell_anchors[0], (12, 16), 8, device=device)
     boxes = [objects(n, n).float().to(device) for n in (5, 0, 500)]
     first, second, other = (rpn.sample(anchors, boxes, SIZES, generator(s)) for s in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
