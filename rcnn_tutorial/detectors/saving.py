@@ -10,6 +10,7 @@ from torchvision.models import ResNet, get_model
 
 from rcnn_tutorial.cache import read_archive
 from rcnn_tutorial.nets.backbones import Conv, ConvNet
+from rcnn_tutorial.nets.fpn import BottomUp, resnet_stages
 from rcnn_tutorial.weights import halved, pack
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -60,19 +61,27 @@ def describe(net: nn.Module) -> dict | None:
             "dropout": net.fc6[-1].p,
             "levels": net.levels,
         }
-    for name in RESNETS if isinstance(net, ResNet) else ():
+    eps = next((layer.eps for layer in net.modules() if isinstance(getattr(layer, "eps", None), float)), 1e-5)
+    for name in RESNETS if isinstance(net, ResNet | BottomUp) else ():
         with torch.device("meta"):
-            other: Any = get_model(name)
-        other.fc = net.fc  # which no detector reads
+            other: Any = rebuild({"resnet": name, "eps": eps})
+        if isinstance(net, ResNet):
+            other.fc = net.fc  # which no detector reads
+        else:
+            other = resnet_stages(other)
         if repr(other) == repr(net):  # the same layers, strides, dilations and normalisations
-            return {"resnet": name}
+            return {"resnet": name, "eps": eps}
     return None
 
 
 def rebuild(description: dict) -> nn.Module:
     """A network like the one that was described, with weights of its own."""
     if "resnet" in description:
-        return get_model(description["resnet"])
+        net = get_model(description["resnet"])
+        for layer in net.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eps = description.get("eps", 1e-5)  # 0 in torchvision's detectors with weights of COCO
+        return net
     arguments: dict[str, Any] = description | {"layers": tuple(Conv(**layer) for layer in description["layers"])}
     return ConvNet(**arguments)
 

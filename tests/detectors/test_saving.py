@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import torch
 from torchvision.models import resnet18, resnet50
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops import FrozenBatchNorm2d
 
+from rcnn_tutorial.compat import from_torchvision
 from rcnn_tutorial.detectors import DETECTORS, build, load
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings, compress
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
-from rcnn_tutorial.detectors.saving import describe, settings_from
+from rcnn_tutorial.detectors.saving import describe, rebuild, settings_from
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.nets.fpn import tiny_stages
 from rcnn_tutorial.nets.rpn import RPNSettings
@@ -93,18 +97,38 @@ def test_a_network_that_the_file_cannot_make_is_given(tmp_path):
 def test_a_network_that_only_looks_like_a_published_one_has_to_be_given(tmp_path):
     odd = {
         "dilated": resnet50(replace_stride_with_dilation=[False, False, True]),
-        "another eps": resnet18(norm_layer=lambda channels: torch.nn.BatchNorm2d(channels, eps=1e-2)),
+        "other norms": resnet18(norm_layer=lambda channels: torch.nn.GroupNorm(1, channels)),
     }
     assert all(describe(net) is None for net in odd.values())
-    assert describe(resnet18(num_classes=7)) == {"resnet": "resnet18"} and describe(resnet50()) == {
-        "resnet": "resnet50"
-    }
+    other_eps = resnet18(norm_layer=lambda channels: torch.nn.BatchNorm2d(channels, eps=1e-2))
+    assert describe(other_eps) == {"resnet": "resnet18", "eps": 1e-2} and rebuild(describe(other_eps)).bn1.eps == 1e-2
+    assert describe(resnet18(num_classes=7)) == {"resnet": "resnet18", "eps": 1e-5}
+    assert describe(resnet50()) == {"resnet": "resnet50", "eps": 1e-5}
     thin = compress(build("fast_rcnn", CLASSES), {"head.hidden.fc6.0": 8})
     thin.save(tmp_path / "thin.pt")
     with pytest.raises(ValueError, match="the file does not know the network"):
         load(tmp_path / "thin.pt")
     with pytest.raises(ValueError, match="settings, network and weights do not fit each other"):
         load(tmp_path / "thin.pt", tiny_net())
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-5])
+def test_a_detector_of_torchvision_is_saved_with_its_network(tmp_path, eps):
+    """The eps of its frozen norms too, which is 0 with weights of COCO, and no part of the state dict."""
+    torch.manual_seed(0)
+    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=FrozenBatchNorm2d)
+    for layer in backbone.modules():
+        if isinstance(layer, FrozenBatchNorm2d):
+            layer.eps = eps
+            layer.running_var.mul_(0.01)  # so that eps can be seen
+    model = from_torchvision(FasterRCNN(backbone, 3, min_size=64)).eval()
+    model.save(tmp_path / "theirs.pt")
+    again = load(tmp_path / "theirs.pt")
+    picture = [torch.rand(3, 64, 80)]
+    with torch.no_grad():
+        pairs = zip(model.maps(picture)[1], again.maps(picture)[1], strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    assert {layer.eps for layer in again.modules() if hasattr(layer, "eps")} == {eps}
 
 
 def test_what_could_not_be_read_is_not_saved_in_silence(tmp_path):
