@@ -36,14 +36,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cpu":
         torch.set_num_threads(1)
-    start, load = measure.wall(), os.getloadavg()[0]
+    start, load, commit = measure.wall(), os.getloadavg()[0], measure.commit()
     benchmarks = [b for part, make in PARTS.items() if part in options.only for b in make(options.device)]
     rows = measure.run(benchmarks, 60 * options.minutes)
     if len(options.only) < len(PARTS):
         return
     content = {
         "what": WHAT,
-        "commit": measure.commit(),
+        "commit": commit,
         "minutes": options.minutes,
         "minutes_taken": round((measure.wall() - start) / 60, 1),
         "load": [round(value, 1) for value in (load, os.getloadavg()[0])],
