@@ -26,7 +26,7 @@ TINY = {  # detector, shorter and longer side, images
     "FPN, 192 x 256": ("fpn", (192, 256), 8),
     "FPN, 240 x 320": ("fpn", (240, 320), 4),
 }
-PAPER = ("resnet50", (800, 1333), 2)  # FPN's network and input (section 5.2), and the images of one GPU
+PAPER = ((800, 1333), 2)  # FPN's input (section 5.2), and the images of one GPU
 MODES = {  # under autocast; channels-last and compiled
     "float32": (False, False),
     "bfloat16": (True, False),
@@ -59,8 +59,8 @@ def tiny(device: str) -> list[Benchmark]:
 
 def paper(device: str) -> list[Benchmark]:
     """What takes longest comes last: on a CPU a step, on a GPU what is compiled."""
-    network, (shorter, longer), count = PAPER
-    name = f"FPN, {network}, {shorter} x {longer}"
+    (shorter, longer), count = PAPER
+    name = f"FPN, ResNet-50, {shorter} x {longer}"
     return [
         Benchmark(
             "paper",
@@ -85,12 +85,12 @@ def tiny_pair(detector: str, size: tuple[int, int], count: int) -> Pair:
     return Pair(convert(theirs, classes=dataset.classes), theirs, list(images), list(targets))
 
 
-def paper_pair(network: str, size: tuple[int, int], count: int, classes: int = 91) -> Pair:
-    """FPN with random weights, the first stages and all norms frozen, on noise with seven objects to a picture."""
+def paper_pair(size: tuple[int, int], count: int, classes: int = 91) -> Pair:
+    """FPN on ResNet-50: random weights, the first stages and the norms frozen, noise with seven objects a picture."""
     g = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        backbone = resnet_fpn_backbone(backbone_name=network, weights=None, trainable_layers=3)
+        backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)
         theirs = FasterRCNN(backbone, classes, min_size=size[0], max_size=size[1])
     for name, buffer in backbone.named_buffers():  # without norms that do their work the maps would grow block by block
         if name.endswith("bn3.weight"):

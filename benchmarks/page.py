@@ -1,9 +1,11 @@
 """Make docs/benchmarks.md and its pictures of what `python -m benchmarks` recorded: python -m benchmarks.page."""
 
 import json
+from os.path import commonprefix
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -184,15 +186,16 @@ def ratios(part: str, rows: list[dict]) -> Figure:
         series.setdefault(passes or "time", []).append((row["ratio"], names.index(name)))
         if part in ("tiny", "paper") and row["theirs_mb"]:
             series.setdefault("memory", []).append((row["ours_mb"] / row["theirs_mb"], names.index(name)))
-    figure, axes = canvas(names)
+    figure, axes = canvas(names, "ours / torchvision's; left of the black line ours takes less")
     axes.axvline(1, color="black", linewidth=1.5)
-    for (label, points), marker, color in zip(series.items(), "os", (BLUE, ORANGE), strict=False):
-        axes.plot(*zip(*points, strict=True), marker, color=color, markersize=10, label=label)
+    apart = (-0.15, 0.15) if len(series) > 1 else (0.0,)
+    for (label, points), marker, color, above in zip(series.items(), "os", (BLUE, ORANGE), apart, strict=False):
+        values, places = zip(*points, strict=True)
+        axes.plot(values, [place + above for place in places], marker, color=color, markersize=9, label=label)
     if len(series) > 1:
         figure.legend(loc="outside upper right", ncols=2, frameon=False)
     values = [ratio for points in series.values() for ratio, _ in points] + [0.5, 2.0]
     logarithmic(axes, min(values) / 1.15, max(values) * 1.15)
-    axes.set_xlabel("ours / torchvision's; left of the line ours takes less")
     return figure
 
 
@@ -205,7 +208,9 @@ def split(name: str) -> tuple[str, str]:
 
 def seconds(part: str, rows: list[dict]) -> Figure:
     """A bar for each detector, and a square at the paper's time."""
-    figure, axes = canvas([row["name"] for row in rows])
+    figure, axes = canvas(
+        [row["name"] for row in rows], "seconds of a picture; the logarithmic axis does not start at 0"
+    )
     values = [total(row) for row in rows]
     reported = [(REPORTED[row["name"]], place) for place, row in enumerate(rows) if row["name"] in REPORTED]
     limits = values + [value for value, _ in reported]
@@ -215,21 +220,24 @@ def seconds(part: str, rows: list[dict]) -> Figure:
         axes.plot(*zip(*reported, strict=True), "s", color=ORANGE, markersize=10, label="the paper's GPU")
     figure.legend(loc="outside upper right", ncols=2, frameon=False)
     logarithmic(axes, low, high)
-    axes.set_xlabel("seconds of a picture; the logarithmic axis does not start at 0")
     return figure
 
 
-def canvas(names: list[str]) -> tuple[Figure, plt.Axes]:
-    """960 pixels wide, with a row to each name, the first one on top."""
+def canvas(names: list[str], label: str) -> tuple[Figure, Axes]:
+    """960 pixels wide, with a row to each name, the first one on top; what all names begin with is its title."""
+    start = commonprefix(names).rpartition(", ")[0] if len(names) > 1 else ""
     figure, axes = plt.subplots(figsize=(9.6, 1.3 + 0.33 * len(names)), dpi=100, layout="constrained")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [name.removeprefix(f"{start}, ") for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_axisbelow(True)
     axes.grid(axis="y", color="#DDDDDD")
     axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(start, fontsize="medium", loc="left")
+    figure.supxlabel(label, fontsize="medium")
     return figure, axes
 
 
-def logarithmic(axes: plt.Axes, low: float, high: float) -> None:
+def logarithmic(axes: Axes, low: float, high: float) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     steps = (1, 2, 5) if high / low < 100 else (1,)

@@ -29,10 +29,10 @@ TINY = [(96, 2, 24, 32, 128, 4, (24, 320))]
 LESSON = [(96, 8, 24, 32, 1024, 7, (12, 160))]
 # operator, its sampling_ratio, the map's name, cases; what takes longest comes last
 CASES = [
-    *((name, ratio, "the tiny net's map", TINY) for name, ratio in TITLES),
-    *((name, ratio, "the tutorial's map", LESSON) for name, ratio in TITLES),
-    *((name, ratio, "VGG16's map", VGG16) for name, ratio in TITLES),
-    ("roi_align", 2, "FPN's finest map", PYRAMID),
+    *((name, ratio, "tiny net", TINY) for name, ratio in TITLES),
+    *((name, ratio, "tiny net", LESSON) for name, ratio in TITLES),
+    *((name, ratio, "VGG16", VGG16) for name, ratio in TITLES),
+    ("roi_align", 2, "FPN", PYRAMID),
 ]
 
 
