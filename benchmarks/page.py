@@ -17,11 +17,12 @@ from rcnn_tutorial.course.draw.style import COLORS
 DOCS = Path(__file__).parent.parent / "docs"
 BLUE, ORANGE = COLORS[0], COLORS[4]
 DEVICES = {"cpu": "On a CPU", "cuda": "On a GPU"}
-AIMS = (
-    ("NMS, RoI pooling and RoIAlign", "at most 1.0, if possible 0.7"),
-    ("FPN on ResNet-50, step and test image, float32", "at most 1.0"),
-    ("FPN on ResNet-50, step and test image, bfloat16, channels-last and compiled", "at most 0.67"),
-)
+AIMS = """| what | ratio that is aimed at |
+|---|---|
+| NMS, RoI pooling and RoIAlign | at most 1.0, if possible 0.7 |
+| FPN on ResNet-50, step and test image, float32 | at most 1.0 |
+| FPN on ResNet-50, step and test image, bfloat16, channels-last, compiled | at most 0.67 |
+"""
 INTRODUCTION = """# Times and memory beside torchvision
 
 `make bench` measures our operators and detectors in turns with torchvision's, and writes this page. The figures are \
@@ -56,8 +57,8 @@ SECTIONS = {  # part: heading, what the picture shows
     ),
     "papers": (
         "The papers' detectors",
-        "Each bar is the time of one picture with 2,000 proposals. torchvision has none of these detectors. The "
-        "weights are random, and proposals and NMS are left out. A square is the time on the GPU of the paper. Of the "
+        "A circle is the time of one picture with 2,000 proposals, and a square is the time on the GPU of the paper. "
+        "torchvision has none of these detectors. The weights are random, and proposals and NMS are left out. Of the "
         "windows of R-CNN, which are alike, some are computed and the time is multiplied.",
     ),
     "paper": (
@@ -101,8 +102,7 @@ def text(found: dict[str, dict]) -> str:
     for device, heading in DEVICES.items():
         parts.append(f"## {heading}\n")
         parts.append(of_record(device, found[device]) if device in found else MISSING[device])
-    aims = "\n".join(f"| {what} | {aim} |" for what, aim in AIMS)
-    parts.append(f"## What is aimed at on a GPU\n\n| what | ratio |\n|---|---|\n{aims}\n")
+    parts.append(f"## What is aimed at on a GPU\n\n{AIMS}")
     return "\n".join(parts)
 
 
@@ -206,20 +206,17 @@ def split(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def seconds(part: str, rows: list[dict]) -> Figure:
-    """A bar for each detector, and a square at the paper's time."""
-    figure, axes = canvas(
-        [row["name"] for row in rows], "seconds of a picture; the logarithmic axis does not start at 0"
-    )
+def seconds(rows: list[dict]) -> Figure:
+    """A circle for each detector, and a square at the paper's time."""
+    label = "seconds of a picture; the axis is logarithmic and does not start at 0"
+    figure, axes = canvas([row["name"] for row in rows], label)
     values = [total(row) for row in rows]
     reported = [(REPORTED[row["name"]], place) for place, row in enumerate(rows) if row["name"] in REPORTED]
-    limits = values + [value for value, _ in reported]
-    low, high = min(limits) / 2, 1.3 * max(limits)
-    axes.barh(range(len(rows)), [value - low for value in values], left=low, color=BLUE, height=0.6, label="here")
-    if reported:
-        axes.plot(*zip(*reported, strict=True), "s", color=ORANGE, markersize=10, label="the paper's GPU")
+    axes.plot(values, range(len(rows)), "o", color=BLUE, markersize=9, label="here")
+    axes.plot(*zip(*reported, strict=True), "s", color=ORANGE, markersize=9, label="the paper's GPU")
     figure.legend(loc="outside upper right", ncols=2, frameon=False)
-    logarithmic(axes, low, high)
+    limits = values + [value for value, _ in reported]
+    logarithmic(axes, min(limits) / 1.5, max(limits) * 1.5)
     return figure
 
 
@@ -250,7 +247,7 @@ def logarithmic(axes: Axes, low: float, high: float) -> None:
 
 def draw(part: str, rows: list[dict]) -> Figure:
     with plt.rc_context({"font.size": 13}):  # 18 pixels
-        return (seconds if part == "papers" else ratios)(part, rows)
+        return seconds(rows) if part == "papers" else ratios(part, rows)
 
 
 def comment(rows: list[dict]) -> str:

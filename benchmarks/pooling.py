@@ -94,7 +94,7 @@ def compare(name: str, ratio: int | None, case: tuple, passes: Callable, device:
         lambda: passes(ours, *given),
         lambda: passes(theirs, *given),
         device,
-        rounds=51 if case in TINY else 15,
+        rounds=15 if device == "cpu" and case not in TINY else 51,
         seconds=seconds,
     )
     return dict(zip(("channels", "images", "height", "width", "rois", "bins"), case, strict=False)) | times

@@ -14,6 +14,7 @@ from benchmarks import detectors, measure, nms, page, paper_scale, pooling
 from benchmarks.measure import Benchmark
 from benchmarks.paper_scale import Case
 from rcnn_tutorial.nets.backbones import tiny_net
+from tests.device import simulated_cuda
 
 KEYS = {"what", "commit", "minutes", "minutes_taken", "load", "rows"}
 KEYS |= {"date", "device", "machine", "threads", "versions"}
@@ -50,7 +51,7 @@ def small(tmp_path, monkeypatch):
     shape = (4, 1, 8, 8, 6, 2, (24, 100))
     monkeypatch.setattr(pooling, "CASES", [(name, ratio, "a map", [shape]) for name, ratio in pooling.TITLES])
     monkeypatch.setattr(detectors, "TINY", {"FPN, 96 x 128": ("fpn", (96, 128), 2)})
-    monkeypatch.setattr(detectors, "PAPER", ((64, 96), 1))
+    monkeypatch.setattr(detectors, "PAPER", ((32, 48), 1))
     monkeypatch.setattr(detectors, "LEAST", {"test": 1.0, "step": 900.0})
     monkeypatch.setattr(paper_scale, "CASES", [Case("R-CNN", "ZF-5", tiny_net, (96, 128), timed=4)])
     return tmp_path
@@ -139,6 +140,20 @@ def test_both_sides_of_the_papers_size_do_the_same_work(what):
         assert len(ours) == len(theirs) > 20
 
 
+def test_what_a_gpu_is_to_run_runs_on_a_simulated_one(small, monkeypatch, capsys):
+    """All but the compiled parts, and float32, which the small detectors have; memory is not simulated."""
+    monkeypatch.setattr(measure, "with_memory", lambda call, device: (measure.milliseconds(call, device), 1.0))
+    monkeypatch.setattr(detectors, "LEAST", {"GPU": 1.0, "compiled": 9000.0})
+    benchmarks = [benchmark for make in command.PARTS.values() for benchmark in make("cuda")]
+    benchmarks = [benchmark for benchmark in benchmarks if "float32" not in benchmark.name]
+    with simulated_cuda():
+        rows = measure.run(benchmarks, 100)
+    assert [row["name"] for row in rows if "left_out" in row] == [
+        "FPN, ResNet-50, 32 x 48, bfloat16, compiled, test image",
+        "FPN, ResNet-50, 32 x 48, bfloat16, compiled, step of 1 images",
+    ]
+
+
 # The page
 
 
@@ -185,8 +200,10 @@ def test_memory_is_a_point_of_its_own():
 def test_the_papers_seconds_are_drawn_beside_ours():
     figure = page.draw("papers", page.measured(record_of(), "papers"))
     (axes,) = figure.axes
-    (bar,) = axes.patches
-    assert bar.get_x() + bar.get_width() == pytest.approx(3.5) and list(axes.lines[0].get_xdata()) == [14.46]
+    assert {line.get_label(): list(line.get_xdata()) for line in axes.lines} == {
+        "here": [3.5],
+        "the paper's GPU": [14.46],
+    }
     page.plt.close(figure)
 
 
@@ -194,6 +211,11 @@ def test_the_page_is_that_of_the_records():
     assert (page.DOCS / "benchmarks.md").read_text(encoding="utf-8") == page.text(page.records()), (
         "python -m benchmarks.page"
     )
+
+
+def test_the_aims_stand_where_one_reads_what_to_run_on_a_gpu():
+    told = (page.DOCS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert page.AIMS in told and page.COMMAND.strip("`") in told and page.AIMS in page.text({})
 
 
 PICTURES = [(device, part) for device, record in page.records().items() for part in page.SECTIONS
