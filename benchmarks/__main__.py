@@ -9,6 +9,7 @@ Writes benchmarks/records/bench-<device>.json, and of all such records docs/benc
 
 import argparse
 import os
+import sys
 
 import torch
 
@@ -39,8 +40,14 @@ def main() -> None:
     start, load, commit = measure.wall(), os.getloadavg()[0], measure.commit()
     benchmarks = [b for part, make in PARTS.items() if part in options.only for b in make(options.device)]
     rows = measure.run(benchmarks, 60 * options.minutes)
-    if len(options.only) < len(PARTS):
-        return
+    if set(options.only) == set(PARTS):
+        record(options, rows, start, load, commit)
+    if failed := [row["name"] for row in rows if row.get("left_out", "").startswith(measure.FAILED)]:
+        sys.exit(f"failed: {'; '.join(failed)}")
+
+
+def record(options: argparse.Namespace, rows: list[dict], start: float, load: float, commit: str) -> None:
+    """Write the record, and the page of all records."""
     content = {
         "what": WHAT,
         "commit": commit,

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -18,6 +19,7 @@ import torchvision
 
 RECORDS = Path(__file__).parent / "records"
 STATUS = Path("/proc/self/status")  # of this process, on Linux
+FAILED = "It failed with"
 Result = TypeVar("Result")
 
 
@@ -34,7 +36,8 @@ def run(benchmarks: Sequence[Benchmark], seconds: float) -> list[dict]:
     """The rows of a record, in no more than about these seconds of the wall.
 
     A benchmark may take its least seconds and an equal part of those that nobody needs, so what ends early leaves its
-    seconds to the others. The long ones come last, therefore. What no longer fits is left out with a sentence.
+    seconds to the others. The long ones come last, therefore. What no longer fits, or fails, is left out with a
+    sentence.
     """
     end, rows = wall() + seconds, []
     for i, benchmark in enumerate(benchmarks):
@@ -43,7 +46,11 @@ def run(benchmarks: Sequence[Benchmark], seconds: float) -> list[dict]:
             row = {"left_out": f"It takes about {benchmark.least:.0f} s, and {max(left, 0):.0f} s were left."}
         else:
             spare = max(left - sum(other.least for other in benchmarks[i:]), 0)
-            row = benchmark.measure(benchmark.least + spare / (len(benchmarks) - i))
+            try:
+                row = benchmark.measure(benchmark.least + spare / (len(benchmarks) - i))
+            except Exception as error:  # the figures of the others count nevertheless
+                traceback.print_exc()
+                row = {"left_out": f"{FAILED} {type(error).__name__}."}
         rows.append({"part": benchmark.part, "name": benchmark.name, **row})
         print(
             f"{i + 1:3} of {len(benchmarks)}, {max(end - wall(), 0):4.0f} s left: {benchmark.name}: {told(row)}",

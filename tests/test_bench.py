@@ -106,6 +106,16 @@ def test_what_no_longer_fits_is_left_out(monkeypatch, capsys):
     assert wall.now == 120 and "30 s left: longer: It takes about 60 s" in capsys.readouterr().out
 
 
+def test_what_fails_is_left_out_and_the_command_fails(small, monkeypatch):
+    """The other figures are recorded; a message, which may name a path, is not."""
+    monkeypatch.setattr(command, "PARTS", {"nms": nms.benchmarks})
+    monkeypatch.setattr(nms, "nms", lambda boxes, scores, threshold: torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(SystemExit, match="^failed: NMS, proposals, 50 boxes; NMS, clustered"):
+        call(monkeypatch, "--minutes", "0.1")
+    *single, several = json.loads((small / "records/bench-cpu.json").read_text())["rows"]
+    assert all(row["left_out"] == "It failed with AssertionError." for row in single) and several["ratio"] > 0
+
+
 def test_the_first_call_warms_up(monkeypatch):
     wall, calls = Wall(monkeypatch), iter(range(100))
     assert measure.repeated(lambda: next(calls), 3) == ([1, 2, 3], True)
