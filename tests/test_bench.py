@@ -243,8 +243,9 @@ PICTURES = [(device, part) for device, record in page.records().items() for part
 def test_the_pictures_are_those_of_the_records_and_can_be_read(device, part):
     rows = page.measured(page.records()[device], part)
     with Image.open(page.picture_of(device, part)) as picture:
-        assert picture.info["Comment"] == page.comment(rows) and picture.width == 960
+        assert picture.info["Comment"] == page.comment(rows)
     figure = page.draw(part, rows)
+    assert picture.size == tuple(figure.bbox.size.astype(int)) and picture.width == 960
     figure.canvas.draw()
     letters = [letter for letter in figure.findobj(Text) if letter.get_text() and letter.get_visible()]
     assert min(letter.get_fontsize() for letter in letters) * figure.dpi / 72 >= 14
