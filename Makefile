@@ -2,15 +2,17 @@
 #   make lab     set up, make the data, open JupyterLab      make run      execute the notebooks in place
 #   make test    set up, lint, unit tests, notebooks         make claims   docs/claims.md of a whole test run
 #   make check   set up, unit tests alone                    make lint     set up, style and types alone
-#   make clean   remove the virtual environment
-#   make lab LAB=--no-browser hands options to JupyterLab, make PYTHON=python3.12 ... names the interpreter.
+#   make bench   times beside torchvision's, in 15 minutes  make clean    remove the virtual environment
+#   make lab LAB=--no-browser hands options to JupyterLab, make bench BENCH="--minutes 5" to the benchmarks, and
+#   make PYTHON=python3.12 ... names the interpreter.
 
 PYTHON ?= python3
 LAB ?=
+BENCH ?=
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: lab test check lint notebooks run claims clean
+.PHONY: lab test check lint notebooks run claims bench clean
 
 lab: $(READY)
 	$(BIN)/jupyter lab $(LAB) notebooks/
@@ -36,6 +38,9 @@ claims:
 	rm -f claims.log
 	$(MAKE) test
 	$(BIN)/python -m rcnn_tutorial.course.claims claims.log
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
 	rm -rf .venv

@@ -1,17 +1,13 @@
-"""Time of `nms` beside torchvision's.
+"""Time of `nms` and `batched_nms` beside torchvision's: python -m benchmarks --only nms."""
 
-    python -m benchmarks.nms [--device cuda]
-
-Writes benchmarks/records/nms-<device>.json.
-"""
-
-import argparse
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torchvision
 from torch import Tensor
 
-from benchmarks.measure import alternate, write
+from benchmarks.measure import Benchmark, alternate
 from rcnn_tutorial.ops.nms import batched_nms, nms
 
 
@@ -60,40 +56,37 @@ CASES = {
     "disjoint": (disjoint, 0.5),
     "chain": (chain, 0.4),
 }
+COUNTS = (1000, 2000, 6000, 12000)  # the tutorial's RPN, FPN on COCO, Faster R-CNN in detection and in training
+BATCHED = [(6, 300, 0.4), (80, 1000, 0.5), (80, 10000, 0.5)]  # classes, boxes, threshold: the tutorial's first
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    device = parser.parse_args().device
-    torch.set_num_threads(1)
-    rows = []
-    for name, (make, threshold) in CASES.items():
-        for n in (2000, 6000, 12000):
-            boxes, scores = (t.to(device) for t in make(n, torch.Generator().manual_seed(0)))
-            kept = nms(boxes, scores, threshold)
-            assert torch.equal(kept, torchvision.ops.nms(boxes, scores, threshold))
-            times = alternate(
-                lambda b=boxes, s=scores, t=threshold: nms(b, s, t),
-                lambda b=boxes, s=scores, t=threshold: torchvision.ops.nms(b, s, t),
-                device,
-            )
-            rows.append({"operator": "nms", "case": name, "boxes": n, "kept": len(kept), **times})
-    for n in (1000, 10000):
-        boxes, scores = (t.to(device) for t in clustered(n, torch.Generator().manual_seed(0)))
-        classes = torch.randint(80, (n,), generator=torch.Generator().manual_seed(1)).to(device)
-        times = alternate(
-            lambda b=boxes, s=scores, c=classes: batched_nms(b, s, c, 0.5),
-            lambda b=boxes, s=scores, c=classes: torchvision.ops.batched_nms(b, s, c, 0.5),
-            device,
+def benchmarks(device: str) -> list[Benchmark]:
+    single = [
+        Benchmark("nms", f"NMS, {name}, {count:,} boxes", partial(compare, make, count, 0, threshold, device))
+        for name, (make, threshold) in CASES.items()
+        for count in COUNTS
+    ]
+    several = [
+        Benchmark(
+            "nms",
+            f"batched NMS, {classes} classes, {count:,} boxes",
+            partial(compare, clustered, count, classes, threshold, device),
         )
-        kept = len(batched_nms(boxes, scores, classes, 0.5))
-        rows.append({"operator": "batched_nms", "case": "80 classes", "boxes": n, "kept": kept, **times})
-    for row in rows:
-        print("{operator:12} {case:10} {boxes:6} kept {kept:6}  {ours_ms:8.2f} ms, torchvision {theirs_ms:8.2f} ms, "
-              "ratio {ratio:.2f}".format(**row))  # fmt: skip
-    print("written to", write("nms", device, {"what": "ours / torchvision, CPU time or GPU wall time", "rows": rows}))
+        for classes, count, threshold in BATCHED
+    ]
+    return single + several
 
 
-if __name__ == "__main__":
-    main()
+def compare(make: Callable, count: int, classes: int, threshold: float, device: str, seconds: float) -> dict:
+    """Of one class, or within several."""
+    boxes, scores = (t.to(device) for t in make(count, torch.Generator().manual_seed(0)))
+    ours, theirs, given = nms, torchvision.ops.nms, (boxes, scores, threshold)
+    if classes:
+        labels = torch.randint(classes, (count,), generator=torch.Generator().manual_seed(1)).to(device)
+        ours, theirs, given = batched_nms, torchvision.ops.batched_nms, (boxes, scores, labels, threshold)
+    kept, others = ours(*given), theirs(*given)
+    # within classes torchvision moves the boxes apart, which rounds them
+    assert classes or device != "cpu" or torch.equal(kept, others)
+    rounds = 15 if device == "cpu" else 51
+    times = alternate(lambda: ours(*given), lambda: theirs(*given), device, rounds, seconds)
+    return {"boxes": count, "kept": len(kept), **times}

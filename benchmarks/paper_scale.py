@@ -10,6 +10,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure import write
+from benchmarks.measure import Benchmark, repeated, write
 from rcnn_tutorial.course.profile import Laps, detector_cost
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, compress
 from rcnn_tutorial.detectors.rcnn import RCNN
@@ -116,7 +117,22 @@ def seconds(parts: SimpleNamespace, call: Callable, image: Tensor, boxes: Tensor
     return lap.seconds
 
 
-def measure(case: Case, device: str, rounds: int = 3) -> dict:
+def benchmarks(device: str) -> list[Benchmark]:
+    least = 30 if device == "cpu" else 5
+    return [
+        Benchmark("papers", f"{case.detector}, {case.network}", partial(brief, case, device), least) for case in CASES
+    ]
+
+
+def brief(case: Case, device: str, limit: float) -> dict:
+    """What `python -m benchmarks` records of a case."""
+    row = measure(case, device, limit=limit)
+    return {name: row[name] for name in ("image", "windows", "timed", "seconds", "warm")} | {
+        "rounds": len(row["rounds"])
+    }
+
+
+def measure(case: Case, device: str, rounds: int = 3, limit: float = math.inf) -> dict:
     """One row of the record."""
     net = random_net(case.build, device)
     model, call, sizes = detector(case, net)
@@ -124,8 +140,7 @@ def measure(case: Case, device: str, rounds: int = 3) -> dict:
     parts = SimpleNamespace(convs=model.body if isinstance(model, FastRCNN) else net.convs, fc6=net.fc6, fc7=net.fc7)
     image = torch.rand(3, *case.image, generator=torch.Generator().manual_seed(1)).to(device)
     boxes = proposals(case.timed, case.image).to(device)
-    seconds(parts, call, image, boxes)  # warm
-    times = [seconds(parts, call, image, boxes) for _ in range(rounds)]
+    times, warm = repeated(lambda: seconds(parts, call, image, boxes), rounds, limit)
     factor = WINDOWS / case.timed
     times = [{stage: round(factor * s, 4) for stage, s in t.items()} for t in times]
     return {
@@ -136,6 +151,7 @@ def measure(case: Case, device: str, rounds: int = 3) -> dict:
         "timed": case.timed,
         "seconds": {stage: median(t[stage] for t in times) for stage in times[0]},
         "rounds": times,
+        "warm": warm,
         "multiply_adds": detector_cost(net, sizes, WINDOWS),
     }
 
