@@ -78,7 +78,7 @@ class FastRCNN(TwoStage):
         mean, std: RGB in [0, 1], what normalises the pixels.
         seed: of the new layers, and of `generator`, which draws the mini-batches.
     Raises:
-        ValueError: a network whose last convolution has no pooling to replace, or a pyramid of several levels.
+        ValueError: a network whose last convolution has no pooling to replace, or a spatial pyramid of several levels.
     """
 
     name = "fast_rcnn"
@@ -161,7 +161,7 @@ def without_pooling(net: ConvNet) -> dict[str, Any]:
     VGG16's layers below conv3_1 are not trained (section 4.5).
 
     Raises:
-        ValueError: a pyramid of several levels, or no pooling after the last convolution.
+        ValueError: a spatial pyramid of several levels, or no pooling after the last convolution.
     """
     last, body = net.layers[-1], net.convs
     if net.levels:

@@ -57,7 +57,7 @@ class FasterRCNN(TwoStage):
             alone, and for a residual network both.
         seed: of the new layers, and of `generator`, which draws the mini-batches.
     Raises:
-        ValueError: a ConvNet with a pyramid of several levels.
+        ValueError: a ConvNet with a spatial pyramid of several levels.
     """
 
     name = "faster_rcnn"

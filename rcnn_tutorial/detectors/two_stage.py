@@ -10,9 +10,10 @@ One training step, as `forward` tells it: the images become one tensor and their
 anchors of its own, and proposes; some proposals are drawn, at most a quarter of them foreground; their pooled features
 pass through the head; its losses are the log loss of the class and smooth L1 of the offsets.
 
-What cost accuracy when it was wrong: the true boxes belong to the proposals that are drawn from, or a young RPN gives
-the head no foreground; a loss is divided by the samples drawn, and not by the number asked for, or pictures with few
-proposals train the head several times too slowly; offsets are multiplied by 10 and 5, or smooth L1 hardly pulls.
+Rules that cost accuracy when they were broken: the true boxes belong to the proposals that are drawn from, or a young
+RPN gives the head no foreground; a loss is divided by the samples drawn, and not by the number asked for, or pictures
+with few proposals train the head several times too slowly; offsets are multiplied by 10 and 5, or smooth L1 hardly
+pulls.
 
 Between the images and the detections all boxes are in pixels of the input, the images resized and padded.
 """

@@ -8,13 +8,14 @@ The paper's network sees one map of VGG16 or ZF. At each of its cells it scores 
 ratios, as "object" or "background", and predicts the four offsets that move the anchor onto the object. It is trained
 on 256 anchors of an image, half of them positive where there are so many.
 
-Told otherwise here: each anchor has one score and a sigmoid, where the paper has two and a softmax. The two are the
+What differs here: each anchor has one score and a sigmoid, where the paper has two and a softmax. The two are the
 same function, since a softmax of two numbers is the sigmoid of their difference. Both losses are divided by the number
 of anchors drawn, as in the released code, where the paper divides the box loss by the number of cells and weighs it by
 ten. Maps are a list, of one for Faster R-CNN and of five for a feature pyramid, and all of them share the head.
 
-What cost accuracy when it was wrong: an object whose best anchor has an IoU below 0.7 needs that anchor as a positive
-one; proposals are constants for the second stage; anchors on the padding of a batch must neither propose nor train.
+Rules that cost accuracy when they were broken: an object whose best anchor has an IoU below 0.7 needs that anchor as a
+positive one; proposals are constants for the second stage; anchors on the padding of a batch must neither propose nor
+train.
 
 Everything is in pixels of the network's input.
 """
