@@ -157,9 +157,7 @@ def test_the_score_of_a_region_depends_on_pixels_outside_of_it():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("ratio", [2, None])
-def test_a_gpu_gives_what_the_cpu_gives(ratio, monkeypatch):
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+def test_a_gpu_gives_what_the_cpu_gives(ratio):
     model = deepcopy(trained()[0])
     model.settings = replace(model.settings, sampling_ratio=ratio)
     images, targets = batch(3)
