@@ -102,8 +102,8 @@ def test_half_precision_equals_float32_of_the_same_numbers(dtype, device):
     assert torch.equal(warped, roi_warp(x.float(), boxes.float(), 7, 0.3).to(dtype)) and warped.dtype == dtype
 
 
-def test_any_memory_layout():
-    x, boxes = noise((2, 6, 10, 14), 3), regions(20, 2, (10, 14), 1.0, seeded(3))
+def test_any_memory_layout(device):
+    x, boxes = noise((2, 6, 10, 14), 3).to(device), regions(20, 2, (10, 14), 1.0, seeded(3)).to(device)
     expected = value_and_gradient(roi_align, x, boxes, 5)
     for other in (x.contiguous(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3)):
         assert not other.is_contiguous()

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from rcnn_tutorial.course.draw.maps import cell_map
 from rcnn_tutorial.course.draw.pictures import boxes
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, Style
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, Style, on_cpu
 
 LIGHT = "#E5E5E5"
 
 
+@on_cpu
 def mask_words(above: Tensor, compared: Tensor, words: Tensor, tile: tuple[int, int]) -> None:
     """Which box would suppress which, a bit for each pair, the tile of one program framed, and the words as numbers.
 
@@ -61,6 +62,7 @@ def _grid(ax: Axes, rows: int, columns: int, row_names: Sequence, column_names: 
         spine.set_visible(False)
 
 
+@on_cpu
 def mask_scan(bits: Tensor, keep: Tensor) -> None:
     """What the scan knows after each box: a kept box sets the bits of its row, a dropped one sets none.
 
@@ -85,6 +87,7 @@ def mask_scan(bits: Tensor, keep: Tensor) -> None:
     ax.set_title("dropped boxes after each step. Framed: the bit that is asked", pad=10)
 
 
+@on_cpu
 def pool_steps(feature_map: Tensor, bins: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
     """The cells that one program reads, one of every bin at a time, and the largest so far.
 
@@ -126,6 +129,7 @@ def numbered(feature_map: Tensor, ax: Axes, plates: bool = False) -> None:
             ax.text(column + 0.5, row + 0.5, f"{number:.3g}", ha="center", va="center", zorder=4, bbox=plate)
 
 
+@on_cpu
 def align_points(
     feature_map: Tensor, region: Sequence[float], bins: tuple[int, int], points: int, shares: Tensor
 ) -> None:
