@@ -137,15 +137,15 @@ def test_two_halves_with_one_normalizer_make_the_whole():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_summed_in_float32(dtype, device):
     scores, offsets, labels, targets = (x.detach().to(device) for x in mini_batch(0, 600, 5, torch.float32))
-    half = scores.to(dtype), offsets.to(dtype)
-    expected = multi_task_loss(*(x.float() for x in half), labels, targets)
-    with torch.autocast(device.type, dtype=dtype):
-        within = multi_task_loss(*half, labels, targets)
-        assert count_drawn(labels >= 0).dtype == torch.float32
-    for losses in (within, multi_task_loss(*half, labels, targets), multi_task_loss(*half, labels, targets.to(dtype))):
-        assert all(loss.dtype == torch.float32 for loss in losses.values())
-        torch.testing.assert_close(losses["class"], expected["class"], rtol=1e-6, atol=0)
-    torch.testing.assert_close(within["box"], expected["box"], rtol=1e-6, atol=0)
+    for values in ((scores.to(dtype), offsets.to(dtype), targets), [x.to(dtype) for x in (scores, offsets, targets)]):
+        expected = multi_task_loss(values[0].float(), values[1].float(), labels, values[2].float())
+        found = multi_task_loss(values[0], values[1], labels, values[2])
+        with torch.autocast(device.type, dtype=dtype):
+            within = multi_task_loss(values[0], values[1], labels, values[2])
+            assert count_drawn(labels >= 0).dtype == torch.float32
+        for losses in (found, within):
+            assert all(loss.dtype == torch.float32 for loss in losses.values())
+            torch.testing.assert_close(losses, expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("normalizer", [None, 128.0])
