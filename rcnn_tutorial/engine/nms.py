@@ -92,10 +92,10 @@ def _sequential(over: Tensor) -> Tensor:
 
 def _as_compared(threshold: float, boxes: Tensor) -> float:
     """The threshold in the precision in which torchvision compares it."""
+    single = np.float32(threshold)
+    if boxes.device.type != "cpu":
+        return float(single)  # its CUDA operator takes a float32, also for boxes in float64
     if boxes.dtype == torch.float64:
         return threshold
-    single = np.float32(threshold)
-    if boxes.device.type == "cpu" and float(single) > threshold:
-        # Its CPU operator compares in float64: the float32 next below the threshold is then the same test.
-        single = np.nextafter(single, np.float32(-1))
-    return float(single)
+    # Its CPU operator compares in float64: the float32 next below the threshold is then the same test.
+    return float(np.nextafter(single, np.float32(-1)) if float(single) > threshold else single)

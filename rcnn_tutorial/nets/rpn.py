@@ -241,6 +241,9 @@ class RPN(nn.Module):
     def propose(self, predictions: Predictions, sizes: Sequence[Size]) -> Proposals:
         """Turn the predictions into proposals: the best of each map, moved, clipped, and rid of those that overlap.
 
+        Of anchors with equal logits `topk` takes any, in any order. So a GPU may propose others than a CPU among them,
+        in half precision above all; what follows treats equal scores in their order, on every device alike.
+
         Args:
             predictions: of the maps. The boxes keep the gradient of their offsets, which `TwoStage.propose` cuts; the
                 scores have none.

@@ -5,7 +5,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from rcnn_tutorial.engine.checks import PADDING, expect, validate_head
+from rcnn_tutorial.engine.checks import PADDING, expect, lifted, validate_head
 
 
 def smooth_l1(x: Tensor, beta: float = 1.0) -> Tensor:
@@ -68,7 +68,8 @@ def multi_task_loss(
         normalizer: what both sums are divided by; by default the number of RoIs drawn, see `count_drawn`.
         beta: that of `smooth_l1`.
     Returns:
-        "class" and "box", scalars, to be added (lambda = 1). Without RoIs both are 0, and still have a gradient.
+        "class" and "box", scalars, to be added (lambda = 1); float32 where the scores are in half precision, in which
+        a sum would lose the small ones. Without RoIs both are 0, and still have a gradient.
     Raises:
         ValueError: other shapes, labels of another type or outside -1..K, normalizer <= 0 or beta <= 0.
     Source: Fast R-CNN, equations 1 to 3.
@@ -76,12 +77,12 @@ def multi_task_loss(
     validate_head(class_scores, offsets, labels, targets, normalizer)
     valid, foreground = labels != PADDING, labels > 0
     # what is not looked at becomes 0 before the logarithm: whatever stands there, no NaN comes back as a gradient
-    log_p = torch.where(valid[:, None], class_scores, 0).log_softmax(dim=1)
+    log_p = torch.where(valid[:, None], lifted(class_scores), 0).log_softmax(dim=1)
     log_loss = -log_p.gather(1, labels.clamp(min=0)[:, None])[:, 0] * valid  # (R,)
 
     row = torch.arange(len(labels), device=labels.device)
     chosen = offsets[row, (labels - 1).clamp(min=0)]  # (R, K, 4) -> (R, 4)
-    difference = torch.where(foreground[:, None], chosen - targets, 0)
+    difference = torch.where(foreground[:, None], lifted(chosen) - targets, 0)
 
     count = count_drawn(valid) if normalizer is None else normalizer
     return {"class": log_loss.sum() / count, "box": smooth_l1(difference, beta).sum() / count}

@@ -35,7 +35,10 @@ class Step(NamedTuple):
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Keep the best of every crowd of overlapping boxes; the indices are exactly torchvision's.
+    """Keep the best of every crowd of overlapping boxes; on a CPU the indices are exactly torchvision's.
+
+    On a GPU only a pair of boxes whose IoU lies within 1e-6 of the threshold may be decided otherwise than on a CPU or
+    by torchvision: there the threshold is a float32, and torchvision's kernel rounds a product and a sum in one step.
 
     Args:
         boxes: (N, 4), pixels.

@@ -31,23 +31,27 @@ def stand_ins():
 
 def roi_maxima(maps, regions, height, width):
     """torchvision counts the places of each channel from 0, ours through the whole map."""
-    values, places = torch.ops.torchvision.roi_pool(maps, regions, 1.0, height, width)
+    values, places = torch.ops.torchvision.roi_pool(maps.to(regions.dtype), regions, 1.0, height, width)
     _, channels, rows, columns = maps.shape
     planes = regions[:, :1].long() * channels + torch.arange(channels)  # (R, C)
     switches = torch.where(places >= 0, places + planes[..., None, None] * rows * columns, -1)
-    return values, switches.int()
+    return values.clamp(min=torch.finfo(maps.dtype).min).to(maps.dtype), switches.int()
 
 
 def roi_maxima_backward(gradients, switches, shape):
-    total = gradients.new_zeros(shape).flatten()
+    exact = gradients.to(torch.promote_types(gradients.dtype, torch.float32)).flatten()
     there = switches.flatten() >= 0
-    return total.index_add(0, switches.flatten()[there], gradients.flatten()[there]).view(shape)
+    total = exact.new_zeros(shape).flatten().index_add(0, switches.flatten()[there], exact[there])
+    return total.view(shape).to(gradients.dtype)
 
 
 def roi_means(maps, regions, height, width, points, aligned):
-    return torch.ops.torchvision.roi_align(maps, regions, 1.0, height, width, points, aligned)
+    exact = maps.to(regions.dtype)
+    return torch.ops.torchvision.roi_align(exact, regions, 1.0, height, width, points, aligned).to(maps.dtype)
 
 
 def roi_means_backward(gradients, maps, regions, points, aligned):
     bins = gradients.shape[2:]
-    return torch.ops.torchvision._roi_align_backward(gradients, regions, 1.0, *bins, *maps.shape, points, aligned)
+    exact = gradients.to(regions.dtype)
+    total = torch.ops.torchvision._roi_align_backward(exact, regions, 1.0, *bins, *maps.shape, points, aligned)
+    return total.to(maps.dtype)

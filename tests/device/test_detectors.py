@@ -1,10 +1,11 @@
 """Every detector trains and detects on the simulated device as on the CPU, and never mixes the two."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from rcnn_tutorial.detectors import load
-from rcnn_tutorial.detectors.rcnn import RCNN
 from rcnn_tutorial.training import TrainSettings, train
 from tests.detectors import test_rcnn, test_sppnet
 from tests.detectors.scenes import Scenes, batch
@@ -73,26 +74,22 @@ def test_detections_are_those_of_the_cpu(name):
     assert_detections_equal(found, expected)
 
 
-@pytest.mark.parametrize("module", [test_rcnn, test_sppnet], ids=["rcnn", "sppnet"])
-def test_training_in_stages_is_that_of_the_cpu(module, monkeypatch):
+def fit_in_stages(module, move):
     """Fine-tuning, SVMs, regression and the choice of the threshold, then detection."""
-    dataset = test_rcnn.Squares(2)
+    model = move(module.untrained())
+    model.settings = replace(model.settings, fine_tuning=TrainSettings(2, batch_size=1, lr=0.03, clip_norm=10.0))
+    history, _ = model.fit(test_rcnn.Squares(2), test_rcnn.Squares(1, seed=1), progress=False)
+    image, target = test_rcnn.Squares(1, seed=2)[0]
+    return history, model([move(image)], proposals=[move(target["proposals"])]), model.state_dict()
 
-    def fit(move):
-        model = move(module.untrained())
-        short = TrainSettings(2, batch_size=1, lr=0.03, clip_norm=10.0)
-        monkeypatch.setattr(
-            model, "settings", model.settings.__class__(**vars(model.settings) | {"fine_tuning": short})
-        )
-        history, _ = RCNN.fit(model, dataset, test_rcnn.Squares(1, seed=1), progress=False)
-        image, target = test_rcnn.Squares(1, seed=2)[0]
-        found = model([move(image)], proposals=[move(target["proposals"])])
-        return history, found, on_host(model.state_dict())
 
-    history, expected, weights = fit(lambda value: value)
+@pytest.mark.parametrize("module", [test_rcnn, test_sppnet], ids=["rcnn", "sppnet"])
+def test_training_in_stages_is_that_of_the_cpu(module):
+    history, expected, weights = fit_in_stages(module, lambda value: value)
     with simulated_cuda():
-        record, found, moved = fit(on_device)
+        record, found, moved = fit_in_stages(module, on_device)
         assert_on_device(found)
+        moved = on_host(dict(moved))
     for loss, values in history.losses.items():
         assert record.losses[loss] == pytest.approx(values, rel=1e-5), loss
     torch.testing.assert_close(moved, weights, **ROUNDING)

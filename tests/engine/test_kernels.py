@@ -115,7 +115,7 @@ def test_boxes_beyond_the_memory_of_their_masks_go_another_way(monkeypatch):
 
 
 @pytest.mark.gpu
-def test_no_kernel_waits_for_the_device():
+def test_no_kernel_waits_for_the_device(without_waiting):
     boxes, _, groups = (tensor.cuda() for tensor in crowd(500))
     groups, rois = groups.sort().values, torch.nn.functional.pad(boxes, (1, 0))
     x = torch.randn(1, 3, 40, 50, device="cuda", requires_grad=True)
@@ -127,8 +127,5 @@ def test_no_kernel_waits_for_the_device():
         (pooled * kept[:, None, None, None]).sum().backward()
 
     step()  # compiles
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with without_waiting():
         step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

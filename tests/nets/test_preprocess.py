@@ -127,16 +127,13 @@ def test_pixels_that_are_not_finite_are_named(value):
 
 
 @pytest.mark.gpu
-def test_the_device_is_never_waited_for():
+def test_the_device_is_never_waited_for(without_waiting):
     images = pictures((40, 60), (31, 19), dtype=torch.float32, device="cuda")
     padded = boxes(4, torch.float32, "cuda").view(2, 2, 4)
     preprocess = Preprocess(MEAN, STD, min_size=64, divisor=32)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with without_waiting():
         batch = preprocess(images)
         batch.to_original(batch.to_input(padded))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_the_border_belongs_to_the_image(device):
     boxes = torch.tensor([[0, 0, 20, 10], [-0.01, 0, 20, 10], [0, -0.01, 20, 10], [0, 0, 20.01, 10], [0, 0, 20, 10.01]])
     boxes = boxes.to(device)
     assert inside(boxes, (10, 20)).tolist() == [True, False, False, False, False]
-    sizes = torch.tensor([[10, 20], [20, 30], [9, 90]])
+    sizes = torch.tensor([[10, 20], [20, 30], [9, 90]], device=device)
     several = inside(boxes, sizes)
     assert several.shape == (3, 5) and several.device.type == device.type
     for mine, size in zip(several, sizes.tolist(), strict=True):

@@ -8,7 +8,7 @@ from sklearn.metrics import hinge_loss
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from rcnn_tutorial.course.claims import claim
-from rcnn_tutorial.ops.losses import hinge, multi_task_loss, sigmoid_focal_loss, smooth_l1
+from rcnn_tutorial.ops.losses import count_drawn, hinge, multi_task_loss, sigmoid_focal_loss, smooth_l1
 
 
 def by_hand(device="cpu"):
@@ -132,6 +132,20 @@ def test_two_halves_with_one_normalizer_make_the_whole():
     ]
     for name in ("class", "box"):
         assert torch.allclose(whole[name], halves[0][name] + halves[1][name], rtol=1e-12) and whole[name] > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_float32(dtype, device):
+    scores, offsets, labels, targets = (x.detach().to(device) for x in mini_batch(0, 600, 5, torch.float32))
+    for values in ((scores.to(dtype), offsets.to(dtype), targets), [x.to(dtype) for x in (scores, offsets, targets)]):
+        expected = multi_task_loss(values[0].float(), values[1].float(), labels, values[2].float())
+        found = multi_task_loss(values[0], values[1], labels, values[2])
+        with torch.autocast(device.type, dtype=dtype):
+            within = multi_task_loss(values[0], values[1], labels, values[2])
+            assert count_drawn(labels >= 0).dtype == torch.float32
+        for losses in (found, within):
+            assert all(loss.dtype == torch.float32 for loss in losses.values())
+            torch.testing.assert_close(losses, expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("normalizer", [None, 128.0])

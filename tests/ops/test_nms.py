@@ -38,6 +38,23 @@ def slow_nms(boxes, scores, threshold):
     return kept
 
 
+def assert_as_promised(kept, boxes, scores, threshold):
+    """Exactly torchvision's indices on a CPU; on a GPU a pair within 1e-6 of the threshold is decided either way."""
+    if boxes.device.type == "cpu":
+        assert torch.equal(kept, torchvision.ops.nms(boxes, scores, threshold))
+        return
+    kept, boxes, scores = kept.cpu(), boxes.cpu().double(), scores.cpu()
+    order = scores.argsort(descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    assert (rank[kept].diff() > 0).all()
+    iou = box_iou(boxes[kept], boxes).masked_fill(rank[kept][:, None] >= rank, 0)  # with the boxes of lower rank
+    dropped = torch.ones(len(boxes), dtype=torch.bool)
+    dropped[kept] = False
+    assert (iou[:, kept] <= threshold + 1e-6).all()
+    assert (iou[:, dropped].amax(0) > threshold - 1e-6).all()
+
+
 def test_six_boxes_by_hand(device):
     assert nms(SIX.to(device), SIX_SCORES.to(device), 0.5).tolist() == [0, 2, 3, 5]
 
@@ -66,7 +83,7 @@ def test_equals_torchvision_across_blocks(n, whole, dtype, device):
         boxes, scores = boxes.round(), (scores * 20).round()
     boxes, scores = boxes.to(device, dtype), scores.to(device, dtype)
     for threshold in (0.3, 0.5, 0.7):
-        assert torch.equal(nms(boxes, scores, threshold), torchvision.ops.nms(boxes, scores, threshold))
+        assert_as_promised(nms(boxes, scores, threshold), boxes, scores, threshold)
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.2, 0.3, 0.4, 0.6, 0.8])
@@ -82,7 +99,7 @@ def test_iou_at_the_threshold_equals_torchvision(threshold, device):
 def test_half_precision_equals_float32_of_the_same_numbers(dtype, device):
     boxes, scores, _ = crowd(600)
     boxes, scores = boxes.to(device, dtype), scores.to(device, dtype)
-    assert torch.equal(nms(boxes, scores, 0.5), torchvision.ops.nms(boxes.float(), scores.float(), 0.5))
+    assert_as_promised(nms(boxes, scores, 0.5), boxes.float(), scores.float(), 0.5)
 
 
 @given(scored_boxes(max_count=60), THRESHOLDS, st.integers(0, 1000))

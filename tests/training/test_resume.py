@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rcnn_tutorial.training import History, TrainSettings
+from rcnn_tutorial.training.checkpoint import Run
 from tests.training.job import (
     QUICK,
     Rectangles,
@@ -260,11 +261,34 @@ def test_two_processes_divide_by_what_both_drew(tmp_path):
         torch.testing.assert_close(parts[0]["gradients"][name], gradient, rtol=1e-6, atol=1e-8)
 
 
+def test_the_scale_of_the_loss_is_in_a_checkpoint(tmp_path):
+    def between_steps(scale):
+        between = Run(Toy(), Rectangles(4), QUICK)
+        between.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=7)
+        return between
+
+    first, second = between_steps(64.0), between_steps(2.0)
+    total = next(first.model.parameters()).square().sum()
+    first.scaler.scale(total).backward()
+    first.scaler.step(first.optimizer)
+    first.scaler.update()
+    first.save(tmp_path / "checkpoint.pt")
+    second.load(tmp_path / "checkpoint.pt")
+    expected = first.scaler.state_dict()
+    assert second.scaler.state_dict() == expected and (expected["scale"], expected["_growth_tracker"]) == (64, 1)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_precision_and_resuming_on_a_gpu(tmp_path, precision):
-    settings = TrainSettings(steps=60, batch_size=4, lr=0.03, warmup=20, clip_norm=5, precision=precision)
+    settings = TrainSettings(
+        steps=60, batch_size=4, lr=0.03, warmup=20, clip_norm=5, precision=precision, checkpoint_every=15
+    )
     dataset = Rectangles(4, mirror=False)
     interrupted(detector().cuda(), settings, tmp_path, 30, dataset=dataset)
+    saved = torch.load(tmp_path / "checkpoint.pt")
+    assert bool(saved["scaler"]) is (precision == "float16") and "cuda" in saved["random"][0]
     history = run(detector().cuda(), settings, tmp_path, dataset=dataset)
     assert history.steps == 60 and max(history.total[-5:]) < 0.8 * history.total[0]
+    for name, values in saved["history"]["losses"].items():
+        assert len(values) == 15 and history.losses[name][:15] == values  # it went on from there

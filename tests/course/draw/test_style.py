@@ -7,6 +7,7 @@ import torch
 from rcnn_tutorial.course import draw
 from rcnn_tutorial.course.draw.style import _has_photo, ink, on_cpu, percent
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, UNUSED
+from tests.course.draw.figures import CLASSES, IMAGE, TARGET, panels, rectangles
 
 
 def test_ink_has_the_higher_contrast_by_wcag():
@@ -78,3 +79,11 @@ def test_pictures_take_tensors_of_any_device():
         if inspect.isfunction(function):
             takes = [str(parameter.annotation) for parameter in inspect.signature(function).parameters.values()]
             assert hasattr(function, "__wrapped__") or not any("Tensor" in kind for kind in takes), name
+
+
+def test_tensors_of_a_gpu_are_drawn(device):
+    target = {name: value.to(device) for name, value in TARGET.items()}
+    draw.scene(IMAGE.to(device), target, CLASSES)
+    assert len(rectangles(panels()[0])) >= len(TARGET["boxes"])
+    draw.mask_scan(torch.eye(8, dtype=torch.bool, device=device), torch.ones(8, dtype=torch.bool, device=device))
+    assert len(rectangles(panels()[0])) == 8 * 8 + 8
