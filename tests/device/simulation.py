@@ -82,6 +82,8 @@ class Names(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
+        if func is torch.device:  # as `copy.deepcopy` makes one anew
+            return func(*args, **kwargs)
         args = tuple(_numbered(arg) for arg in args)
         if "device" in kwargs:
             kwargs["device"] = _numbered(kwargs["device"])

@@ -272,3 +272,9 @@ def test_views_and_memory_are_no_launches(log):
     sparse._indices(), sparse._values(), sparse.sparse_dim(), sparse.dense_dim()
     tensor.is_pinned(), tensor.is_same_size(tensor)
     assert calls(log, LAUNCH) == []
+
+
+def test_a_device_is_copied_with_what_knows_it(log):
+    known = {"device": torch.device("cuda", 0), "tensor": on_device(numbers(2))}
+    copied = copy.deepcopy(known)
+    assert copied["device"] == known["device"] and copied["tensor"].device == known["tensor"].device
