@@ -137,7 +137,7 @@ def test_the_same_seed_gives_the_same_training():
 def test_the_score_of_a_region_depends_on_pixels_outside_of_it():
     """From SPPnet on the features come from the whole image; only R-CNN looks at the region alone."""
     model = deepcopy(trained()[0])
-    image = batch(1)[0][0].requires_grad_()
+    image = batch(1)[0][0].clone().requires_grad_()
     box = torch.tensor([[[100.0, 70, 150, 120]]])
     score = model.head(model.pool(model.maps([image])[1], box))[0][0, 1:].max()
     score.backward()
