@@ -3,6 +3,7 @@
 import ast
 import re
 from pathlib import Path
+from statistics import median
 
 import nbformat
 import pytest
@@ -109,6 +110,17 @@ def test_economy(path):
     sections = [c for c in cells if c.cell_type == "markdown" and re.match(r"## \d", c.source)]
     assert 5 <= len(sections) <= 9
     assert all(c.metadata.get("slideshow", {}).get("slide_type") for c in notebook.cells), "a cell without slide type"
+
+
+@pytest.mark.parametrize("path", [NOTEBOOKS / "00_boxes.ipynb"], ids=lambda p: p.stem)
+def test_cells_fit_a_slide(path):
+    _, code = read(path)
+    lengths = [len(c.source.splitlines()) for c in code]
+    assert max(lengths) <= 15 and median(lengths) <= 8
+    assert all(len(line) <= 88 for c in code for line in c.source.splitlines())
+    asked = {m for c in code for m in re.findall(r'guess\("([\w-]+)"', c.source)}
+    checked = {m for c in code for m in re.findall(r'check\("([\w-]+)"', c.source)}
+    assert not asked & checked, "a guess and an exercise share an id"
 
 
 @pytest.mark.parametrize("path", OPTIONAL, ids=lambda p: p.stem)
