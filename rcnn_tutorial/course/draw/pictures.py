@@ -157,7 +157,7 @@ def pixel_grid(image: Tensor, box: Sequence[int]) -> None:
     ax.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=255, extent=(0, columns, rows, 0))
     for y, row in enumerate(grey.tolist()):
         for x, value in enumerate(row):
-            color = ink(f"#{value:02x}{value:02x}{value:02x}")
+            color = "black" if value > 117 else "white"  # either has a contrast of at least 4.5 : 1
             ax.text(x + 0.5, y + 0.5, value, color=color, ha="center", va="center")
     boxes(ax, torch.tensor([box]), styles=Style(COLORS[6], 5))
     ax.set(xticks=range(columns + 1), yticks=range(rows + 1), xlabel="x, pixels", ylabel="y, pixels")

@@ -90,12 +90,12 @@ def test_crowd_counts_the_boxes_of_each_answer():
 
 
 def test_pixel_grid_writes_each_value_into_its_pixel():
-    grey = torch.tensor([[0, 40, 80], [120, 160, 255.0]])
+    grey = torch.tensor([[0, 40, 117], [118, 160, 255.0]])
     draw.pixel_grid(grey.expand(3, -1, -1) / 255, (1, 0, 3, 1))
     render()
     ax = plt.gca()
     middles = [(x + 0.5, y + 0.5) for y in range(2) for x in range(3)]
-    assert written(ax) == list(zip(("0", "40", "80", "120", "160", "255"), middles, strict=True))
+    assert written(ax) == list(zip(("0", "40", "117", "118", "160", "255"), middles, strict=True))
     assert [t.get_color() for t in ax.texts] == ["white", "white", "white", "black", "black", "black"]
     assert pixels(ax) == (grey.tolist(), [0, 3, 2, 0]) and extents(ax) == [[1, 0, 3, 1]]
     assert ax.images[0].get_clim() == (0, 255) and ax.get_xlabel() == "x, pixels" and ax.get_ylabel() == "y, pixels"
