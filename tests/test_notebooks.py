@@ -3,6 +3,7 @@
 import ast
 import re
 from pathlib import Path
+from statistics import median
 
 import nbformat
 import pytest
@@ -111,6 +112,17 @@ def test_economy(path):
     assert all(c.metadata.get("slideshow", {}).get("slide_type") for c in notebook.cells), "a cell without slide type"
 
 
+@pytest.mark.parametrize("path", [NOTEBOOKS / "00_boxes.ipynb"], ids=lambda p: p.stem)
+def test_cells_fit_a_slide(path):
+    _, code = read(path)
+    lengths = [len(c.source.splitlines()) for c in code]
+    assert max(lengths) <= 15 and median(lengths) <= 8
+    assert all(len(line) <= 88 for c in code for line in c.source.splitlines())
+    asked = {m for c in code for m in re.findall(r'guess\("([\w-]+)"', c.source)}
+    checked = {m for c in code for m in re.findall(r'check\("([\w-]+)"', c.source)}
+    assert not asked & checked, "a guess and an exercise share an id"
+
+
 @pytest.mark.parametrize("path", OPTIONAL, ids=lambda p: p.stem)
 def test_economy_of_what_is_optional(path):
     notebook, code = read(path)
@@ -133,8 +145,8 @@ def test_parameters_and_first_cell(path):
 @lessons
 def test_the_answer_is_hidden_behind_the_guess(path):
     notebook, code = read(path)
-    asked = [m for c in code for m in re.findall(r'guess\("([\d-]+)"', c.source)]
-    told = [m for c in code for m in re.findall(r'reveal\(\s*"([\d-]+)"', c.source)]
+    asked = [m for c in code for m in re.findall(r'guess\("([\w-]+)"', c.source)]
+    told = [m for c in code for m in re.findall(r'reveal\(\s*"([\w-]+)"', c.source)]
     assert asked == told and len(set(asked)) == len(asked) > 0
     for cell in code:
         if re.search(r"\breveal\(", cell.source):
@@ -147,14 +159,14 @@ def test_the_answer_is_hidden_behind_the_guess(path):
 @lessons
 def test_exercises_are_open_and_solved(path):
     _, code = read(path)
-    checked = [m for c in code for m in re.findall(r'check\("([\d-]+)"', c.source)]
+    checked = [m for c in code for m in re.findall(r'check\("([\w-]+)"', c.source)]
     assert checked
     for cell in code:
         if re.match(r"check\(", cell.source):
             lines = cell.outputs[0].text.splitlines()
             assert lines and all(line.endswith(": open") for line in lines), f"{cell.id}: an answer was left in"
     _, solved = read(NOTEBOOKS / "solutions" / path.name)
-    assert [m for c in solved for m in re.findall(r'check\("([\d-]+)"', c.source)] == checked
+    assert [m for c in solved for m in re.findall(r'check\("([\w-]+)"', c.source)] == checked
     lines = [line for c in solved for o in c.outputs for line in o.get("text", "").splitlines()]
     assert lines and all(line.endswith(": right") for line in lines)
 

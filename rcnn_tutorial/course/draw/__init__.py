@@ -1,7 +1,7 @@
 """The pictures of the notebooks: each function draws one idea, large enough for the last row of a lecture hall."""
 
 from rcnn_tutorial.course.draw.anchors import anchors_at, best_iou, labelled_anchors, objectness, sample_bar
-from rcnn_tutorial.course.draw.bars import ablation, shares
+from rcnn_tutorial.course.draw.bars import ablation, measures, shares
 from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.course.draw.detector import pipeline, time_bar
@@ -16,8 +16,20 @@ from rcnn_tutorial.course.draw.network import (
     proposals_strip,
     side_by_side,
 )
+from rcnn_tutorial.course.draw.network_map import BOXES, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, threshold_curve
-from rcnn_tutorial.course.draw.pictures import boxes, close_up, contact_sheet, label, outlines, picture, scene
+from rcnn_tutorial.course.draw.pictures import (
+    boxes,
+    close_up,
+    contact_sheet,
+    crowd,
+    label,
+    outlines,
+    part_labels,
+    picture,
+    pixel_grid,
+    scene,
+)
 from rcnn_tutorial.course.draw.pyramid import (
     addition,
     designs,
@@ -62,9 +74,11 @@ from rcnn_tutorial.course.draw.windows import coverage, grouping, iou_histogram,
 
 __all__ = [
     "BAD",
+    "BOXES",
     "COLORS",
     "GOOD",
     "KIND_COLORS",
+    "NetworkMap",
     "PALE",
     "PLAIN",
     "STATES",
@@ -84,6 +98,7 @@ __all__ = [
     "cost_bars",
     "cost_curves",
     "coverage",
+    "crowd",
     "designs",
     "filter_strip",
     "flow",
@@ -112,15 +127,19 @@ __all__ = [
     "map_strip",
     "mask_scan",
     "mask_words",
+    "measures",
     "merging",
     "missed_by_size",
     "moves",
+    "network_map",
     "nms_step",
     "nms_strip",
     "objectness",
     "outlines",
+    "part_labels",
     "picture",
     "pipeline",
+    "pixel_grid",
     "pool_steps",
     "pooled_numbers",
     "precision_recall",

@@ -23,6 +23,17 @@ def shares(rows: dict[str, float], ax: Axes | None = None, what: str = "positive
     assert rows, "nothing was drawn"
 
 
+def measures(rows: dict[str, float], xlabel: str = "AP", ax: Axes | None = None) -> None:
+    """A number in [0, 1] for each of several measurements, as a bar and in two digits."""
+    ax = ax or plt.subplots(figsize=(12, 0.6 * len(rows) + 1))[1]
+    bars = ax.barh(list(rows), list(rows.values()), color=COLORS[0], height=0.7)
+    ax.bar_label(bars, [f"{value:.2f}" for value in rows.values()], padding=6)
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xlabel=xlabel)
+    ax.tick_params(axis="y", length=0)
+    assert rows, "nothing was drawn"
+
+
 def ablation(
     values: dict[str, Sequence[float]], ylabel: str, reference: str | None = None, ax: Axes | None = None
 ) -> None:

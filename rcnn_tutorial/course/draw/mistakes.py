@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.pictures import boxes, label, picture
+from rcnn_tutorial.course.draw.pictures import boxes, label, part_labels, picture
 from rcnn_tutorial.course.draw.style import KIND_COLORS, Style, ink, on_cpu
 
 
@@ -23,6 +23,7 @@ def kinds(image: Tensor, detection: dict[str, Tensor], kinds: Sequence[str], tar
     labels = detection["labels"].tolist()
     boxes(ax, detection["boxes"][shown], [f"{kinds[i]}: {classes[labels[i]]}" for i in shown],
           [Style(KIND_COLORS[kinds[i]]) for i in shown])  # fmt: skip
+    part_labels(ax)
     assert ax.images, "nothing was drawn"
     return ax
 

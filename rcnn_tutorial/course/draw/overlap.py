@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, STATES, Style, on_cpu
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, STATES, Style, ink, on_cpu
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.ops.nms import Step
 
@@ -21,7 +21,8 @@ def iou_slide(shift: float, size: float = 10) -> None:
     boxes(left, pair, styles=[Style(COLORS[0], 4), Style(COLORS[1], 4)])
     both = max(size - abs(shift), 0)
     left.add_patch(Rectangle((max(shift, 0), 0), both, size, color=GOOD, alpha=0.35))
-    left.set(xlim=(-1, 2 * size + 1), ylim=(size + 1, -1), aspect="equal")
+    left.set(xlim=(-1, 2 * size + 1), ylim=(size + 1, -1), aspect="equal", xlabel="x, pixels", ylabel="y, pixels")
+    left.set(xticks=range(0, int(2 * size) + 1, 5), yticks=range(0, int(size) + 1, 5))
     iou = box_iou(pair[:1], pair[1:]).item()
     left.set_title(f"in both {both * size:g}, in either {(2 * size - both) * size:g}")
     shifts = torch.linspace(0, 2 * size, 201)
@@ -45,7 +46,8 @@ def iou_table(iou: Tensor, rows: Sequence[str], columns: Sequence[str], state: T
             ax.text(j, i, f"{value:.2f}", ha="center", va="center")
         word, color = STATES[int(state[i])] if state is not None else ("", COLORS[0])
         ax.add_patch(Rectangle((best[i] - 0.47, i - 0.45), 0.94, 0.9, fill=False, ec=color, lw=4))
-        ax.text(len(columns) - 0.4, i, word, color=color, va="center", weight="bold")
+        ax.text(len(columns) - 0.4, i, word, color=ink(color), va="center",
+                bbox={"facecolor": color, "edgecolor": "none", "pad": 4})  # fmt: skip
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.xaxis.tick_top()
@@ -80,13 +82,14 @@ def nms_step(
     order = sorted(range(len(boxes_)), key=lambda i: styles[i].width)
     boxes(ax, boxes_[order], styles=[styles[i] for i in order])
     for i in order:
-        ax.text(*(boxes_[i, :2] + 0.6).tolist(), texts[i], color=styles[i].color, va="top", weight="bold")
+        ax.text(*(boxes_[i, :2] + 0.6).tolist(), texts[i], color=ink(styles[i].color), va="top", weight="bold",
+                bbox={"facecolor": styles[i].color, "edgecolor": "none", "pad": 2} if texts[i] else None)  # fmt: skip
     low, high = boxes_[:, :2].min(dim=0).values.tolist(), boxes_[:, 2:].max(dim=0).values.tolist()
     ax.set(xlim=(low[0] - 1, high[0] + 1), ylim=(high[1] + 1, low[1] - 1), aspect="equal", xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
     step = steps[now]
     name = f"{names[step.box]} ({scores[step.box]:.2f})"
-    ax.set_title(f"{name}: kept" if step.by is None else f"{name}: dropped by {names[step.by]}, IoU {step.iou:.2f}",
-                 color=GOOD if step.by is None else BAD)  # fmt: skip
+    ax.set_title(f"{name}: kept" if step.by is None else f"{name}: dropped by {names[step.by]}, IoU {step.iou:.2f}")
 
 
 @on_cpu

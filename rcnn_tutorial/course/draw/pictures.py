@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.style import PLAIN, Style, class_color, ink, on_cpu
+from rcnn_tutorial.course.draw.style import COLORS, PLAIN, Style, class_color, ink, on_cpu
 
 
 @on_cpu
@@ -50,6 +51,25 @@ def label(ax: Axes, x: float, y: float, text: str, color: str, below: float | No
             x, across = width, "right"
     ax.text(x, y, text, color=ink(color), fontsize=12, ha=across, va=up, clip_on=True,
             bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5})  # fmt: skip
+
+
+def part_labels(ax: Axes) -> None:
+    """Move the words on a picture so that none lies on one that was written before it.
+
+    A word that has to move takes the nearest free line above or below, within the picture.
+    """
+    ax.figure.draw_without_rendering()  # from here on the words have their places
+    taken: list[Bbox] = []
+    for text in ax.texts:
+        where = text.get_window_extent().padded(3)
+        lines = sorted(range(-12, 13), key=abs)
+        spots = [where.translated(0, line * where.height) for line in lines]
+        inside = [spot for spot in spots if ax.bbox.y0 <= spot.y0 and spot.y1 <= ax.bbox.y1]
+        spot = next((spot for spot in inside if not spot.count_overlaps(taken)), where)
+        if spot is not where:
+            x, y = ax.transData.transform(text.get_position())
+            text.set_position(ax.transData.inverted().transform((x, y + spot.y0 - where.y0)))
+        taken.append(spot)
 
 
 def characters(ax: Axes) -> float:
@@ -103,6 +123,44 @@ def close_up(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], b
     right.grid(which="minor", color="white", lw=0.6, alpha=0.5)
     boxes(right, target["boxes"][[box]], styles=Style(class_color(int(target["labels"][box])), 4))
     right.set_title(f"{x2} - {x1} = {x2 - x1} wide, {y2} - {y1} = {y2 - y1} high")
+
+
+@on_cpu
+def crowd(image: Tensor, *answers: tuple[str, dict[str, Tensor]]) -> None:
+    """All boxes of some answers, in the colours of their classes, without words; the titles count them.
+
+    Args:
+        image: (3, H, W).
+        answers: a name, and `boxes` (N, 4) and `labels` (N,) in pixels, of each; they stand side by side.
+    """
+    assert answers, "nothing was drawn"
+    width = 12.8 / len(answers) if len(answers) > 1 else 9.0
+    high = width * image.shape[1] / image.shape[2] + 0.5
+    _, axes = plt.subplots(1, len(answers), figsize=(width * len(answers), high), squeeze=False)
+    for ax, (name, answer) in zip(axes[0], answers, strict=True):
+        picture(image, ax).set_title(f"{name}: {len(answer['boxes'])} boxes")
+        styles = [Style(class_color(label), 1.5) for label in answer["labels"].tolist()]
+        boxes(ax, answer["boxes"], styles=styles)
+
+
+@on_cpu
+def pixel_grid(image: Tensor, box: Sequence[int]) -> None:
+    """A few pixels with the grey value written into each, and a box on them; its numbers stand along the axes.
+
+    Args:
+        image: (3, H, W) in [0, 1], a dozen pixels at most in each direction.
+        box: x1, y1, x2, y2, whole pixels.
+    """
+    grey = (image.mean(dim=0) * 255).round().int()
+    rows, columns = grey.shape
+    _, ax = plt.subplots(figsize=(8, 8 * rows / columns))
+    ax.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=255, extent=(0, columns, rows, 0))
+    for y, row in enumerate(grey.tolist()):
+        for x, value in enumerate(row):
+            color = "black" if value > 117 else "white"  # either has a contrast of at least 4.5 : 1
+            ax.text(x + 0.5, y + 0.5, value, color=color, ha="center", va="center")
+    boxes(ax, torch.tensor([box]), styles=Style(COLORS[6], 5))
+    ax.set(xticks=range(columns + 1), yticks=range(rows + 1), xlabel="x, pixels", ylabel="y, pixels")
 
 
 @on_cpu

@@ -2,7 +2,8 @@
 
 An exercise is a tuple of parts. A part knows the right answer and the mistakes that people make; a mistake has a
 symptom, told at the first try, and a cause, told at the second. The parts of a notebook's exercises stand in the
-module of its number (`e00` for `00_boxes`), as `EXERCISES = {"00-1": (Part, ...)}`.
+module of its number (`e00` for `00_boxes`), as `EXERCISES = {"00-A": (Part, ...)}`. Where exercises have letters,
+guesses have numbers, so that no two questions share an id.
 """
 
 from collections import Counter
@@ -41,7 +42,7 @@ def check(id: str, *answers: Any) -> None:
     """Judge the answers to an exercise, one line each; an untouched `...` is open and passes.
 
     Args:
-        id: notebook and number, such as "00-1".
+        id: notebook and number or letter, such as "00-A".
         answers: one per part: a number, a list, a text or a function, as the exercise asks.
     Raises:
         ValueError: an exercise that does not exist, or another number of answers than it has parts.
@@ -61,7 +62,7 @@ def _exercise(id: str) -> tuple[Part, ...]:
     try:
         return import_module(f"rcnn_tutorial.course.exercises.e{id.split('-')[0]}").EXERCISES[id]
     except (ModuleNotFoundError, KeyError):
-        raise ValueError(f'id: expected an exercise such as "00-1", got {id!r}') from None
+        raise ValueError(f'id: expected an exercise such as "00-A", got {id!r}') from None
 
 
 class _Open(Exception):

@@ -46,3 +46,15 @@ def test_eight_variants_do_not_run_into_each_other():
     names = [t.get_window_extent() for t in plt.gca().get_xticklabels()]
     assert all(a.x1 < b.x0 for a, b in zip(names, names[1:], strict=False))
     assert set(texts(plt.gca())) <= {"12.3", "12.4"}
+
+
+def test_measures_have_their_number_at_the_end_of_their_bar():
+    draw.measures({"before NMS": 0.312, "after NMS": 0.806})
+    render()
+    ax = plt.gca()
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["before NMS", "after NMS"]
+    assert [(r.get_x(), r.get_width()) for r in rectangles(ax)] == [(0, 0.312), (0, 0.806)]
+    assert written(ax) == [("0.31", (0.312, 0)), ("0.81", (0.806, 1))]
+    assert labels(ax) == ("AP", "") and ax.get_xlim() == (0, 1) and ax.get_ylim()[0] > ax.get_ylim()[1]
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.measures({})

@@ -4,6 +4,7 @@ import torch
 from matplotlib.colors import to_hex
 
 from rcnn_tutorial.course import draw
+from rcnn_tutorial.course.draw.style import ink
 from rcnn_tutorial.ops.assign import match
 from rcnn_tutorial.ops.nms import nms_steps
 from tests.course.draw.figures import (
@@ -39,6 +40,7 @@ def test_iou_slide_marks_the_overlap():
     assert extents(left) == [[0, 0, 10, 10], [5, 0, 15, 10], [5, 0, 10, 10]]  # the two boxes, what both have
     assert edges(left)[:2] == list(draw.COLORS[:2]) and fills(left)[2] == draw.GOOD
     assert [r.get_fill() for r in rectangles(left)] == [False, False, True]
+    assert labels(left) == ("x, pixels", "y, pixels") and left.get_ylim()[0] > left.get_ylim()[1]
     curve, marker, half = right.lines
     assert labels(right) == ("shift, pixels", "IoU") and points(marker) == [(5, pytest.approx(1 / 3))]
     assert points(curve) == [
@@ -68,7 +70,9 @@ def test_iou_table_names_every_row():
     middles = [((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in extents(ax)]
     assert middles == [pytest.approx(place) for place in ((0, 0), (1, 1), (0, 2))]  # the highest of each row
     assert edges(ax) == [draw.GOOD, draw.PALE, draw.BAD]
-    assert [to_hex(t.get_color()).upper() for t in ax.texts if t.get_text().isalpha()] == edges(ax)
+    words = [t for t in ax.texts if t.get_text().isalpha()]
+    assert [to_hex(t.get_bbox_patch().get_facecolor()).upper() for t in words] == edges(ax)
+    assert [t.get_color() for t in words] == [ink(color) for color in edges(ax)]
     draw.iou_table(iou, "ABC", "XY")
     assert edges(plt.gca()) == [draw.COLORS[0]] * 3
 
@@ -104,7 +108,9 @@ def test_nms_step_shows_what_is_decided_by_then():
         assert {t: place for t, place in written(ax) if t} == {c: pytest.approx(p) for c, p in corners.items()}
         assert extents(ax)[-1] == SIX["ABCDEF".index(decided[-1])].tolist()  # on top
         assert ax.get_xlim() == (3, 47) and ax.get_ylim() == (31, 3)  # around all six
-        assert to_hex(ax.title.get_color()).upper() == (draw.GOOD if kept[decided[-1]] else draw.BAD)
+        signs = {t.get_text(): to_hex(t.get_bbox_patch().get_facecolor()).upper() for t in ax.texts if t.get_text()}
+        assert signs == {letter: draw.GOOD if kept[letter] else draw.BAD for letter in decided}
+        assert ax.get_title().endswith("kept") == kept[decided[-1]]
 
 
 def test_threshold_curve_marks_the_choice_and_keeps_colours():

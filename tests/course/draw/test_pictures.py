@@ -74,6 +74,48 @@ def test_a_label_that_does_not_fit_above_stands_in_its_box_or_below_it():
     assert [t.get_va() for t in ax.texts] == ["top", "top", "bottom"]
 
 
+def test_crowd_counts_the_boxes_of_each_answer():
+    more = {"boxes": TARGET["boxes"].repeat(2, 1), "labels": torch.tensor([2, 1, 1, 2])}
+    draw.crowd(IMAGE, ("before", more), ("after", TARGET))
+    render()
+    left, right = panels()
+    assert titles() == ["before: 4 boxes", "after: 2 boxes"]
+    assert extents(left) == more["boxes"].tolist() and extents(right) == TARGET["boxes"].tolist()
+    assert edges(left) == [draw.class_color(k) for k in (2, 1, 1, 2)] and edges(right)[0] == draw.class_color(1)
+    assert not texts(left) and pixels(left) == pixels(right)
+    draw.crowd(IMAGE, ("alone", TARGET))
+    assert titles() == ["alone: 2 boxes"]
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.crowd(IMAGE)
+
+
+def test_pixel_grid_writes_each_value_into_its_pixel():
+    grey = torch.tensor([[0, 40, 117], [118, 160, 255.0]])
+    draw.pixel_grid(grey.expand(3, -1, -1) / 255, (1, 0, 3, 1))
+    render()
+    ax = plt.gca()
+    middles = [(x + 0.5, y + 0.5) for y in range(2) for x in range(3)]
+    assert written(ax) == list(zip(("0", "40", "117", "118", "160", "255"), middles, strict=True))
+    assert [t.get_color() for t in ax.texts] == ["white", "white", "white", "black", "black", "black"]
+    assert pixels(ax) == (grey.tolist(), [0, 3, 2, 0]) and extents(ax) == [[1, 0, 3, 1]]
+    assert ax.images[0].get_clim() == (0, 255) and ax.get_xlabel() == "x, pixels" and ax.get_ylabel() == "y, pixels"
+    assert list(ax.get_xticks()) == [0, 1, 2, 3] and list(ax.get_yticks()) == [0, 1, 2]
+
+
+def test_words_that_lie_on_each_other_are_parted():
+    ax = draw.picture(IMAGE)
+    places = [(5, 5), (6, 5), (7, 6), (50, 50)]
+    for x, y in places:
+        draw.label(ax, x, y, "a word", draw.GOOD)
+    draw.part_labels(ax)
+    render()
+    where = [t.get_window_extent() for t in ax.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(where) for b in where[:i])
+    assert all(ax.bbox.y0 - 1 <= w.y0 and w.y1 <= ax.bbox.y1 + 1 for w in where)
+    assert [t.get_position()[0] for t in ax.texts] == pytest.approx([5, 6, 7, 50])
+    assert written(ax)[0][1] == (5, 5) and written(ax)[3][1] == (50, 50)  # who does not lie on another stays
+
+
 def test_outlines_are_one_object():
     ax = draw.picture(IMAGE)
     draw.outlines(ax, TARGET["boxes"], "white", 0.5)
