@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from rcnn_tutorial.data.targets import check_target
+from rcnn_tutorial.engine.devices import mapped
 
 
 def length(dataset: Dataset) -> int:
@@ -56,11 +57,11 @@ class OnDevice(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         image, target = self.dataset[index]
-        return image.to(self.device), {name: value.to(self.device) for name, value in target.items()}
+        return image.to(self.device), mapped(target, lambda tensor: tensor.to(self.device))
 
     def target(self, index: int) -> dict[str, Tensor]:
         """Give the target of one image, without its pixels where the data set can do so."""
-        return {name: value.to(self.device) for name, value in target_of(self.dataset, index, area=False).items()}
+        return mapped(target_of(self.dataset, index, area=False), lambda tensor: tensor.to(self.device))
 
 
 def set_epoch(dataset: Dataset, epoch: int) -> None:

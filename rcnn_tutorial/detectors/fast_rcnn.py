@@ -36,6 +36,7 @@ from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.sppnet import closest_scale
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings, given
 from rcnn_tutorial.engine.checks import as_rois, expect
+from rcnn_tutorial.engine.devices import grouped
 from rcnn_tutorial.nets.backbones import VGG16, ConvNet, receptive_field, smallest_side
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.ops.assign import FOREGROUND, match
@@ -147,11 +148,11 @@ class FastRCNN(TwoStage):
         windows = zip(batches[0].to_original(boxes[0]), batches[0].originals, strict=True)
         scales, side = self.settings.scales, self.settings.side
         chosen = torch.cat([closest_scale(window, size, scales, side) for window, size in windows])  # (B P,)
-        parts = []
-        for scale, (batch, scaled) in enumerate(zip(batches, boxes, strict=True)):
-            rois = as_rois(list(scaled), batch.tensor)[chosen == scale]  # (R, 5)
-            parts.append(self.pool_map(self.body(batch.tensor), rois, self.strides[0]))
-        pooled = torch.cat(parts)[chosen.argsort(stable=True).argsort()]  # (B P, C, n, n), in the order of the boxes
+        order, counts = grouped(chosen, len(scales))  # scale after scale
+        rois = [as_rois(list(scaled), batch.tensor) for batch, scaled in zip(batches, boxes, strict=True)]  # (B P, 5)
+        read = zip(batches, rois, order.split(counts.tolist()), strict=True)
+        parts = [self.pool_map(self.body(batch.tensor), own[rows], self.strides[0]) for batch, own, rows in read]
+        pooled = torch.cat(parts)[order.argsort()]  # (B P, C, n, n), in the order of the boxes
         return self.classify(batches[0], pooled, boxes[0])
 
 

@@ -16,6 +16,7 @@ from rcnn_tutorial.detectors.faster_rcnn import IMAGENET_STD
 from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
 from rcnn_tutorial.engine.checks import as_rois, expect
+from rcnn_tutorial.engine.devices import grouped
 from rcnn_tutorial.nets.backbones import TINY, ConvNet, smallest_side
 from rcnn_tutorial.nets.fpn import BottomUp, Pyramid, level_of, resnet_stages, roi_levels, tiny_stages
 from rcnn_tutorial.nets.heads import TwoLayers
@@ -149,11 +150,9 @@ class FPN(TwoStage):
         """Boxes (B, P, 4), pixels of the input, to (B P, C, n, n), each from its own map, in the order given."""
         rois = as_rois(list(boxes), maps[0])  # (B P, 5)
         level = self.levels(rois[:, 1:].detach()) - level_of(self.head_strides[0])
-        order = level.argsort(stable=True)  # level after level
-        # how many lie on each map decides the shapes: a GPU is waited for
-        counts = (level[:, None] == torch.arange(len(self.head_strides), device=level.device)).sum(dim=0).tolist()
+        order, counts = grouped(level, len(self.head_strides))  # level after level
         parts = [
             self.pool_map(features, part, stride)
-            for features, part, stride in zip(maps, rois[order].split(counts), self.head_strides, strict=False)
+            for features, part, stride in zip(maps, rois[order].split(counts.tolist()), self.head_strides, strict=False)
         ]
         return torch.cat(parts)[order.argsort()]

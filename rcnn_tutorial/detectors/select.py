@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rcnn_tutorial.engine.devices import grouped
 from rcnn_tutorial.ops.boxes import clip_boxes_to_image
 from rcnn_tutorial.ops.nms import nms_mask
 
@@ -42,9 +43,8 @@ def select(
     row, column = likely.nonzero().unbind(dim=1)  # (S,) each; a GPU is waited for
     image, score, box = image[row], probability[row, column], clipped.expand(-1, k, -1)[row, column]
     kept = nms_mask(box, score, image * k + column, nms_threshold)
-    owner = image.masked_fill(~kept, len(sizes))  # what was suppressed forms a last group, which is left out below
+    owner = image.masked_fill(~kept, len(sizes))  # what was suppressed forms a last group
     order = score.argsort(descending=True, stable=True)
-    order = order[owner[order].argsort(stable=True)]  # image after image, in each the best first
-    counts = (owner[:, None] == torch.arange(len(sizes), device=owner.device)).sum(dim=0).tolist()  # waits again
-    best = [part[:detections] for part in order[: sum(counts)].split(counts)]
+    by_image, counts = grouped(owner[order], len(sizes) + 1)  # in each the best first
+    best = [part[:detections] for part in order[by_image].split(counts.tolist())[:-1]]  # waits again
     return [{"boxes": box[part], "labels": column[part] + 1, "scores": score[part]} for part in best]

@@ -31,7 +31,7 @@ from rcnn_tutorial.cache import FeatureCache, fingerprint
 from rcnn_tutorial.detectors.rcnn import RCNN, RGB, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_windows import WindowBatches, WindowFeatures
 from rcnn_tutorial.engine.checks import expect, validate
-from rcnn_tutorial.engine.devices import constant
+from rcnn_tutorial.engine.devices import constant, grouped
 from rcnn_tutorial.nets.backbones import ConvNet, Field, receptive_field
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.ops.pooling import spatial_pyramid_pool
@@ -135,10 +135,9 @@ class SPPnet(RCNN):
         validate(boxes, "boxes", area=True)
         height, width = image.shape[-2:]
         chosen = closest_scale(boxes, (height, width), self.settings.scales, self.settings.side)
-        order = chosen.argsort(stable=True)  # scale after scale; how many each has a GPU is waited for
-        counts = (chosen[:, None] == torch.arange(len(self.settings.scales), device=chosen.device)).sum(dim=0).tolist()
+        order, counts = grouped(chosen, len(self.settings.scales))  # scale after scale
         pooled = []
-        for batch, windows in zip(self._resized(image), boxes[order].split(counts), strict=True):
+        for batch, windows in zip(self._resized(image), boxes[order].split(counts.tolist()), strict=True):
             features = self.net.convs(batch.tensor)  # (1, C, h, w)
             (scaled,) = batch.to_input([windows])
             cells = project(scaled, self.field, (features.shape[2], features.shape[3]))

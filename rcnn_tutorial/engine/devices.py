@@ -1,5 +1,6 @@
-"""Small tensors for a GPU, which the host does not wait for."""
+"""What spares a GPU a wait, and what brings tensors to another device."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,3 +22,37 @@ def constant(values: Any, like: Tensor, dtype: torch.dtype | None = None) -> Ten
         None.
     """
     return torch.as_tensor(values, dtype=dtype or like.dtype).to(like.device, non_blocking=True)
+
+
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Change every tensor in a nest of dicts, lists and tuples.
+
+    Args:
+        value: a tensor, a nest, or anything else.
+        change: what is done to each tensor.
+    Returns:
+        The same nest of the changed tensors; what is no tensor stays as it is.
+    Raises:
+        What `change` raises.
+    """
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: mapped(part, change) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(mapped(part, change) for part in value)
+    return value
+
+
+def grouped(groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Sort rows by group, and count how many each group has. Whoever splits by the counts waits for a GPU, once.
+
+    Args:
+        groups: (N,) integers from 0 to count - 1.
+        count: of the groups.
+    Returns:
+        (N,) int64, indices of the rows, group after group, in each group as they were; and (count,) int64.
+    Raises:
+        None.
+    """
+    return groups.argsort(stable=True), (groups[:, None] == torch.arange(count, device=groups.device)).sum(dim=0)

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from rcnn_tutorial.data.masks import encode_masks, mask_areas
 from rcnn_tutorial.data.targets import check_target, collate
 from rcnn_tutorial.data.wrappers import check_classes, length
+from rcnn_tutorial.engine.devices import mapped
 
 
 @torch.no_grad()
@@ -58,8 +59,7 @@ def predict(
             batch_detections = model([image.to(parameter.device) for image in images], **more)
             for image, target, detected in zip(images, batch_targets, batch_detections, strict=True):
                 name = f"dataset[{len(targets)}]"
-                target = {key: v.cpu() if isinstance(v, Tensor) else v for key, v in target.items()}
-                target = check_target(target, name, classes, area=False, size=image.shape[-2:])
+                target = check_target(mapped(target, Tensor.cpu), name, classes, area=False, size=image.shape[-2:])
                 targets.append(_small(target, keep_masks="masks" in detected))
                 detections.append({key: encode_masks(v) if key == "masks" else v.cpu() for key, v in detected.items()})
             bar.update(len(images))

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rcnn_tutorial.engine.checks import PADDING, expect, lifted, validate_head
+from rcnn_tutorial.engine.processes import process_rank
 
 
 def smooth_l1(x: Tensor, beta: float = 1.0) -> Tensor:
@@ -44,7 +45,7 @@ def count_drawn(drawn: Tensor) -> Tensor:
     """
     expect(drawn.dtype == torch.bool, "drawn", "booleans", drawn.dtype)
     count = drawn.sum().float()
-    if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
+    if process_rank()[1] == 1 or not torch.is_grad_enabled():
         return count.clamp(min=1)
     dist.all_reduce(count)
     return count.clamp(min=1) / dist.get_world_size()

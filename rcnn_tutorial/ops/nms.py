@@ -77,8 +77,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         ValueError: as `nms`; `idxs` not (N,).
     Source: R-CNN, section 2.2; Faster R-CNN, section 3.3.
     """
-    by_score = scores.argsort(descending=True, stable=True)
-    return by_score[nms_mask(boxes, scores, idxs, iou_threshold)[by_score]]
+    kept = nms_mask(boxes, scores, idxs, iou_threshold).nonzero()[:, 0]
+    return kept[scores[kept].argsort(descending=True, stable=True)]
 
 
 def nms_mask(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:

@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 
 from rcnn_tutorial.data.checked import CheckedSamples, Sample
 from rcnn_tutorial.data.wrappers import check_classes, prepare, set_epoch
-from rcnn_tutorial.engine.guards import patient_interrupt, undisturbed
+from rcnn_tutorial.engine.devices import mapped
+from rcnn_tutorial.engine.guards import generators, patient_interrupt, undisturbed
 from rcnn_tutorial.engine.training import check_losses, require_finite
 from rcnn_tutorial.evaluation.prediction import eval_mode
 from rcnn_tutorial.training.checkpoint import Run
@@ -79,7 +80,7 @@ def train(
     path = None if folder is None else Path(folder) / "checkpoint.pt"
     with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
         torch.manual_seed(settings.seed + run.rank)
-        if run.rank and isinstance(sampling := getattr(model, "generator", None), torch.Generator):
+        if run.rank and (sampling := generators(model).get("model")):
             sampling.manual_seed(sampling.initial_seed() + run.rank)  # or all would draw alike
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,11 +138,9 @@ def _step(run: Run, step: int, lr: float, batch: Sequence[Sample]) -> dict[str, 
     return values
 
 
-def _on(device: torch.device, target: Any) -> Any:
-    """A target, or the labels of a classifier's crops, on the device."""
-    if isinstance(target, dict):
-        return {name: _on(device, value) for name, value in target.items()}
-    return target.to(device, non_blocking=True) if isinstance(target, Tensor) else target
+def _on(device: torch.device, value: Any) -> Any:
+    """A picture, a target, or the labels of a classifier's crops, on the device."""
+    return mapped(value, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def _values(losses: dict[str, Tensor], norm: Tensor, processes: int) -> tuple[dict[str, float], float]:

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from functools import wraps
 from io import BytesIO
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor
 
+from rcnn_tutorial.engine.devices import mapped
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, UNUSED
 
 # Okabe and Ito's colours, which colour-blind people can tell apart
@@ -37,20 +37,10 @@ def on_cpu(function: Callable[Params, Result]) -> Callable[Params, Result]:
 
     @wraps(function)
     def drawn(*args: Params.args, **kwargs: Params.kwargs) -> Result:
-        return function(*_moved(args), **_moved(kwargs))
+        args, kwargs = mapped((args, kwargs), lambda tensor: tensor.detach().cpu())
+        return function(*args, **kwargs)
 
     return drawn
-
-
-def _moved(value: Any) -> Any:
-    """A nest of dicts, lists and tuples with its tensors on the CPU."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, dict):
-        return {key: _moved(part) for key, part in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_moved, value))
-    return value
 
 
 def class_color(label: int) -> str:

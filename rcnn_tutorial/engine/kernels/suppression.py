@@ -96,9 +96,7 @@ def survivors(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
     """Mark the boxes that no better box of their group suppresses; nobody waits for the device.
 
     Args:
-        boxes: (N, 4) floats, pixels, sorted by decreasing score; where there are groups, within each.
-        groups: (N,) integers in ascending order, or None for one group.
-        threshold: a box is dropped where its IoU with a kept one is larger.
+        boxes, groups, threshold: as `engine.nms.survivors` takes them.
     Returns:
         (N,) bool.
     Raises:
