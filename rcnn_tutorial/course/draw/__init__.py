@@ -61,18 +61,30 @@ from rcnn_tutorial.course.draw.stages import (
 from rcnn_tutorial.course.draw.style import (
     BAD,
     COLORS,
+    DETECTION,
     GOOD,
+    IGNORED,
     KIND_COLORS,
+    MISTAKE,
     PALE,
     PLAIN,
+    PROPOSAL,
     STATES,
+    TRUTH,
     Style,
     class_color,
     setup,
+    words,
 )
 from rcnn_tutorial.course.draw.windows import coverage, grouping, iou_histogram, moves, windows_by_iou
 
 __all__ = [
+    "words",
+    "TRUTH",
+    "PROPOSAL",
+    "MISTAKE",
+    "IGNORED",
+    "DETECTION",
     "BAD",
     "BOXES",
     "COLORS",

@@ -64,7 +64,7 @@ def anchors_at(
     height, width = image.shape[1:]
     across, up = (sides.amax(dim=0) / 2 + 2).tolist()
     shown = (height + 2 * up) / (width + 2 * across)
-    ax = picture(image, ax or plt.subplots(figsize=(11, min(8.2 * shown, 8) + 0.4))[1], faint=True)
+    ax = picture(image, ax or plt.subplots(figsize=(10.9, min(8.2 * shown, 8) + 0.4))[1], faint=True)
     surround(ax, image, across, up)
     ax.scatter(*centres.T, s=7, color="black", lw=0, alpha=0.7, zorder=2)
     for i in sorted(range(len(anchors)), key=lambda i: -scales[i]):
@@ -123,7 +123,7 @@ def best_iou(
         line: from which IoU on an anchor is positive.
         objects: (G,) sides of the data's objects, pixels.
     """
-    ax = ax or plt.subplots(figsize=(11, 5))[1]
+    ax = ax or plt.subplots(figsize=(10.9, 5))[1]
     for i, (name, iou) in enumerate(curves.items()):  # ever thinner: where curves coincide, all are seen
         ax.plot(sizes, iou, color=COLORS[i], lw=3 + 2 * (len(curves) - 1 - i), label=name)
     ax.axhline(line, color="black", lw=2, ls="--", label=f"IoU {line:g}: positive from here on")
@@ -190,7 +190,7 @@ def sample_bar(counts: dict[str, int], sample: dict[str, int]) -> None:
         counts: how many are positive, ignored, negative.
         sample: how many positive and how many negative ones are in the mini-batch.
     """
-    _, ax = plt.subplots(figsize=(12, 4.2))
+    _, ax = plt.subplots(figsize=(10.9, 4.2))
     everything, drawn, left = sum(counts.values()), sum(sample.values()), 0.0
     assert everything and drawn, "nothing was drawn"
     for name, color in ANCHOR_COLORS.items():

@@ -25,7 +25,7 @@ def shares(rows: dict[str, float], ax: Axes | None = None, what: str = "positive
 
 def measures(rows: dict[str, float], xlabel: str = "AP", ax: Axes | None = None) -> None:
     """A number in [0, 1] for each of several measurements, as a bar and in two digits."""
-    ax = ax or plt.subplots(figsize=(12, 0.6 * len(rows) + 1))[1]
+    ax = ax or plt.subplots(figsize=(10.9, 0.6 * len(rows) + 1))[1]
     bars = ax.barh(list(rows), list(rows.values()), color=COLORS[0], height=0.7)
     ax.bar_label(bars, [f"{value:.2f}" for value in rows.values()], padding=6)
     ax.invert_yaxis()
@@ -44,7 +44,7 @@ def ablation(
         ylabel: what was measured.
         reference: the variant to compare with; its mean is drawn across all columns.
     """
-    ax = ax or plt.subplots(figsize=(12, 4.4))[1]
+    ax = ax or plt.subplots(figsize=(10.9, 4.4))[1]
     for column, (name, seeds) in enumerate(values.items()):
         color = PALE if name == reference else COLORS[0]
         mean = sum(seeds) / len(seeds)

@@ -38,7 +38,7 @@ def staircase(sides: Tensor, levels: dict[str, Tensor], side: float | None = Non
         side: pixels; on each staircase the marker lies at the last of `sides` that is not above it.
     """
     assert levels, "nothing was drawn"
-    _, ax = plt.subplots(figsize=(11, 4.8))
+    _, ax = plt.subplots(figsize=(10.9, 4.8))
     at = None if side is None else max(int((sides <= side).sum()) - 1, 0)
     for i, (name, each) in enumerate(levels.items()):  # ever thinner: where staircases coincide, all are seen
         ax.plot(sides, each, drawstyle="steps-post", color=COLORS[i], lw=4 + 6 * (len(levels) - 1 - i), label=name,
@@ -66,7 +66,7 @@ def level_shares(shares: dict[str, dict[str, float]]) -> None:
         shares: for each rule the share of each level in [0, 1], the finest first.
     """
     assert shares, "nothing was drawn"
-    figure, ax = plt.subplots(figsize=(12, 0.95 * len(shares) + 0.8))
+    figure, ax = plt.subplots(figsize=(10.9, 0.95 * len(shares) + 0.8))
     names = list(dict.fromkeys(name for each in shares.values() for name in each))
     colors = dict(zip(names, BLUES, strict=False))
     for row, each in enumerate(shares.values()):
@@ -97,7 +97,7 @@ def by_size(
         ylabel: what was measured.
     """
     assert values, "nothing was drawn"
-    figure, ax = plt.subplots(figsize=(12, 5.2))
+    figure, ax = plt.subplots(figsize=(10.9, 5.2))
     width = 0.84 / len(values)
     for i, (name, each) in enumerate(values.items()):
         each = torch.as_tensor(each, dtype=torch.float64)
@@ -128,7 +128,7 @@ def trade_off(
     table = {row: {name: fill(text, 12) for name, text in values.items()} for row, values in table.items()}
     heights = [0.45 + 0.25 * max(text.count("\n") for text in values.values()) for values in table.values()]
     lower = 0.45 + sum(heights)  # inches
-    figure, (ax, below) = plt.subplots(2, 1, figsize=(12, 6 + lower), height_ratios=(6, lower))
+    figure, (ax, below) = plt.subplots(2, 1, figsize=(10.9, 6 + lower), height_ratios=(6, lower))
     names, lines = [], []
     for (name, each), color in zip(points.items(), COLORS, strict=False):
         (x, across), (y, up) = (_spread(each[axis]) for axis in "xy")
@@ -198,7 +198,7 @@ def gains(start: tuple[str, float], steps: dict[str, tuple[float, float]], ylabe
         ylabel: what was measured.
     """
     assert steps, "nothing was drawn"
-    figure, ax = plt.subplots(figsize=(12, 5.4))
+    figure, ax = plt.subplots(figsize=(10.9, 5.4))
     first, level = start
     ax.plot([-0.4, 1.4], [level, level], color="black", lw=2)
     ax.annotate(f"{level:.3f}", (0, level), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=16)

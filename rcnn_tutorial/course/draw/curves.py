@@ -19,7 +19,7 @@ def precision_recall(
     recall: Tensor, precision: Tensor, ax: Axes | None = None, title: str = "", points: Sequence[str] | None = None
 ) -> None:
     """Precision against recall after each detection, the envelope, and the area under it."""
-    ax = ax or plt.subplots(figsize=(7, 4.4))[1]
+    ax = ax or plt.subplots(figsize=(8.8, 4.4))[1]
     edges, heights = torch.cat((recall.new_zeros(1), recall)), envelope(precision)
     for (a, b), height in zip(pairwise(edges.tolist()), heights.tolist(), strict=True):
         ax.fill_between([a, b], height, color=GOOD, alpha=0.2, lw=0)
@@ -73,7 +73,7 @@ def recall_curves(counts: Sequence[int], recalls: dict[str, Tensor], thresholds:
         recalls: for each proposer (C, T), as `evaluation.recall` gives them.
         thresholds: T, of IoU.
     """
-    _, axes = plt.subplots(1, len(thresholds), figsize=(12, 4.4), sharey=True, squeeze=False)
+    _, axes = plt.subplots(1, len(thresholds), figsize=(10.9, 4.4), sharey=True, squeeze=False)
     for panel, (ax, threshold) in enumerate(zip(axes[0], thresholds, strict=True)):
         for (name, recall), color, marker in zip(recalls.items(), COLORS, "osD^vP*", strict=False):
             ax.plot(counts, recall[:, panel], marker + "-", color=color, ms=9, label=name)

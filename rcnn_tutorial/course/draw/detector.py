@@ -24,8 +24,8 @@ def pipeline(
         classes: their names, the background first.
         seconds: of each stage, in order.
     """
-    height = 8 * image.shape[1] / image.shape[2]
-    _, (top, bottom) = plt.subplots(2, 1, figsize=(8, height + 1.8), height_ratios=(height, 1.2))
+    height = 8.8 * image.shape[1] / image.shape[2]
+    _, (top, bottom) = plt.subplots(2, 1, figsize=(8.8, height + 1.8), height_ratios=(height, 1.2))
     picture(image, top)
     outlines(top, windows, "white", 0.5, alpha=0.2)
     labels = detection["labels"].tolist()

@@ -27,7 +27,7 @@ def mask_words(above: Tensor, compared: Tensor, words: Tensor, tile: tuple[int, 
     """
     count, n = words.shape
     bits = n // count
-    _, (left, right) = plt.subplots(1, 2, figsize=(12, 6), width_ratios=(2, 1))
+    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 6), width_ratios=(2, 1))
     for i, j in torch.cartesian_prod(torch.arange(n), torch.arange(n)).tolist():
         face = COLORS[5] if above[i, j] and compared[i, j] else "white" if compared[i, j] else LIGHT
         left.add_patch(Rectangle((j, i), 1, 1, fc=face, ec=PALE, lw=0.8))
@@ -71,7 +71,7 @@ def mask_scan(bits: Tensor, keep: Tensor) -> None:
         keep: (N,) bool, what the scan has decided.
     """
     n = len(keep)
-    _, ax = plt.subplots(figsize=(12, 6))
+    _, ax = plt.subplots(figsize=(10.9, 6))
     dropped = torch.zeros(n, dtype=torch.bool)
     for i in range(n):
         new = bits[i] & ~dropped if keep[i] else torch.zeros_like(dropped)
@@ -99,7 +99,7 @@ def pool_steps(feature_map: Tensor, bins: Sequence[Sequence[int]], steps: Sequen
     assert steps, "nothing was drawn"
     rows = -(-len(steps) // 3)
     height, width = feature_map.shape
-    figure, axes = plt.subplots(rows, 3, figsize=(12, rows * (4 * height / width + 0.5)), squeeze=False)
+    figure, axes = plt.subplots(rows, 3, figsize=(10.9, rows * (4 * height / width + 0.5)), squeeze=False)
     for ax in axes.flat[len(steps) :]:
         ax.set_axis_off()
     for ax, step in zip(axes.flat, steps, strict=False):
@@ -142,7 +142,7 @@ def align_points(
         points: of each bin on an axis.
         shares: (H, W), the gradient of the first bin's mean with respect to the map.
     """
-    _, axes = plt.subplots(1, 2, figsize=(12, 0.5 + 6 * feature_map.shape[0] / feature_map.shape[1]))
+    _, axes = plt.subplots(1, 2, figsize=(10.9, 0.5 + 6 * feature_map.shape[0] / feature_map.shape[1]))
     left, right = axes
     x1, y1, x2, y2 = (c + 0.5 for c in region)  # the centre of the first cell is drawn at 0.5
     width, height = (x2 - x1) / bins[1], (y2 - y1) / bins[0]

@@ -49,7 +49,7 @@ def range_of(*maps: Tensor) -> tuple[float, float]:
 def map_strip(maps: dict[str, Tensor]) -> None:
     """Maps (H, W) side by side, each in its own grey levels, under its name."""
     assert maps, "nothing was drawn"
-    _, axes = plt.subplots(1, len(maps), figsize=(12, 12 / len(maps) + 0.4), squeeze=False)
+    _, axes = plt.subplots(1, len(maps), figsize=(10.9, 10.9 / len(maps) + 0.4), squeeze=False)
     for ax, (name, each) in zip(axes[0], maps.items(), strict=True):
         cell_map(each, ax).set_title(name)
 
@@ -71,7 +71,7 @@ def receptive(image: Tensor, feature_map: Tensor, cell: tuple[int, int], field: 
         field: of the map's cells. What of the cell's field lies outside the image is padding; it is drawn too.
     """
     height, width = image.shape[1:]
-    _, (left, right) = plt.subplots(1, 2, figsize=(12, 5.6 * height / width + 0.8))
+    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 5.6 * height / width + 0.8))
     picture(image, left)
     rows, columns = feature_map.shape
     x, y = ([field.first + i * field.stride for i in range(n)] for n in (columns, rows))
@@ -99,7 +99,7 @@ def shift_strip(images: Sequence[Tensor], maps: Sequence[Tensor], names: Sequenc
         names: written above the images.
     """
     ratio = images[0].shape[1] / images[0].shape[2]
-    side = min(12 / len(images), 4)
+    side = min(10.9 / len(images), 4)
     _, axes = plt.subplots(2, len(images), figsize=(side * len(images), 2 * side * ratio + 1), squeeze=False)
     peaks = [divmod(int(feature_map.argmax()), feature_map.shape[1]) for feature_map in maps]
     for (above, below), image, feature_map, peak, name in zip(axes.T, images, maps, peaks, names, strict=True):
@@ -149,7 +149,7 @@ def pyramid_bins(feature_map: Tensor, windows: Sequence[tuple[int, int, int, int
     """
     rows = 1 if len(windows) < 3 else 2
     columns = -(-(len(windows) + 1) // rows)
-    figure, axes = plt.subplots(rows, columns, figsize=(12, 3.9 * rows + 0.3), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(10.9, 3.9 * rows + 0.3), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     axes = axes.flatten()

@@ -38,8 +38,8 @@ def side_by_side(
             stages in order; stages of one name share a colour.
         classes: their names, the background first.
     """
-    high = 12 / len(runs) * image.shape[1] / image.shape[2]
-    figure, axes = plt.subplots(2, len(runs), figsize=(12, high + 1.9), height_ratios=(high, 0.8), squeeze=False)
+    high = 10.9 / len(runs) * image.shape[1] / image.shape[2]
+    figure, axes = plt.subplots(2, len(runs), figsize=(10.9, high + 1.9), height_ratios=(high, 0.8), squeeze=False)
     longest = max(sum(seconds.values()) for _, _, seconds in runs.values())
     stages = list(dict.fromkeys(stage for _, _, seconds in runs.values() for stage in seconds))
     for (above, below), (name, (proposals, detection, seconds)) in zip(axes.T, runs.items(), strict=True):
@@ -68,7 +68,7 @@ def _panels(image: Tensor, count: int, legend: dict[str, Style], room: float = 0
     rows = 1 if count <= 3 else 2
     columns = -(-count // rows)
     high = 11 / columns * (image.shape[1] / image.shape[2])
-    figure, axes = plt.subplots(rows, columns, figsize=(11, (high + 0.1 + 0.3 * lines) * rows + 0.5), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(10.9, (high + 0.1 + 0.3 * lines) * rows + 0.5), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax in axes.flat[:count]:
@@ -212,7 +212,7 @@ def gradient_table(reached: Tensor, losses: Sequence[str], layers: Sequence[str]
         layers: names of the columns.
     """
     assert reached.numel(), "nothing was drawn"
-    ax = ax or plt.subplots(figsize=(min(12, 1.7 * len(layers) + 2.5), 0.75 * len(losses) + 1))[1]
+    ax = ax or plt.subplots(figsize=(min(10.9, 1.7 * len(layers) + 2.5), 0.75 * len(losses) + 1))[1]
     for row, line in enumerate(reached.tolist()):
         for column, value in enumerate(line):
             color = GOOD if value else "white"
@@ -238,7 +238,7 @@ def missed_by_size(sides: Tensor, found: dict[str, Tensor], bins: Sequence[float
         found: for each detector (G,) bool.
         bins: sides in ascending order that divide the objects; those below the first and from the last on count too.
     """
-    ax = ax or plt.subplots(figsize=(11, 4.8))[1]
+    ax = ax or plt.subplots(figsize=(10.9, 4.8))[1]
     own = torch.bucketize(sides, torch.tensor(bins, dtype=sides.dtype), right=True)
     counts = own.bincount(minlength=len(bins) + 1)
     width = 0.8 / len(found)

@@ -56,7 +56,7 @@ def network_map(network: NetworkMap, lit: Sequence[str] | str = ()) -> None:
     if unknown := set(lit) - set(network.parts):
         raise ValueError(f"lit: expected some of {', '.join(network.parts)}, got {', '.join(sorted(unknown))}")
     columns, rows = (max(place[axis] for place in network.parts.values()) + 1 for axis in (0, 1))
-    _, ax = plt.subplots(figsize=(12.8, 1.3 * rows))
+    _, ax = plt.subplots(figsize=(10.9, 1.3 * rows))
     for name, (x, y) in network.parts.items():
         color = LIT if name in lit else UNLIT
         corner = x - WIDE / 2, y - HIGH / 2

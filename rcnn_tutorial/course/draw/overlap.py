@@ -16,7 +16,7 @@ from rcnn_tutorial.ops.nms import Step
 
 def iou_slide(shift: float, size: float = 10) -> None:
     """One box slid over its twin by `shift`, and the IoU against every shift."""
-    _, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2))
+    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 4.2))
     pair = torch.tensor([[0, 0, size, size], [shift, 0, shift + size, size]])
     boxes(left, pair, styles=[Style(COLORS[0], 4), Style(COLORS[1], 4)])
     both = max(size - abs(shift), 0)
@@ -61,7 +61,7 @@ def iou_table(iou: Tensor, rows: Sequence[str], columns: Sequence[str], state: T
 def nms_strip(boxes: Tensor, scores: Tensor, steps: Sequence[Step], names: Sequence[str]) -> None:
     """The decisions of `nms_steps`, one panel each."""
     rows = -(-len(steps) // 3)
-    figure, axes = plt.subplots(rows, 3, figsize=(12, 3.4 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, 3, figsize=(10.9, 3.4 * rows), squeeze=False)
     for i, ax in enumerate(axes.flat):
         nms_step(boxes, scores, steps, names, i, ax) if i < len(steps) else ax.set_axis_off()
     assert figure.axes, "nothing was drawn"
@@ -72,7 +72,7 @@ def nms_step(
     boxes_: Tensor, scores: Tensor, steps: Sequence[Step], names: Sequence[str], now: int, ax: Axes | None = None
 ) -> None:
     """The state of the suppression after decision `now`: kept boxes solid, dropped ones dashed, later ones pale."""
-    ax = ax or plt.subplots(figsize=(7, 5))[1]
+    ax = ax or plt.subplots(figsize=(8.8, 5))[1]
     styles, texts = [Style(PALE, 1)] * len(boxes_), [""] * len(boxes_)
     for i, step in enumerate(steps[: now + 1]):
         styles[step.box] = Style(
@@ -105,7 +105,7 @@ def threshold_curve(
         detections: for each threshold to show, what stays: `boxes` (N, 4). The panels show the part of the image that
             all of these boxes take.
     """
-    figure = plt.figure(figsize=(12, 7.4))
+    figure = plt.figure(figsize=(10.9, 7.4))
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.1, 1))
     ax = upper.subplots()
     ax.plot(list(ap), list(ap.values()), "o-", color="black", ms=8)

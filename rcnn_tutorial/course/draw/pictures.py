@@ -80,7 +80,7 @@ def characters(ax: Axes) -> float:
 @on_cpu
 def picture(image: Tensor, ax: Axes | None = None, faint: bool = False) -> Axes:
     """An image (3, H, W) without ticks."""
-    ax = ax or plt.figure(figsize=(8, 8 * image.shape[1] / image.shape[2])).gca()
+    ax = ax or plt.figure(figsize=(8.8, 8.8 * image.shape[1] / image.shape[2])).gca()
     ax.imshow(
         image.permute(1, 2, 0).clamp(0, 1).numpy(),
         alpha=0.35 if faint else 1,
@@ -110,7 +110,7 @@ def scene(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], ax: 
 @on_cpu
 def close_up(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], box: int, margin: int = 3) -> None:
     """A scene, and beside it one of its boxes, pixel by pixel."""
-    _, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), width_ratios=(1.35, 1))
+    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 4.8), width_ratios=(1.35, 1))
     scene(image, target, classes, left)
     x1, y1, x2, y2 = (int(v) for v in target["boxes"][box].tolist())
     x0, y0 = max(0, x1 - margin), max(0, y1 - margin)
@@ -134,7 +134,7 @@ def crowd(image: Tensor, *answers: tuple[str, dict[str, Tensor]]) -> None:
         answers: a name, and `boxes` (N, 4) and `labels` (N,) in pixels, of each; they stand side by side.
     """
     assert answers, "nothing was drawn"
-    width = 12.8 / len(answers) if len(answers) > 1 else 9.0
+    width = 10.9 / len(answers) if len(answers) > 1 else 9.0
     high = width * image.shape[1] / image.shape[2] + 0.5
     _, axes = plt.subplots(1, len(answers), figsize=(width * len(answers), high), squeeze=False)
     for ax, (name, answer) in zip(axes[0], answers, strict=True):
@@ -153,7 +153,7 @@ def pixel_grid(image: Tensor, box: Sequence[int]) -> None:
     """
     grey = (image.mean(dim=0) * 255).round().int()
     rows, columns = grey.shape
-    _, ax = plt.subplots(figsize=(8, 8 * rows / columns))
+    _, ax = plt.subplots(figsize=(8.8, 8.8 * rows / columns))
     ax.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=255, extent=(0, columns, rows, 0))
     for y, row in enumerate(grey.tolist()):
         for x, value in enumerate(row):

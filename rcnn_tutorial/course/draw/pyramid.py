@@ -43,7 +43,7 @@ def pooled_numbers(image: Tensor, objects: Tensor, feature_map: Tensor, stride: 
     rois = torch.cat((objects.new_zeros(len(objects), 1), objects), dim=1)
     pooled = roi_pool(feature_map.detach()[None, None], rois, n, 1 / stride)[:, 0]
     layout = [["image", f"cells {i}", f"bins {i}"] for i in range(len(objects))]
-    _, axes = plt.subplot_mosaic(layout, figsize=(12, 3.3 * len(objects)), width_ratios=(1.5, 1, 1))
+    _, axes = plt.subplot_mosaic(layout, figsize=(10.9, 3.3 * len(objects)), width_ratios=(1.5, 1, 1))
     picture(image, axes["image"])
     counts, (height, width) = [], feature_map.shape
     for i, (box, grid) in enumerate(zip(objects, pooled, strict=True)):
@@ -92,7 +92,7 @@ def designs(image: Tensor, box: Tensor, maps: dict[str, Sequence[Tensor]], read:
     for level, each in sizes.items():
         floors[level] = top
         top += (0.08 + 0.62 * each) * height
-    wide = 12 / (len(maps) + 0.3)
+    wide = 10.9 / (len(maps) + 0.3)
     size = (12, wide * (top + 0.06 * height) / (1.32 * width) + 0.4)
     _, (left, *axes) = plt.subplots(1, len(maps) + 1, figsize=size, width_ratios=(0.3, *[1] * len(maps)), sharey=True)
     for ax, (name, stack) in zip(axes, maps.items(), strict=True):
@@ -140,7 +140,7 @@ def addition(coarse: Tensor, fine: Tensor) -> None:
              ("sum", above + fine, owner)]  # fmt: skip
     longest = max(len(f"{value:g}") for _, grid, _ in parts for value in grid.flatten().tolist())
     ratios = (1, 0.32, 1, 0.22, 1, 0.22, 1)
-    _, axes = plt.subplots(1, 7, figsize=(12, 12 / sum(ratios) * fine.shape[0] / fine.shape[1] + 0.4),
+    _, axes = plt.subplots(1, 7, figsize=(10.9, 10.9 / sum(ratios) * fine.shape[0] / fine.shape[1] + 0.4),
                            width_ratios=ratios)  # fmt: skip
     for ax, (title, grid, colors) in zip(axes[::2], parts, strict=True):
         _numbers(ax, grid, colors, min(30, 90 / grid.shape[1], 215 / (grid.shape[1] * longest)))
@@ -228,7 +228,7 @@ def level_anchors(image: Tensor, box: Tensor, anchors: Tensor, ious: Sequence[fl
     rows = -(-len(anchors) // columns)
     beyond = torch.stack((-anchors[:, :2], anchors[:, 2:] - anchors.new_tensor([width, height]))).amax(dim=(0, 1))
     across, up = (beyond + 4).clamp(min=4).minimum(beyond.new_tensor([width, height]) / 3).tolist()
-    size = (12, 12 / columns * (height + 2 * up) / (width + 2 * across) * rows + 0.5 * rows)
+    size = (10.9, 10.9 / columns * (height + 2 * up) / (width + 2 * across) * rows + 0.5 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     legend = {"best anchor of the level": Style(COLORS[0], 3), "best of all": Style(GOOD, 4.5), "object": DOTTED}
     best = max(range(len(anchors)), key=lambda i: ious[i])
@@ -262,7 +262,7 @@ def level_maps(image: Tensor, maps: dict[str, Tensor], level: str, box: Tensor |
     height, width = image.shape[1:]
     rows, columns = maps[level].shape
     stride = 2 ** level_of(width / columns)
-    _, (left, right) = plt.subplots(1, 2, figsize=(12, 5.9 * height / width + 0.45))
+    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 5.9 * height / width + 0.45))
     picture(image, left)
     _grey(right, maps[level], extent=(0, columns * stride, rows * stride, 0))
     right.set(xlim=(0, width), ylim=(height, 0))
@@ -286,7 +286,7 @@ def responses(
     """
     assert maps, "nothing was drawn"
     layout = [["image", *(f"{row} {level}" for level in levels)] for row in maps]
-    high = 12 / (len(levels) + 1.6) * image.shape[1] / image.shape[2] + 0.05
+    high = 10.9 / (len(levels) + 1.6) * image.shape[1] / image.shape[2] + 0.05
     size = (12, high * len(maps) + 0.4)
     _, axes = plt.subplot_mosaic(layout, figsize=size, width_ratios=(1.6, *[1] * len(levels)))
     picture(image, axes["image"])

@@ -45,7 +45,7 @@ def roi_grid(
     cells = rounded(roi)
     x1, y1, x2, y2 = cells
     view = view or (x1 - 2, y1 - 2, x2 + 2, y2 + 2)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6.2), width_ratios=(1.3, 1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, 6.2), width_ratios=(1.3, 1))
     cell_map(feature_map, left)
     bins(cells, (rows, columns), left)
     boxes(left, torch.tensor([cells]), styles=ROUNDED)
@@ -83,7 +83,7 @@ def landing(
     cells = torch.tensor([rounded(roi) for roi in rois])
     (x1, y1), (x2, y2) = cells[:, :2].amin(dim=0).tolist(), cells[:, 2:].amax(dim=0).tolist()
     width, height = x2 - x1 + 2, y2 - y1 + 2
-    ax = ax or plt.subplots(figsize=(11, min(9, 11 * height / width) + 0.6))[1]
+    ax = ax or plt.subplots(figsize=(10.9, min(9, 11 * height / width) + 0.6))[1]
     cell_map(torch.zeros_like(gradient), ax, (0, 1))
     chosen = torch.stack([_chosen(own, gradient.shape) for own in switches])  # (RoIs, H, W)
     for i, own in enumerate(chosen):
@@ -114,7 +114,7 @@ def _chosen(switches: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def loss_curves() -> None:
     """Smooth L1 and L2 of an error, and the slopes of both."""
-    _, axes = plt.subplots(1, 2, figsize=(12, 4.6))
+    _, axes = plt.subplots(1, 2, figsize=(10.9, 4.6))
     x = torch.linspace(-4, 4, 401)
     curves = {"L2": (x * x / 2, x, COLORS[1]), "smooth L1": (smooth_l1(x), x.clamp(-1, 1), COLORS[0])}
     for ax, which, title in zip(axes, (0, 1), ("loss", "slope"), strict=True):
@@ -132,7 +132,7 @@ def loss_curves() -> None:
 def target_histograms(before: Tensor, after: Tensor) -> None:
     """Regression targets (N, 4) before and after they are normalised: one column per number, the same scale for all."""
     assert len(before) and len(after), "nothing was drawn"
-    figure, axes = plt.subplots(2, 4, figsize=(12, 5.2), sharex=True)
+    figure, axes = plt.subplots(2, 4, figsize=(10.9, 5.2), sharex=True)
     edges = torch.linspace(-3, 3, 61)
     for line, targets, color, name in zip(axes, (before, after), (PALE, GOOD), ("before", "after"), strict=True):
         for ax, column, title in zip(line, targets.T, ("tx", "ty", "tw", "th"), strict=True):
@@ -178,7 +178,7 @@ def compression(
         milliseconds: per image.
         parameters: share of the head's parameters, in (0, 1].
     """
-    _, axes = plt.subplots(1, 2, figsize=(12, 4.6))
+    _, axes = plt.subplots(1, 2, figsize=(10.9, 4.6))
     order = sorted(range(len(ranks)), key=lambda i: parameters[i])
     ticks = [f"{percent(parameters[i])}\n" + ("full" if ranks[i] is None else f"t={ranks[i]}") for i in order]
     for ax, values, title, color in zip(axes, (ap, milliseconds), ("AP", "ms per image"), COLORS, strict=False):
@@ -196,7 +196,7 @@ def kind_groups(kinds: dict[str, Sequence[dict[str, int]]], ax: Axes | None = No
     Args:
         kinds: for each detector and each seed the `counts` of its `failures`; what is correct is not drawn.
     """
-    ax = ax or plt.subplots(figsize=(11, 4.8))[1]
+    ax = ax or plt.subplots(figsize=(10.9, 4.8))[1]
     words = list(dict.fromkeys(k for seeds in kinds.values() for each in seeds for k in each if k != "correct"))
     width = 0.8 / len(kinds)
     for i, ((name, seeds), color) in enumerate(zip(kinds.items(), COLORS, strict=False)):

@@ -24,7 +24,7 @@ def layer_table(rows: Sequence[tuple[str, str, str]], ax: Axes | None = None) ->
         rows: name, what to write beside it (the shape, or of the layer that fails the error), and its state: "ok",
             "fails" or "not reached".
     """
-    ax = ax or plt.subplots(figsize=(8, 0.7 * len(rows) + 0.1))[1]
+    ax = ax or plt.subplots(figsize=(8.8, 0.7 * len(rows) + 0.1))[1]
     room = int(0.6 * characters(ax))  # of what is written beside the layers
     for i, (name, text, state) in enumerate(rows):
         color = LAYER_STATES[state]
@@ -84,7 +84,7 @@ def locks(stages: dict[str, dict[str, bool]], ax: Axes | None = None) -> None:
         stages: for each stage, of each tensor that there is by then, whether it is trained.
     """
     names = list(dict.fromkeys(name for tensors in stages.values() for name in tensors))
-    ax = ax or plt.subplots(figsize=(min(12, 2 * len(stages) + 3), 0.42 * len(names) + 1.5))[1]
+    ax = ax or plt.subplots(figsize=(min(10.9, 2 * len(stages) + 3), 0.42 * len(names) + 1.5))[1]
     for column, tensors in enumerate(stages.values()):
         for name, trained in tensors.items():
             ax.plot(column, names.index(name), **LOCKS[trained])
@@ -107,7 +107,7 @@ def flow(steps: dict[str, Sequence[tuple[str, float | None]]]) -> None:
         steps: for each training its steps in order: a name, and the bytes that it writes to disk for the next step,
             or None where it hands them on in memory. The bytes of the last step have no arrow, and count for nothing.
     """
-    _, ax = plt.subplots(figsize=(12, 1.7 * len(steps) + 0.5))
+    _, ax = plt.subplots(figsize=(10.9, 1.7 * len(steps) + 0.5))
     longest = max(map(len, steps.values()))
     fontsize = 14 if longest <= 6 else 12
     room = int(12 / longest * 0.72 / (0.0095 * fontsize))
@@ -211,7 +211,7 @@ def gradient_norms(norms: dict[str, float], images: dict[str, float]) -> None:
         norms: for each layer the norm of its gradient.
         images: for each mini-batch its cost; drawn relative to the first.
     """
-    _, (left, right) = plt.subplots(1, 2, figsize=(12, 4.4), width_ratios=(1.2, 1))
+    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 4.4), width_ratios=(1.2, 1))
     lowest = min(norm for norm in norms.values() if norm > 0)
     bars = left.bar(list(norms), list(norms.values()), color=COLORS[0], width=0.6)
     left.bar_label(bars, [f"{norm:.2g}" for norm in norms.values()], padding=3)
@@ -252,7 +252,7 @@ def time_shares(seconds: dict[str, dict[str, float]], highlight: str, ax: Axes |
         seconds: for each detector the seconds of its stages; stages of one name share a colour.
         highlight: the stage that stands out.
     """
-    ax = ax or plt.subplots(figsize=(12, 0.95 * len(seconds) + 1.1))[1]
+    ax = ax or plt.subplots(figsize=(10.9, 0.95 * len(seconds) + 1.1))[1]
     stages = list(dict.fromkeys(stage for each in seconds.values() for stage in each))
     colors = dict(zip((s for s in stages if s != highlight), OTHERS, strict=False)) | {highlight: BAD}
     for row, each in enumerate(seconds.values()):

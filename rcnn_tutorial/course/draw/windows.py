@@ -24,8 +24,8 @@ def grouping(image: Tensor, moments: Sequence[tuple[Tensor, int]]) -> None:
         image: (3, H, W).
         moments: labels (H, W) int64 as `labels_at` gives them, and how many regions they have.
     """
-    height = 12 / len(moments) * image.shape[1] / image.shape[2]
-    _, axes = plt.subplots(1, len(moments), figsize=(12, height + 0.45), squeeze=False)
+    height = 10.9 / len(moments) * image.shape[1] / image.shape[2]
+    _, axes = plt.subplots(1, len(moments), figsize=(10.9, height + 0.45), squeeze=False)
     for ax, (labels, regions) in zip(axes[0], moments, strict=True):
         picture(_mean_colours(image, labels), ax)
         ax.set_title(f"{regions} region{'s' * (regions > 1)}")
@@ -53,7 +53,7 @@ def windows_by_iou(
         fine_tuning, svm: (N,) int64, FOREGROUND, BACKGROUND or UNUSED by each rule.
         label: the class whose SVM it is.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(12, 6 * image.shape[1] / image.shape[2] + 0.8))
+    figure, axes = plt.subplots(1, 2, figsize=(10.9, 6 * image.shape[1] / image.shape[2] + 0.8))
     for ax, name, state in zip(axes, ("fine-tuning", f"SVM of {label}"), (fine_tuning, svm), strict=True):
         picture(image, ax)
         order = state.argsort(stable=True)  # unused ones at the bottom, foreground on top
@@ -87,7 +87,7 @@ def _handles(styles: dict[str, Style]) -> list[Line2D]:
 @on_cpu
 def coverage(count: Tensor, image: Tensor) -> None:
     """An image, and beside it how many windows cover each pixel, count (H, W)."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5.2 * image.shape[1] / image.shape[2] + 0.5))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, 5.2 * image.shape[1] / image.shape[2] + 0.5))
     picture(image, left)
     height, width = count.shape
     heat = right.imshow(count.numpy(), cmap="inferno", vmin=0, extent=(0, width, height, 0))
@@ -100,7 +100,7 @@ def coverage(count: Tensor, image: Tensor) -> None:
 @on_cpu
 def moves(image: Tensor, before: Tensor, after: Tensor, truths: Tensor, ax: Axes | None = None) -> Axes:
     """Where two corners of each proposal went: before (N, 4) dashed, after (N, 4) solid, objects (M, 4) dotted."""
-    ax = picture(image, ax or plt.subplots(figsize=(8, 8 * image.shape[1] / image.shape[2] + 0.4))[1])
+    ax = picture(image, ax or plt.subplots(figsize=(8.8, 8.8 * image.shape[1] / image.shape[2] + 0.4))[1])
     styles = {"proposal": Style(BAD, 2, "--"), "refined": Style(GOOD, 3), "object": DOTTED}
     for each, style in zip((before, after, truths), styles.values(), strict=True):
         boxes(ax, each, styles=style)

@@ -19,6 +19,8 @@ def test_ink_has_the_higher_contrast_by_wcag():
     for color in (*draw.COLORS, draw.PALE, "#000000"):
         over = {"black": (luminance(color) + 0.05) / 0.05, "white": 1.05 / (luminance(color) + 0.05)}
         assert ink(color) == max(over, key=over.get), color
+        below = luminance(draw.words(color)) + 0.05
+        assert 1.05 / below >= 4.5 and (draw.words(color) == color.lower() or 1.05 / below < 4.9), color
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,10 @@ def test_a_colour_has_its_meaning():
         "correct": draw.GOOD, "class": draw.COLORS[1], "place": draw.COLORS[5], "duplicate": draw.COLORS[3],
         "background": draw.BAD,
     } == draw.KIND_COLORS  # fmt: skip
-    assert (draw.GOOD, draw.BAD, draw.PALE, draw.PLAIN.color) == ("#009E73", "#D55E00", "#999999", draw.GOOD)
+    assert (draw.GOOD, draw.BAD, draw.PALE, draw.PLAIN.color) == ("#009E73", "#D55E00", "#767676", draw.GOOD)
+    assert (draw.TRUTH, draw.PROPOSAL, draw.DETECTION, draw.MISTAKE, draw.IGNORED) == (
+        "#000000", "#0072B2", draw.GOOD, draw.BAD, draw.PALE,
+    )  # fmt: skip
 
 
 def test_class_colours_start_over():
