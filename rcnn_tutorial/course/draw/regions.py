@@ -23,18 +23,18 @@ FAST_RCNN = NetworkMap(
         "conv\nnet": (1.13, 0),
         "RoIs": (1.13, 1.2),
         "RoI\npooling": (2.1, 0.6),
-        "fc6, fc7": (3.35, 0.6),
-        "class\nscores": (4.25, 0),
-        "box\noffsets": (4.25, 1.2),
-        "loss": (5.15, 0.6),
+        "fc6\nfc7": (3.37, 0.6),
+        "class\nscores": (4.27, 0),
+        "box\noffsets": (4.27, 1.2),
+        "loss": (5.17, 0.6),
     },
     (
         ("picture", "conv\nnet", "(3, H, W)"),
         ("conv\nnet", "RoI\npooling", "(C, h, w)"),
         ("RoIs", "RoI\npooling", "(R, 4)"),
-        ("RoI\npooling", "fc6, fc7", "(R, C, 4, 4)"),
-        ("fc6, fc7", "class\nscores", ""),
-        ("fc6, fc7", "box\noffsets", "(R, 256)"),
+        ("RoI\npooling", "fc6\nfc7", "(R, C, 4, 4)"),
+        ("fc6\nfc7", "class\nscores", ""),
+        ("fc6\nfc7", "box\noffsets", "(R, 256)"),
         ("class\nscores", "loss", "(R, K+1)"),
         ("box\noffsets", "loss", "(R, 4K)"),
     ),
@@ -68,12 +68,12 @@ def roi_numbers(
         titles: of the map and of the bins.
     """
     rows, columns = values.shape
-    high = 10.9 * rows / (columns + 2 * pooled.shape[1] + 0.6) + 0.9
+    high = 10.9 * rows / (columns + 2 * pooled.shape[1] + 0.6) + 1.8
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, high), width_ratios=(columns, 2 * pooled.shape[1]))
     for row, column in switches.flatten(0, 1).tolist():
         left.add_patch(Rectangle((column + 0.15, row + 0.15), 0.7, 0.7, fc=CHOSEN, ec="black", zorder=2))
     bins(rounded(roi), tuple(pooled.shape), left)
-    _numbers(left, values, 18)
+    _numbers(left, values, 18, counted=True)
     boxes(left, torch.tensor([rounded(roi)]), styles=CELLS)
     boxes(left, torch.tensor([roi]) + 0.5, styles=EXACT)
     _numbers(right, pooled, 26)
@@ -83,8 +83,8 @@ def roi_numbers(
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
-def _numbers(ax: Axes, values: Tensor, size: float) -> None:
-    """A table of cells with a number in each, zeros in grey."""
+def _numbers(ax: Axes, values: Tensor, size: float, counted: bool = False) -> None:
+    """A table of cells with a number in each, zeros in grey; if `counted`, its columns and rows have theirs."""
     rows, columns = values.shape
     ax.hlines(range(rows + 1), 0, columns, color=PALE, lw=0.8, zorder=0.5)
     ax.vlines(range(columns + 1), 0, rows, color=PALE, lw=0.8, zorder=0.5)
@@ -93,7 +93,11 @@ def _numbers(ax: Axes, values: Tensor, size: float) -> None:
             ax.text(column + 0.5, row + 0.5, f"{number:.3g}", ha="center", va="center", fontsize=size,
                     color="black" if number else PALE, zorder=4)  # fmt: skip
     ax.set(xlim=(-0.05, columns + 0.05), ylim=(rows + 0.05, -0.05), aspect="equal")
-    ax.set_axis_off()
+    ax.set_xticks([column + 0.5 for column in range(columns)], range(columns) if counted else [""] * columns)
+    ax.set_yticks([row + 0.5 for row in range(rows)], range(rows) if counted else [""] * rows)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0, labelcolor=PALE)
+    ax.spines[:].set_visible(False)
 
 
 def _handles(**styles: Style) -> list[Line2D]:
@@ -158,9 +162,9 @@ def align_numbers(values: Tensor, roi: Sequence[float], pooled: Tensor, points: 
         points: of each bin, along each side.
     """
     rows, columns = values.shape
-    high = 10.9 * rows / (columns + 2 * pooled.shape[1] + 0.6) + 0.9
+    high = 10.9 * rows / (columns + 2 * pooled.shape[1] + 0.6) + 1.8
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, high), width_ratios=(columns, 2 * pooled.shape[1]))
-    _numbers(left, values, 18)
+    _numbers(left, values, 18, counted=True)
     x1, y1, x2, y2 = (c + 0.5 for c in roi)
     across, down = pooled.shape[1], pooled.shape[0]
     left.vlines([x1 + j * (x2 - x1) / across for j in range(1, across)], y1, y2, color=PROPOSAL, lw=2)
@@ -188,13 +192,14 @@ def slide(shifts: Tensor, pooled: Sequence[Tensor], borders: Sequence[Tensor]) -
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, 4.8))
     for ax, curves in ((left, pooled), (right, borders)):
         for values, name, color in zip(curves, ("RoI pooling", "RoIAlign"), (COLORS[1], COLORS[0]), strict=True):
-            ax.plot(shifts, values, ".", color=color, ms=9, label=name)
+            step = values.diff().abs().max().item()
+            ax.plot(shifts, values, ".", color=color, ms=9, label=f"{name}: steps of the border up to {step:.1f}")
         ax.set(xlabel="shift of the window, pixels")
         ax.xaxis.set_major_locator(MultipleLocator(4))
     left.set(title="one number of its 4 x 4", ylim=(0, None))
     right.set(title="left border that is found", ylabel="error, pixels")
     right.axhline(0, color=PALE, lw=1.5, ls=":")
-    handles, labels = left.get_legend_handles_labels()
+    handles, labels = right.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, markerscale=2)
 
 

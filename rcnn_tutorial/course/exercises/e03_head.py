@@ -152,7 +152,9 @@ def eight_pictures() -> tuple[Tensor, Tensor, Tensor]:
     pooled, labels, targets = [], [], []
     for image, target in (scenes[index] for index in range(8)):
         batch, maps = detector.maps([image])
-        near = target["boxes"] + 3 * torch.randn(target["boxes"].shape, generator=generator)
+        boxes = target["boxes"].repeat(2, 1)
+        sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+        near = boxes + 0.12 * sides * torch.randn(boxes.shape, generator=generator)
         corner = torch.rand(len(near), 2, generator=generator) * 150
         windows = torch.cat((near, torch.cat((corner, corner + 40), dim=1)))
         objects = to_input(batch, [target])
@@ -193,7 +195,7 @@ def _known(function: Callable) -> tuple[bool, bool]:
     right = (scores.argmax(dim=1) == labels).float().mean().item()
     objects = labels.nonzero().flatten()
     error = (offsets[objects, labels[objects] - 1] - targets[objects]).abs().mean().item()
-    return right > 0.95, error < 0.2
+    return right > 0.95, error < 0.25
 
 
 def _plain(function: Callable) -> bool:

@@ -43,7 +43,7 @@ def test_the_map_of_the_network_says_which_shapes_flow():
     render()
     shapes = {(first, last): shape for first, last, shape in draw.FAST_RCNN.arrows}
     assert shapes["conv\nnet", "RoI\npooling"] == "(C, h, w)" and shapes["RoIs", "RoI\npooling"] == "(R, 4)"
-    assert shapes["RoI\npooling", "fc6, fc7"] == "(R, C, 4, 4)"
+    assert shapes["RoI\npooling", "fc6\nfc7"] == "(R, C, 4, 4)"
     assert shapes["class\nscores", "loss"] == "(R, K+1)" and shapes["box\noffsets", "loss"] == "(R, 4K)"
     ax = plt.gca()
     words = [t.get_window_extent() for t in ax.texts if t.get_text().startswith("(")]
@@ -140,12 +140,12 @@ def test_slide_keeps_the_two_ways_of_pooling_apart():
     assert titles() == ["one number of its 4 x 4", "left border that is found"]
     assert labels(left) == ("shift of the window, pixels", "")
     assert labels(right) == ("shift of the window, pixels", "error, pixels")
-    named = {line.get_label(): line.get_ydata().tolist() for line in left.lines}
-    assert named == {"RoI pooling": rounded_one.tolist(), "RoIAlign": pytest.approx(smooth.tolist())}
-    borders = {line.get_label(): line.get_ydata().tolist() for line in right.lines[:2]}
-    assert borders == {"RoI pooling": pytest.approx((smooth - 2).tolist()), "RoIAlign": rounded_one.tolist()}
+    assert [line.get_ydata().tolist() for line in left.lines] == [rounded_one.tolist(), smooth.tolist()]
+    assert [line.get_ydata().tolist() for line in right.lines[:2]] == [(smooth - 2).tolist(), rounded_one.tolist()]
+    assert [looks(line)[0] for line in right.lines[:2]] == [draw.COLORS[1], draw.COLORS[0]]
     assert [looks(line)[0] for line in left.lines] == [draw.COLORS[1], draw.COLORS[0]]
-    assert [t.get_text() for t in plt.gcf().legends[0].get_texts()] == ["RoI pooling", "RoIAlign"]
+    said = [t.get_text() for t in plt.gcf().legends[0].get_texts()]
+    assert said == ["RoI pooling: steps of the border up to 0.5", "RoIAlign: steps of the border up to 1.0"]
     assert left.get_ylim()[0] == 0
 
 
