@@ -68,7 +68,7 @@ def roi_numbers(
         titles: of the map and of the bins.
     """
     rows, columns = values.shape
-    high = 10.9 * rows / (columns + 2 * pooled.shape[1] + 0.6) + 1.8
+    high = 10.9 * rows / (columns + 2 * pooled.shape[1] + 0.6) + 1.6
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, high), width_ratios=(columns, 2 * pooled.shape[1]))
     for row, column in switches.flatten(0, 1).tolist():
         left.add_patch(Rectangle((column + 0.15, row + 0.15), 0.7, 0.7, fc=CHOSEN, ec="black", zorder=2))
@@ -83,15 +83,19 @@ def roi_numbers(
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
-def _numbers(ax: Axes, values: Tensor, size: float, counted: bool = False) -> None:
-    """A table of cells with a number in each, zeros in grey; if `counted`, its columns and rows have theirs."""
+def _numbers(ax: Axes, values: Tensor, size: float, counted: bool = False, down: float = 0.5) -> None:
+    """A table of cells with a number in each, zeros in grey; if `counted`, its columns and rows have theirs.
+
+    The numbers stand `down` cells below the upper edges of their cells; below the middle they cover what crosses them.
+    """
+    plate = dict(fc="white", ec="none", pad=1) if down > 0.5 else None
     rows, columns = values.shape
     ax.hlines(range(rows + 1), 0, columns, color=PALE, lw=0.8, zorder=0.5)
     ax.vlines(range(columns + 1), 0, rows, color=PALE, lw=0.8, zorder=0.5)
     for row, numbers in enumerate(values.tolist()):
         for column, number in enumerate(numbers):
-            ax.text(column + 0.5, row + 0.5, f"{number:.3g}", ha="center", va="center", fontsize=size,
-                    color="black" if number else PALE, zorder=4)  # fmt: skip
+            ax.text(column + 0.5, row + down, f"{number:.3g}", ha="center", va="center", fontsize=size,
+                    color="black" if number else PALE, zorder=4, bbox=plate)  # fmt: skip
     ax.set(xlim=(-0.05, columns + 0.05), ylim=(rows + 0.05, -0.05), aspect="equal")
     ax.set_xticks([column + 0.5 for column in range(columns)], range(columns) if counted else [""] * columns)
     ax.set_yticks([row + 0.5 for row in range(rows)], range(rows) if counted else [""] * rows)
@@ -162,9 +166,11 @@ def align_numbers(values: Tensor, roi: Sequence[float], pooled: Tensor, points: 
         points: of each bin, along each side.
     """
     rows, columns = values.shape
-    high = 10.9 * rows / (columns + 2 * pooled.shape[1] + 0.6) + 1.8
+    high = 10.9 * rows / (columns + 2 * pooled.shape[1] + 0.6) + 1.6
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, high), width_ratios=(columns, 2 * pooled.shape[1]))
-    _numbers(left, values, 18, counted=True)
+    _numbers(left, values, 18, counted=True, down=0.8)  # below the points
+    grid = torch.cartesian_prod(torch.arange(columns), torch.arange(rows)) + 0.5
+    (middles,) = left.plot(*grid.T, ".", color="black", ms=7, label="middle of a cell")
     x1, y1, x2, y2 = (c + 0.5 for c in roi)
     across, down = pooled.shape[1], pooled.shape[0]
     left.vlines([x1 + j * (x2 - x1) / across for j in range(1, across)], y1, y2, color=PROPOSAL, lw=2)
@@ -177,7 +183,7 @@ def align_numbers(values: Tensor, roi: Sequence[float], pooled: Tensor, points: 
     _numbers(right, pooled, 24)
     left.set_title("the map")
     right.set_title("mean of each bin")
-    figure.legend(handles=[*_handles(RoI=EXACT), dots], loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(handles=[*_handles(RoI=EXACT), dots, middles], loc="outside lower center", ncols=3, frameon=False)
 
 
 @on_cpu

@@ -123,13 +123,14 @@ def test_align_numbers_show_points_and_means():
     left, right = panels()
     (exact,) = rectangles(left)
     assert exact.get_bbox().extents.tolist() == [1.5, 2.5, 5.5, 4.5] and edges(left) == [draw.PROPOSAL]
-    (dots,) = left.lines
+    middles, dots = left.lines
+    assert len(middles.get_xydata()) == 64 and middles.get_xydata()[[0, -1]].tolist() == [[0.5, 0.5], [7.5, 7.5]]
     assert dots.get_xydata().tolist() == [[x, y] for y in (3, 4) for x in (2, 3, 4, 5)]
     assert texts(right) == ["1.25", "2.5"] and texts(left) == [f"{v:g}" for v in MAP.flatten().tolist()]
     assert titles() == ["the map", "mean of each bin"]
     lines = [segment.tolist() for lines in left.collections for segment in lines.get_segments()]
     assert [[3.5, 2.5], [3.5, 4.5]] in lines
-    assert [t.get_text() for t in plt.gcf().legends[0].get_texts()] == ["RoI", "point"]
+    assert [t.get_text() for t in plt.gcf().legends[0].get_texts()] == ["RoI", "point", "middle of a cell"]
 
 
 def test_slide_keeps_the_two_ways_of_pooling_apart():
