@@ -46,6 +46,7 @@ def normalise(path: Path) -> None:
             continue
         number += 1
         cell.execution_count = number
+        cell.outputs = joined(cell.outputs)
         for output in cell.outputs:
             output.pop("execution_count", None) if output.output_type != "execute_result" else None
             if output.output_type == "execute_result":
@@ -54,6 +55,17 @@ def normalise(path: Path) -> None:
                 output.metadata = {k: {"alt": v["alt"]} for k, v in output.metadata.items() if "alt" in v}
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
+
+
+def joined(outputs: list) -> list:
+    """The same outputs, with what was printed in several portions in one piece."""
+    whole: list = []
+    for output in outputs:
+        if output.output_type == "stream" and whole and whole[-1].get("name") == output.name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
 
 
 def main() -> None:
