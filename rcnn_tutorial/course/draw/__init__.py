@@ -1,6 +1,13 @@
 """The pictures of the notebooks: each function draws one idea, large enough for the last row of a lecture hall."""
 
-from rcnn_tutorial.course.draw.anchors import anchors_at, best_iou, labelled_anchors, objectness, sample_bar
+from rcnn_tutorial.course.draw.anchors import (
+    anchors_at,
+    best_iou,
+    labelled_anchors,
+    moved_anchors,
+    objectness,
+    sample_bar,
+)
 from rcnn_tutorial.course.draw.bars import ablation, measures, shares
 from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
@@ -9,12 +16,11 @@ from rcnn_tutorial.course.draw.kernels import align_points, mask_scan, mask_word
 from rcnn_tutorial.course.draw.maps import by_scale, map_strip, pyramid_bins, receptive, shift_strip
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kind_stacks, kinds
 from rcnn_tutorial.course.draw.network import (
-    filter_strip,
+    FASTER_RCNN,
+    filter_step,
     gradient_table,
     missed_by_size,
-    proposals_gif,
     proposals_strip,
-    side_by_side,
 )
 from rcnn_tutorial.course.draw.network_map import BOXES, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, threshold_curve
@@ -89,6 +95,7 @@ __all__ = [
     "BAD",
     "BOXES",
     "COLORS",
+    "FASTER_RCNN",
     "GOOD",
     "KIND_COLORS",
     "NetworkMap",
@@ -113,7 +120,7 @@ __all__ = [
     "coverage",
     "crowd",
     "designs",
-    "filter_strip",
+    "filter_step",
     "flow",
     "gains",
     "gradient_norms",
@@ -143,6 +150,7 @@ __all__ = [
     "measures",
     "merging",
     "missed_by_size",
+    "moved_anchors",
     "moves",
     "network_map",
     "nms_step",
@@ -157,7 +165,6 @@ __all__ = [
     "pool_steps",
     "pooled_numbers",
     "precision_recall",
-    "proposals_gif",
     "proposals_strip",
     "pyramid_bins",
     "recall_curves",
@@ -169,7 +176,6 @@ __all__ = [
     "setup",
     "shares",
     "shift_strip",
-    "side_by_side",
     "singular_values",
     "speed_up",
     "staircase",
