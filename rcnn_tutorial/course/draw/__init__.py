@@ -19,7 +19,6 @@ from rcnn_tutorial.course.draw.network import (
     FASTER_RCNN,
     filter_step,
     gradient_table,
-    missed_by_size,
     proposals_strip,
 )
 from rcnn_tutorial.course.draw.network_map import BOXES, NetworkMap, network_map
@@ -149,7 +148,6 @@ __all__ = [
     "mask_words",
     "measures",
     "merging",
-    "missed_by_size",
     "moved_anchors",
     "moves",
     "network_map",

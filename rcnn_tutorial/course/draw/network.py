@@ -1,4 +1,4 @@
-"""A network that proposes: its map, its proposals step by step, what trains it, what it misses."""
+"""A network that proposes: its map, its proposals step by step, what trains it."""
 
 from collections.abc import Sequence
 from textwrap import fill
@@ -13,7 +13,7 @@ from torch import Tensor
 from rcnn_tutorial.course.draw.anchors import DARK, some, surround
 from rcnn_tutorial.course.draw.network_map import NetworkMap
 from rcnn_tutorial.course.draw.pictures import boxes, outlines, picture
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, PROPOSAL, Style, ink, on_cpu, percent
+from rcnn_tutorial.course.draw.style import BAD, GOOD, PALE, PROPOSAL, Style, ink, on_cpu
 from rcnn_tutorial.course.draw.windows import DOTTED
 from rcnn_tutorial.ops.boxes import box_iou
 
@@ -89,8 +89,8 @@ def filter_step(
     covered = _near(truths, proposals, threshold)
     looks = {
         f"box ({len(drawn)} of {len(proposals):,} drawn)": (drawn, Style(PROPOSAL, 1)),
-        f"object, covered: {int(covered.sum())}": (truths[covered], Style(GOOD, 5)),
-        f"object, not covered: {int((~covered).sum())}": (truths[~covered], Style(BAD, 5, "--")),
+        f"covered (IoU of {threshold:g}): {int(covered.sum())}": (truths[covered], Style(GOOD, 5)),
+        f"not covered: {int((~covered).sum())}": (truths[~covered], Style(BAD, 5, "--")),
     }
     for each, style in list(looks.values())[1:]:
         boxes(ax, each, styles=style)
@@ -148,37 +148,3 @@ def gradient_table(reached: Tensor, losses: Sequence[str], layers: Sequence[str]
     ax.spines[:].set_visible(False)
     handles = [Patch(fc=GOOD, ec=GOOD, label="a gradient arrives"), Patch(fc="white", ec=PALE, label="none")]
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False)
-
-
-@on_cpu
-def missed_by_size(sides: Tensor, found: dict[str, Tensor], bins: Sequence[float], ax: Axes | None = None) -> None:
-    """The share of objects that each detector misses, by their size.
-
-    Args:
-        sides: (G,) of the objects, pixels.
-        found: for each detector (G,) bool.
-        bins: sides in ascending order that divide the objects; those below the first and from the last on count too.
-    """
-    ax = ax or plt.subplots(figsize=(10.9, 4.8))[1]
-    own = torch.bucketize(sides, torch.tensor(bins, dtype=sides.dtype), right=True)
-    counts = own.bincount(minlength=len(bins) + 1)
-    width = 0.8 / len(found)
-    for i, ((name, each), color) in enumerate(zip(found.items(), COLORS, strict=False)):
-        missed = own[~each].bincount(minlength=len(bins) + 1)
-        full = [k for k, count in enumerate(counts.tolist()) if count]
-        share = (missed / counts)[full].tolist()
-        places = [k + (i - (len(found) - 1) / 2) * width for k in full]
-        bars = ax.bar(places, share, 0.92 * width, color=color, label=name)
-        ax.bar_label(bars, [percent(value) for value in share], padding=3, fontsize=12)
-    ranges = [f"below {bins[0]:g}", *(f"{a:g} to {b:g}" for a, b in zip(bins, bins[1:], strict=False)),
-              f"{bins[-1]:g} and more"]  # fmt: skip
-    ax.set_xticks(
-        range(len(ranges)),
-        [f"{text}\n{n:,} object{'s' * (n != 1)}" for text, n in zip(ranges, counts.tolist(), strict=True)],
-    )
-    ax.set(xlabel="side of the object, pixels", ylabel="share missed", ylim=(0, 1.02))
-    ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    ax.tick_params(axis="x", length=0)
-    if len(found) > 1:
-        ax.legend(frameon=False)
-    assert ax.patches, "nothing was drawn"

@@ -167,6 +167,23 @@ def test_labelled_anchors_without_a_positive():
         draw.labelled_anchors(IMAGE, anchors[:0], torch.tensor([]), TARGET["boxes"])
 
 
+def test_moved_anchors_are_dotted_before_and_solid_after():
+    before = torch.tensor([[-6, 2, 20, 20], [30, 10, 70, 64.0]])
+    after = before + 3
+    draw.moved_anchors(IMAGE, before, after, TARGET["boxes"])
+    render()
+    (ax,) = panels()
+    assert extents(ax) == [BORDER, *before.tolist(), *after.tolist(), *TARGET["boxes"].tolist()]
+    assert edges(ax)[1:] == [draw.PROPOSAL] * 4 + [draw.TRUTH] * 2
+    assert [r.get_linestyle() for r in rectangles(ax)[1:]] == [":", ":", "-", "-", ":", ":"]
+    assert key(plt.gcf().legends[0]) == {
+        "anchor: 2": (draw.PROPOSAL, ":"), "moved by its offsets": (draw.PROPOSAL, "-"), "object": (draw.TRUTH, ":"),
+    }  # fmt: skip
+    assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.moved_anchors(IMAGE, before[:0], after[:0], TARGET["boxes"])
+
+
 def test_sample_bar_enlarges_the_part_that_is_drawn():
     draw.sample_bar({"positive": 30, "ignored": 770, "negative": 3200}, {"positive": 28, "negative": 228})
     render()
