@@ -69,7 +69,7 @@ def _panels(image: Tensor, count: int, legend: dict[str, Style], room: float = 0
 
 @on_cpu
 def filter_step(
-    image: Tensor, name: str, proposals: Tensor, truths: Tensor, threshold: float = 0.7, shown: int = 100
+    image: Tensor, name: str, proposals: Tensor, truths: Tensor, threshold: float = 0.7, shown: int = 60
 ) -> None:
     """The boxes of one image after one step of the filter, and which objects some box of all still covers.
 

@@ -18,7 +18,7 @@ class NetworkMap(NamedTuple):
     Attributes:
         parts: for each name the column and the row where it stands, from 0; a name may have several lines.
         arrows: the part where an arrow begins, the part where it ends, and what flows between them.
-        letters: size of the names, points.
+        letters: size of the names, points; the shapes are a point smaller.
         high: inches from one row to the next.
     """
 

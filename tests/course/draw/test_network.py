@@ -39,12 +39,12 @@ def test_filter_step_shows_which_objects_are_still_covered():
     (ax,) = panels()
     assert titles() == ["decode: 5,002 boxes"]
     ((color, drawn),) = outlined(ax)
-    assert color == draw.PROPOSAL and len(drawn) == 100  # from the first to the last
+    assert color == draw.PROPOSAL and len(drawn) == 60  # from the first to the last
     assert drawn[0] == many[0].tolist() and drawn[-1] == NEAR[-1].tolist()
     assert edges(ax)[1:] == [draw.GOOD, draw.GOOD] and extents(ax)[1:] == TRUTHS.tolist()
     assert ax.get_xlim() == pytest.approx((-12, 92)) and ax.get_ylim() == pytest.approx((69, -9))
     assert key(plt.gcf().legends[0]) == {
-        "box (100 of 5,002 drawn)": (draw.PROPOSAL, "-"), "covered (IoU of 0.7): 2": (draw.GOOD, "-"),
+        "box (60 of 5,002 drawn)": (draw.PROPOSAL, "-"), "covered (IoU of 0.7): 2": (draw.GOOD, "-"),
         "not covered: 0": (draw.BAD, "--"),
     }  # fmt: skip
 
