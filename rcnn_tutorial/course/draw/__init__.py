@@ -22,7 +22,7 @@ from rcnn_tutorial.course.draw.network import (
     proposals_strip,
 )
 from rcnn_tutorial.course.draw.network_map import BOXES, NetworkMap, network_map
-from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, threshold_curve
+from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, rivals, threshold_curve
 from rcnn_tutorial.course.draw.own_results import own_results
 from rcnn_tutorial.course.draw.pictures import (
     boxes,
@@ -168,6 +168,7 @@ __all__ = [
     "recall_curves",
     "receptive",
     "responses",
+    "rivals",
     "roi_grid",
     "sample_bar",
     "scene",
