@@ -171,6 +171,7 @@ def labelled_anchors(
     ax.collections[-1].set_linestyle("--")
     boxes(ax, positive, styles=Style(GOOD, 3))
     boxes(ax, truths, styles=DOTTED)
+    ax.set_title(f"labels of {len(anchors):,} anchors")
     looks = {"positive": (positive, GOOD, 4, "-"), "negative": (negative, BAD, 1.5, "-"),
              "ignored": (ignored, DARK, 1.5, "--"), "objects": (truths, "black", 2, ":")}  # fmt: skip
     handles = []
@@ -203,6 +204,7 @@ def moved_anchors(image: Tensor, before: Tensor, after: Tensor, truths: Tensor) 
     }
     for each, style in looks.values():
         boxes(ax, each, styles=style)
+    ax.set_title("anchors, before and after their offsets move them")
     handles = [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, (_, s) in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 

@@ -82,7 +82,7 @@ def filter_step(
         shown: so many boxes are drawn at most, evenly spread over their order.
     """
     drawn, room = some(proposals, shown), 0.15
-    figure, ax = plt.subplots(figsize=(9, 9 * image.shape[1] / image.shape[2]))
+    figure, ax = plt.subplots(figsize=(9.4, 9.4 * image.shape[1] / image.shape[2]))
     picture(image, ax, faint=True)
     surround(ax, image, room * image.shape[2], room * image.shape[1])
     outlines(ax, drawn, PROPOSAL, 1, alpha=0.5)

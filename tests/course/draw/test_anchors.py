@@ -155,6 +155,7 @@ def test_labelled_anchors_draw_every_positive_and_some_of_the_others():
         "positive: 2": (draw.GOOD, "-"), "negative: 2,000\n(5 drawn)": (draw.BAD, "-"), "ignored: 3": (DARK, "--"),
         "objects: 2": ("#000000", ":"),
     }  # fmt: skip
+    assert ax.get_title() == "labels of 2,005 anchors"
     assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64  # room for what leaves the picture
 
 
@@ -179,7 +180,7 @@ def test_moved_anchors_are_dotted_before_and_solid_after():
     assert key(plt.gcf().legends[0]) == {
         "anchor: 2": (draw.PROPOSAL, ":"), "moved by its offsets": (draw.PROPOSAL, "-"), "object": (draw.TRUTH, ":"),
     }  # fmt: skip
-    assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64
+    assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64 and "before and after" in ax.get_title()
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.moved_anchors(IMAGE, before[:0], after[:0], TARGET["boxes"])
 
