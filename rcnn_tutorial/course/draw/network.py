@@ -115,7 +115,7 @@ def proposals_strip(image: Tensor, moments: Sequence[tuple[str, Tensor]], truths
         outlines(ax, proposals[~near], DARK, 1, alpha=0.4)
         outlines(ax, proposals[near], GOOD, 2.5)
         boxes(ax, truths, styles=DOTTED)
-        ax.set_title(f"{name}: {int(near.sum())} of {len(near)}")
+        ax.set_title(f"{name}: {int(near.sum())} of {len(near)} near an object")
 
 
 def _near(boxes: Tensor, others: Tensor, threshold: float = NEAR) -> Tensor:

@@ -112,7 +112,7 @@ def test_proposals_strip_colours_those_near_an_object():
     draw.proposals_strip(IMAGE, [("step 0", FAR), ("step 100", torch.cat((FAR, FAR, NEAR)))], TRUTHS)
     render()
     first, second = panels()
-    assert titles() == ["step 0: 0 of 1", "step 100: 2 of 4"]
+    assert titles() == ["step 0: 0 of 1 near an object", "step 100: 2 of 4 near an object"]
     assert outlined(first) == [(DARK, FAR.tolist())]
     assert outlined(second) == [(DARK, FAR.tolist() * 2), (draw.GOOD, NEAR.tolist())]
     assert extents(second) == TRUTHS.tolist() and {r.get_linestyle() for r in rectangles(second)} == {":"}
