@@ -44,7 +44,7 @@ def test_rules_of_fine_tuning_and_svm():
 
 
 def test_rescue_by_hand():
-    # Exercise 04-3: objects in rows there, in columns here
+    # Exercise 04-C: objects in rows there, in columns here
     iou = torch.tensor(
         [
             [0.75, 0.45, 0.20, 0.10, 0.05, 0.72, 0.10],

@@ -1,6 +1,13 @@
 """The pictures of the notebooks: each function draws one idea, large enough for the last row of a lecture hall."""
 
-from rcnn_tutorial.course.draw.anchors import anchors_at, best_iou, labelled_anchors, objectness, sample_bar
+from rcnn_tutorial.course.draw.anchors import (
+    anchors_at,
+    best_iou,
+    labelled_anchors,
+    moved_anchors,
+    objectness,
+    sample_bar,
+)
 from rcnn_tutorial.course.draw.bars import ablation, measures, shares
 from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
@@ -8,14 +15,7 @@ from rcnn_tutorial.course.draw.detector import pipeline, time_bar
 from rcnn_tutorial.course.draw.kernels import align_points, mask_scan, mask_words, pool_steps
 from rcnn_tutorial.course.draw.maps import by_scale, map_strip, pyramid_bins, receptive, shift_strip
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kind_stacks, kinds
-from rcnn_tutorial.course.draw.network import (
-    filter_strip,
-    gradient_table,
-    missed_by_size,
-    proposals_gif,
-    proposals_strip,
-    side_by_side,
-)
+from rcnn_tutorial.course.draw.network import FASTER_RCNN, filter_step, gradient_table, proposals_strip
 from rcnn_tutorial.course.draw.network_map import BOXES, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, rivals, threshold_curve
 from rcnn_tutorial.course.draw.own_results import own_results
@@ -86,6 +86,7 @@ __all__ = [
     "BOXES",
     "COLORS",
     "DETECTION",
+    "FASTER_RCNN",
     "FAST_RCNN",
     "GOOD",
     "IGNORED",
@@ -115,7 +116,7 @@ __all__ = [
     "coverage",
     "crowd",
     "designs",
-    "filter_strip",
+    "filter_step",
     "flow",
     "gains",
     "gradient_norms",
@@ -145,7 +146,7 @@ __all__ = [
     "mask_words",
     "measures",
     "merging",
-    "missed_by_size",
+    "moved_anchors",
     "moves",
     "network_map",
     "nms_step",
@@ -160,7 +161,6 @@ __all__ = [
     "pool_steps",
     "pooled_numbers",
     "precision_recall",
-    "proposals_gif",
     "proposals_strip",
     "pyramid_bins",
     "recall_curves",
@@ -174,7 +174,6 @@ __all__ = [
     "setup",
     "shares",
     "shift_strip",
-    "side_by_side",
     "slide",
     "speed_up",
     "staircase",

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, outlines, picture
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, Style, ink, on_cpu, percent
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, PROPOSAL, TRUTH, Style, ink, on_cpu, percent
 from rcnn_tutorial.course.draw.windows import DOTTED
 
 DARK = "#555555"
@@ -171,6 +171,7 @@ def labelled_anchors(
     ax.collections[-1].set_linestyle("--")
     boxes(ax, positive, styles=Style(GOOD, 3))
     boxes(ax, truths, styles=DOTTED)
+    ax.set_title(f"labels of {len(anchors):,} anchors")
     looks = {"positive": (positive, GOOD, 4, "-"), "negative": (negative, BAD, 1.5, "-"),
              "ignored": (ignored, DARK, 1.5, "--"), "objects": (truths, "black", 2, ":")}  # fmt: skip
     handles = []
@@ -181,6 +182,31 @@ def labelled_anchors(
     ax.figure.legend(handles=handles, loc="outside right center", frameon=False, labelspacing=1)
     assert len(anchors), "nothing was drawn"
     return ax
+
+
+@on_cpu
+def moved_anchors(image: Tensor, before: Tensor, after: Tensor, truths: Tensor) -> None:
+    """Anchors before their offsets move them, dotted, and after it, solid, with the objects in black.
+
+    Args:
+        image: (3, H, W).
+        before, after: (N, 4), pixels.
+        truths: (M, 4), pixels.
+    """
+    assert len(before) == len(after) > 0, "nothing was drawn"
+    figure, ax = plt.subplots(figsize=(9.6, 9.6 * image.shape[1] / image.shape[2]))
+    picture(image, ax, faint=True)
+    surround(ax, image, 0.12 * image.shape[2], 0.12 * image.shape[1])
+    looks = {
+        f"anchor: {len(before)}": (before, Style(PROPOSAL, 1.5, ":")),
+        "moved by its offsets": (after, Style(PROPOSAL, 2.5)),
+        "object": (truths, Style(TRUTH, 3, ":")),
+    }
+    for each, style in looks.values():
+        boxes(ax, each, styles=style)
+    ax.set_title("anchors, before and after their offsets move them")
+    handles = [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, (_, s) in looks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
 def sample_bar(counts: dict[str, int], sample: dict[str, int]) -> None:

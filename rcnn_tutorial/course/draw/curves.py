@@ -46,7 +46,10 @@ def losses(history: History, ax: Axes | None = None, smooth: int = 20) -> None:
 
 
 def live_losses(every: float = 2.0) -> Callable[[History], None]:
-    """A function for `train(on_log=...)` that draws the losses, anew at most every `every` seconds."""
+    """A function for `train(on_log=...)` that draws the losses, anew at most every `every` seconds.
+
+    Outside of a notebook it draws nothing.
+    """
     from IPython.display import display
 
     handle = display(display_id=True)
@@ -54,7 +57,7 @@ def live_losses(every: float = 2.0) -> Callable[[History], None]:
 
     def update(history: History) -> None:
         nonlocal last
-        if monotonic() - last >= every:
+        if handle and monotonic() - last >= every:
             figure, ax = plt.subplots(figsize=(9, 4))
             losses(history, ax)
             handle.update(figure)

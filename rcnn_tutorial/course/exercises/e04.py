@@ -1,4 +1,4 @@
-"""The exercises of 04_faster_rcnn: anchors here, the others in `e04_labels` and `e04_proposals`."""
+"""The exercises of 04_faster_rcnn: anchors here, the others in `e04_*`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,9 +6,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.course.exercises.core import Mistake, Part, agrees, agrees_any, near
-from rcnn_tutorial.course.exercises.e04_labels import LABELS, SAMPLE
-from rcnn_tutorial.course.exercises.e04_proposals import DECODE, GRADIENTS
+from rcnn_tutorial.course.exercises.core import Mistake, Part, agrees, agrees_any, near, near_all
+from rcnn_tutorial.course.exercises.e04_gradients import GRADIENTS
+from rcnn_tutorial.course.exercises.e04_labels import LABELS
+from rcnn_tutorial.course.exercises.e04_rpn import BUILD
+from rcnn_tutorial.course.exercises.e04_sample import SAMPLE
 
 _generator = torch.Generator().manual_seed(4)
 
@@ -17,82 +19,84 @@ def _draw(low: int, high: int, *shape: int) -> Tensor:
     return torch.randint(low, high, shape, generator=_generator)
 
 
-# 04-1: anchors of one place
-
-_ANCHOR_CASES = [(64.0, torch.tensor([0.5, 1.0, 2.0]))] + [
-    (float(_draw(8, 513)), (torch.randperm(16, generator=_generator)[: 2 + n % 4] + 1) / 4) for n in range(19)
-]
+# 04-A: the name of an anchor
 
 
-def _anchors(scale: float, ratios: Tensor) -> Tensor:
-    boxes = []
-    for ratio in ratios.tolist():
-        width = (scale * scale / ratio) ** 0.5
-        height = ratio * width
-        boxes.append((-width / 2, -height / 2, width / 2, height / 2))
-    return torch.tensor(boxes)
+def _place(number: int, rows: int, columns: int, per_place: int, order: str = "right") -> list[int]:
+    """Row, column and number at its place of an anchor, with the mistakes one can make as options."""
+    if order == "anchors first":
+        return [number % (rows * columns) // columns, number % columns, number // (rows * columns)]
+    place = number // per_place
+    if order == "columns first":
+        return [place % rows, place // rows, number % per_place]
+    row, column = divmod(place, rows if order == "by rows" else columns)
+    return [column, row, number % per_place] if order == "x, y" else [row, column, number % per_place]
 
 
-def _same(a: Tensor, b: Tensor | float) -> bool:
-    return torch.allclose(a, torch.as_tensor(b, dtype=a.dtype), rtol=1e-3, atol=1e-3)
+def _numbered() -> tuple[int, int, int, int]:
+    """An anchor of a map that is wider than high, or higher than wide, and what the map and its places have."""
+    sides = torch.tensor([int(_draw(3, 20)), int(_draw(21, 40))])[torch.randperm(2, generator=_generator)].tolist()
+    each = int(_draw(2, 13))
+    return int(_draw(0, sides[0] * sides[1] * each)), *sides, each
 
 
-def _all_anchors(test: Callable[[Tensor, Tensor, Tensor], bool], centred: bool = True) -> Callable[[Callable], bool]:
-    """A test for functions: does it hold for the anchors of every case, once it is known whether they are centred?
+_PLACES = [(5000, 24, 32, 12)] + [_numbered() for _ in range(19)]
 
-    `test` sees areas in units of the scale's square, height / width, and the ratios asked for.
-    """
-
-    def holds(function: Callable) -> bool:
-        for scale, ratios in _ANCHOR_CASES:
-            boxes = torch.as_tensor(function(scale, ratios.clone())).double() / scale
-            if boxes.shape != (len(ratios), 4) or _same(boxes[:, :2], -boxes[:, 2:]) != centred:
-                return False
-            width, height = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
-            if not test(width * height, height / width, ratios.double()):
-                return False
-        return True
-
-    return holds
-
-
-ANCHORS = (
+NAME = (
     Part(
-        "the function",
-        agrees_any(_ANCHOR_CASES, _anchors),
+        "scale and ratio",
+        near_all((80, 4), tol=0.01),
         (
             Mistake(
-                "The middle of an anchor is not (0, 0).",
-                "Half of the width lies left of it and half right of it: x1 = -w / 2, x2 = w / 2, and so with y.",
-                _all_anchors(lambda area, shape, ratios: True, centred=False),
+                "That anchor would be wider than high.",
+                "The ratio is height to width: 160 / 40.",
+                near_all((80, 0.25), tol=0.01),
             ),
             Mistake(
-                "The anchors of one scale have different areas.",
-                "The ratio changes one side alone. Both sides share it: one times its square root, the other divided.",
-                _all_anchors(lambda area, shape, ratios: not _same(area, area[0])),
+                "That is the area of the anchor, or not its root.",
+                "The scale is the side of a square of equal area: the root of 40 * 160.",
+                near_all((6400, 4), (6400, 0.25), tol=0.01),
             ),
             Mistake(
-                "The area is not the square of the scale.",
-                "The distance from the middle to a side is half of the width or height.",
-                _all_anchors(lambda area, shape, ratios: _same(area, area[0]) and not _same(area, 1.0)),
-            ),
-            Mistake(
-                "The anchor of ratio 2 is wider than high.",
-                "The ratio is height to width, and a box is x1, y1, x2, y2.",
-                _all_anchors(lambda area, shape, ratios: _same(area, 1.0) and _same(shape, 1 / ratios)),
-            ),
-            Mistake(
-                "The anchor of ratio 2 is four times as high as wide.",
-                "One side is divided by the ratio and the other multiplied, so it counts twice: take its square root.",
-                _all_anchors(lambda area, shape, ratios: _same(area, 1.0) and _same(shape, ratios**2)),
+                "A square of that side has another area.",
+                "The mean of the sides is no scale: w h = s * s.",
+                near_all((100, 4), (100, 0.25), tol=0.01),
             ),
         ),
-        "Two equations for two sides: w h = scale * scale, h / w = ratio. One row (x1, y1, x2, y2) for each ratio.",
+        "Two equations for two numbers: s * s = w h, and r = h / w.",
+    ),
+    Part(
+        "the function",
+        agrees(_place, _PLACES),
+        (
+            Mistake(
+                "The anchors of one kind stand together.",
+                "That is the order of a convolution's output, (A, h, w). In the grid the anchors of a place follow "
+                "each other: the last number counts fastest.",
+                agrees(partial(_place, order="anchors first"), _PLACES),
+            ),
+            Mistake(
+                "Places are counted down the columns.",
+                "The grid goes row by row: the column counts faster than the row.",
+                agrees(partial(_place, order="columns first"), _PLACES),
+            ),
+            Mistake(
+                "Some rows lie beyond the map.",
+                "A row has as many places as the map has columns: divide by columns.",
+                agrees(partial(_place, order="by rows"), _PLACES),
+            ),
+            Mistake(
+                "Row and column come in the other order.",
+                "The function returns the row first, as maps are indexed.",
+                agrees(partial(_place, order="x, y"), _PLACES),
+            ),
+        ),
+        "Anchor 5,000 of 24 x 32 places with 12 anchors each stands in row 13 and column 0, as number 8 of its place.",
     ),
 )
 
 
-# 04-2: how many
+# 04-B: how many
 
 _whole = partial(near, tol=0.4)
 
@@ -186,10 +190,10 @@ INSIDE = (
 
 
 EXERCISES = {
-    "04-1": ANCHORS,
-    "04-2": INSIDE,
-    "04-3": LABELS,
-    "04-4": DECODE,
-    "04-5": SAMPLE,
-    "04-6": GRADIENTS,
+    "04-A": NAME,
+    "04-B": INSIDE,
+    "04-C": LABELS,
+    "04-D": SAMPLE,
+    "04-E": GRADIENTS,
+    "04-F": BUILD,
 }

@@ -1,4 +1,4 @@
-"""Exercises of 04_faster_rcnn about training the RPN: labels of the anchors, a mini-batch of them."""
+"""An exercise of 04_faster_rcnn: the labels of the anchors, where those that cross the border are left out."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,27 +15,30 @@ def _draw(low: int, high: int, *shape: int) -> Tensor:
     return torch.randint(low, high, shape, generator=_generator)
 
 
-# 04-3: labels
+# 04-C: labels, from the objects' side, with anchors that cross the border
 
 
-def _overlaps(anchors: int, objects: int) -> Tensor:
-    """IoUs in steps of 0.05, the bounds among them; each object touches an anchor."""
-    iou = _draw(-9, 17, anchors, objects).clamp(min=0)
-    iou[_draw(0, anchors), (iou == 0).all(0)] = 3
-    return iou.double() / 20
+def _overlaps(anchors: int, objects: int) -> tuple[Tensor, Tensor]:
+    """IoUs (M, N) in steps of 0.05, the bounds among them, and (N,) which anchors are inside; each object has one."""
+    iou = _draw(-9, 17, objects, anchors).clamp(min=0)
+    inside = _draw(0, 4, anchors) > 0
+    inside[0] = True
+    iou[(iou * inside == 0).all(1), 0] = 3
+    return iou.double() / 20, inside
 
 
-def _and_one_untouched(iou: Tensor) -> Tensor:
-    return torch.cat((iou, torch.zeros_like(iou[:, :1])), dim=1)
+def _and_one_untouched(iou: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.cat((iou, torch.zeros_like(iou[:1]))), inside
 
 
 _G0 = (0.75, 0.45, 0.20, 0.10, 0.05, 0.72, 0.10)
 _G1 = (0.10, 0.30, 0.10, 0.45, 0.45, 0.05, 0.00)
 _G2 = (0.00, 0.10, 0.25, 0.05, 0.00, 0.00, 0.10)
-_GIVEN = torch.tensor([_G0, _G1, _G2], dtype=torch.float64).T  # (7, 3)
-_LOW = _GIVEN[:, 1:]  # no anchor of this image reaches 0.7
-_TOUCHED = [(_GIVEN,), (_LOW,)] + [(_overlaps(6 + n % 5, 1 + n % 4),) for n in range(12)]
-_UNTOUCHED = [(_and_one_untouched(_overlaps(6 + n, 1 + n % 2)),) for n in range(6)]
+_GIVEN = torch.tensor([_G0, _G1, _G2], dtype=torch.float64)  # (3, 7)
+_INSIDE = torch.tensor([True, True, False, True, True, True, True])
+_LOW = _GIVEN[1:]  # no anchor of this image reaches 0.7
+_TOUCHED = [(_GIVEN, _INSIDE), (_LOW, _INSIDE)] + [_overlaps(7 + n % 5, 1 + n % 4) for n in range(12)]
+_UNTOUCHED = [_and_one_untouched(*_overlaps(6 + n, 1 + n % 2)) for n in range(6)]
 
 
 def _closest(objects: list[list[float]]) -> set[int]:
@@ -45,17 +48,21 @@ def _closest(objects: list[list[float]]) -> set[int]:
 
 def _labels(
     iou: Tensor,
+    inside: Tensor,
     rescued: Callable[[list[list[float]]], set[int]] = _closest,
     positive: Callable[[list[float]], bool] = lambda overlaps: max(overlaps) >= 0.7,
     negative: Callable[[list[float]], bool] = lambda overlaps: max(overlaps) < 0.3,
     between: int = -1,
     negatives_last: bool = False,
+    mask: str = "first",
 ) -> Tensor:
-    """Labels of the anchors, with the mistakes one can make as options."""
-    saved, labels = rescued(iou.T.tolist()), []
-    for n, overlaps in enumerate(iou.tolist()):
+    """Labels of the anchors, with the mistakes one can make as options; `mask` says when those outside are left out."""
+    used = iou.masked_fill(~inside, -1) if mask == "first" else iou
+    saved, labels = rescued(used.tolist()), []
+    for n, overlaps in enumerate(iou.T.tolist()):
         label = 1 if positive(overlaps) or n in saved else 0 if negative(overlaps) else between
-        labels.append(0 if negatives_last and negative(overlaps) else label)
+        label = 0 if negatives_last and negative(overlaps) else label
+        labels.append(label if inside[n] or mask == "none" else -1)
     return torch.tensor(labels)
 
 
@@ -89,6 +96,16 @@ LABELS = (
         agrees(_labels, _TOUCHED + _UNTOUCHED),
         (
             Mistake(
+                "An object loses its positive to an anchor that crosses the border.",
+                "Leave the anchors outside out before you look for the best of an object, and not at the end.",
+                _labels_any({"mask": "last"}),
+            ),
+            Mistake(
+                "Anchors that cross the border take part.",
+                "An anchor where `inside` is False has the label -1, whatever it overlaps.",
+                _labels_any({"mask": "none"}),
+            ),
+            Mistake(
                 "In an image whose anchors all stay below 0.7 none is positive.",
                 "The best anchor of each object is positive, whatever its IoU.",
                 _labels_any({"rescued": lambda objects: set()}),
@@ -100,7 +117,7 @@ LABELS = (
             ),
             Mistake(
                 "Of two anchors that overlap an object equally well, and best of all, one is not positive.",
-                "argmax gives one of a tie. Compare the column with its maximum: all that equal it are positive.",
+                "argmax gives one of a tie. Compare the row with its maximum: all that equal it are positive.",
                 _labels_any({"rescued": _one_of_a_tie}, {"rescued": _last_of_a_tie}),
             ),
             Mistake(
@@ -128,8 +145,8 @@ LABELS = (
             ),
             Mistake(
                 "There is one label for each object.",
-                "The maximum goes along the wrong axis: a row is an anchor, and has one label.",
-                lambda function: torch.as_tensor(function(_GIVEN.clone())).shape == (3,),
+                "The maximum goes along the wrong axis: here a column is an anchor, and has one label.",
+                lambda function: torch.as_tensor(function(_GIVEN.clone(), _INSIDE.clone())).shape == (3,),
             ),
             Mistake(
                 "An anchor of exactly 0.7 is not positive, or one of exactly 0.3 is negative.",
@@ -150,144 +167,5 @@ LABELS = (
             ),
         ),
         "Take one object and four anchors of IoU 0.8, 0.5, 0.5 and 0.1 with it. Then take the first anchor away.",
-    ),
-)
-
-
-# 04-5: a mini-batch
-
-
-def _case(positives: int, negatives: int, unused: int, size: int, seed: int) -> tuple[Tensor, int, int]:
-    counts = torch.tensor([positives, negatives, unused])
-    labels = torch.tensor([1, 0, -1]).repeat_interleave(counts)
-    return labels[torch.randperm(len(labels), generator=_generator)], size, seed
-
-
-_SAMPLE_CASES = [
-    _case(*counts, 256, seed)
-    for seed, counts in enumerate(((300, 1200, 400), (50, 1200, 400), (0, 1200, 400), (300, 100, 40)))
-] + [_case(*_draw(0, 200, 2).tolist(), 90, (32, 64, 256)[n % 3], n) for n in range(16)]
-
-
-def _quota(labels: Tensor, size: int, seed: int) -> list[int]:
-    """How many positives and negatives are drawn, how many of neither, and how many twice."""
-    numbers = labels.tolist()
-    positives = min(size // 2, numbers.count(1))
-    return [positives, min(size - positives, numbers.count(0)), 0, 0]
-
-
-def _drawn(function: Callable, labels: Tensor, size: int, seed: int) -> object:
-    chosen = function(labels.clone(), size, torch.Generator().manual_seed(seed))
-    if chosen is ... or chosen is None:
-        return chosen
-    chosen = torch.as_tensor(chosen)
-    if chosen.ndim != 1 or (len(chosen) and chosen.dtype not in (torch.int64, torch.int32)):
-        raise ValueError(f"expected indices of shape (K,), got {chosen.dtype} of shape {tuple(chosen.shape)}")
-    return chosen.long()
-
-
-def _counts(function: Callable) -> Callable:
-    """What `_quota` says, of a learner's sample."""
-
-    def counts(labels: Tensor, size: int, seed: int) -> object:
-        chosen = _drawn(function, labels, size, seed)
-        if chosen is ... or chosen is None:
-            return chosen
-        found = labels[chosen].tolist()
-        return [*map(found.count, (1, 0, -1)), len(found) - len(set(chosen.tolist()))]
-
-    return counts
-
-
-_counts_right = agrees(_quota, _SAMPLE_CASES)
-
-
-def _is_fixed(function: Callable) -> bool:
-    """Are the positives or the negatives the same for every seed, though there are more than are drawn?"""
-    labels, size, _ = _SAMPLE_CASES[0]
-    samples = [set(_drawn(function, labels, size, seed).tolist()) for seed in range(3)]
-    return any(
-        samples[0] & group == samples[1] & group == samples[2] & group
-        for group in (set((labels == value).nonzero()[:, 0].tolist()) for value in (1, 0))
-    )
-
-
-def _repeats(function: Callable) -> bool:
-    """Does the same seed give the same sample?"""
-    first, second = (set(_drawn(function, *_SAMPLE_CASES[0]).tolist()) for _ in range(2))
-    return first == second
-
-
-def _fault(function: Callable) -> str:
-    """What is wrong with the samples, the worst first; an empty text if nothing is."""
-    counts = _counts(function)
-    pairs = [(counts(*case), _quota(*case)) for case in _SAMPLE_CASES]
-    positives, negatives, unused, twice = zip(
-        *([mine - right for mine, right in zip(*pair, strict=True)] for pair in pairs), strict=True
-    )
-    found = {
-        "unused": any(unused),
-        "twice": any(twice),
-        "few positives": min(positives) < 0,
-        "many positives": max(positives) > 0,
-        "short": min(negatives) < 0,
-        "long": max(negatives) > 0,
-        "fixed": _is_fixed(function),
-        "global": not _repeats(function),
-    }
-    return next((name for name, is_so in found.items() if is_so), "")
-
-
-def _has(fault: str) -> Callable[[Callable], bool]:
-    return lambda function: _fault(function) == fault
-
-
-SAMPLE = (
-    Part(
-        "the function",
-        lambda function: _counts_right(_counts(function)) and not _fault(function),
-        (
-            Mistake(
-                "An anchor is drawn twice.",
-                "Where positives are too few negatives fill the batch, and none is repeated. randperm repeats none.",
-                _has("twice"),
-            ),
-            Mistake(
-                "Anchors of label -1 are drawn.",
-                "Only those of label 1 and 0 take part: draw from (labels == 0).nonzero(), and index that.",
-                _has("unused"),
-            ),
-            Mistake(
-                "Of 300 positives fewer than 128 are drawn.",
-                "A batch drawn from all anchors has few positives, as the image has. Draw each kind by itself.",
-                _has("few positives"),
-            ),
-            Mistake(
-                "More than half of the batch is positive.",
-                "Half is the most, even where negatives are too few: then the batch is smaller.",
-                _has("many positives"),
-            ),
-            Mistake(
-                "With 50 positives the batch has fewer than 256 anchors.",
-                "It has one negative for each positive. Negatives fill what positives leave open: 256 - 50.",
-                _has("short"),
-            ),
-            Mistake(
-                "There are too many negatives in the batch.",
-                "`size` counts both kinds: positives leave size - positives for the negatives.",
-                _has("long"),
-            ),
-            Mistake(
-                "The batch has the same positives or the same negatives at every call.",
-                "Nothing is drawn, or the seed is fixed within: torch.randperm(n, generator=generator).",
-                _has("fixed"),
-            ),
-            Mistake(
-                "Two generators of the same seed give different batches.",
-                "The generator is not used, or not for all that is drawn: torch.randperm(n, generator=generator).",
-                _has("global"),
-            ),
-        ),
-        "Draw from the positives first, then from the negatives what is left, and join the indices.",
     ),
 )

@@ -155,6 +155,7 @@ def test_labelled_anchors_draw_every_positive_and_some_of_the_others():
         "positive: 2": (draw.GOOD, "-"), "negative: 2,000\n(5 drawn)": (draw.BAD, "-"), "ignored: 3": (DARK, "--"),
         "objects: 2": ("#000000", ":"),
     }  # fmt: skip
+    assert ax.get_title() == "labels of 2,005 anchors"
     assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64  # room for what leaves the picture
 
 
@@ -165,6 +166,23 @@ def test_labelled_anchors_without_a_positive():
     assert extents(ax) == [BORDER] and legend(plt.gcf().legends[0])[0] == "positive: 0"
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.labelled_anchors(IMAGE, anchors[:0], torch.tensor([]), TARGET["boxes"])
+
+
+def test_moved_anchors_are_dotted_before_and_solid_after():
+    before = torch.tensor([[-6, 2, 20, 20], [30, 10, 70, 64.0]])
+    after = before + 3
+    draw.moved_anchors(IMAGE, before, after, TARGET["boxes"])
+    render()
+    (ax,) = panels()
+    assert extents(ax) == [BORDER, *before.tolist(), *after.tolist(), *TARGET["boxes"].tolist()]
+    assert edges(ax)[1:] == [draw.PROPOSAL] * 4 + [draw.TRUTH] * 2
+    assert [r.get_linestyle() for r in rectangles(ax)[1:]] == [":", ":", "-", "-", ":", ":"]
+    assert key(plt.gcf().legends[0]) == {
+        "anchor: 2": (draw.PROPOSAL, ":"), "moved by its offsets": (draw.PROPOSAL, "-"), "object": (draw.TRUTH, ":"),
+    }  # fmt: skip
+    assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64 and "before and after" in ax.get_title()
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.moved_anchors(IMAGE, before[:0], after[:0], TARGET["boxes"])
 
 
 def test_sample_bar_enlarges_the_part_that_is_drawn():

@@ -62,6 +62,14 @@ def test_losses_and_their_live_figure(monkeypatch):
     assert len(shown) == 3
 
 
+def test_outside_of_a_notebook_no_losses_are_drawn(monkeypatch):
+    monkeypatch.setattr("IPython.display.display", lambda **options: None)
+    history = History()
+    history.add({"box": 1.0}, lr=0.1, seconds=0.01)
+    draw.live_losses(every=0)(history)
+    assert not plt.get_fignums()
+
+
 def test_the_first_steps_have_the_mean_of_all():
     history = History()
     for value in (1.0, 3.0, 8.0):
