@@ -6,7 +6,16 @@ from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, s
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.course.draw.detector import pipeline, time_bar
 from rcnn_tutorial.course.draw.kernels import align_points, mask_scan, mask_words, pool_steps
-from rcnn_tutorial.course.draw.maps import by_scale, map_strip, pyramid_bins, receptive, shift_strip
+from rcnn_tutorial.course.draw.maps import (
+    by_scale,
+    map_strip,
+    moving_patch,
+    patch_curves,
+    pool_by_hand,
+    projection,
+    pyramid_bins,
+    receptive,
+)
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kind_stacks, kinds
 from rcnn_tutorial.course.draw.network import (
     filter_strip,
@@ -50,6 +59,7 @@ from rcnn_tutorial.course.draw.regions import (
     target_histograms,
 )
 from rcnn_tutorial.course.draw.stages import (
+    SPPNET,
     cost_bars,
     cost_curves,
     flow,
@@ -83,6 +93,7 @@ __all__ = [
     "words",
     "TRUTH",
     "PROPOSAL",
+    "SPPNET",
     "MISTAKE",
     "IGNORED",
     "DETECTION",
@@ -144,6 +155,7 @@ __all__ = [
     "merging",
     "missed_by_size",
     "moves",
+    "moving_patch",
     "network_map",
     "nms_step",
     "nms_strip",
@@ -151,12 +163,15 @@ __all__ = [
     "outlines",
     "own_results",
     "part_labels",
+    "patch_curves",
     "picture",
     "pipeline",
     "pixel_grid",
+    "pool_by_hand",
     "pool_steps",
     "pooled_numbers",
     "precision_recall",
+    "projection",
     "proposals_gif",
     "proposals_strip",
     "pyramid_bins",
@@ -168,7 +183,6 @@ __all__ = [
     "scene",
     "setup",
     "shares",
-    "shift_strip",
     "side_by_side",
     "singular_values",
     "speed_up",
