@@ -136,3 +136,15 @@ def test_findings_of_some_rows_alone():
 def test_two_findings_of_a_row_have_two_names():
     names = [(call["id"], call["note"]) for finding in FINDINGS for call in [finding.claim()]]
     assert len(set(names)) == len(names)
+
+
+def test_rounding_is_the_smallest_step_from_sppnets_windows_to_r_cnns():
+    found = records.by_variant(records.load("spp_borders"), "share at 0.75")
+    order = ("whole cells", "exact borders", "a crop with context", "fine-tuned convolutions")
+    for seed in range(3):
+        shares = [found[name][seed] for name in order]
+        rounding, *others = (after - before for before, after in zip(shares, shares[1:], strict=False))
+        assert 0 <= rounding < min(others)
+    means = [sum(found[name]) / 3 for name in order]
+    steps = [after - before for before, after in zip(means, means[1:], strict=False)]
+    assert steps == pytest.approx([0.017, 0.043, 0.038], abs=5e-4)  # notebook 02, section 7

@@ -66,7 +66,6 @@ from rcnn_tutorial.course.draw.stages import (
     gradient_norms,
     layer_table,
     locks,
-    speed_up,
     time_shares,
 )
 from rcnn_tutorial.course.draw.style import (
@@ -185,7 +184,6 @@ __all__ = [
     "shares",
     "side_by_side",
     "singular_values",
-    "speed_up",
     "staircase",
     "target_histograms",
     "threshold_curve",

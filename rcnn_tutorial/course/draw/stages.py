@@ -183,31 +183,6 @@ def cost_curves(
         ax.text(crossing, 0.98, f" {crossing:,.3g} windows", transform=ax.get_xaxis_transform(), va="top")
 
 
-def speed_up(
-    counts: Sequence[float],
-    measured: dict[str, Sequence[float]],
-    points: dict[str, tuple[float, float]],
-    ax: Axes | None = None,
-) -> None:
-    """How many times faster, against the number of windows: measured here as lines, as published as points.
-
-    Args:
-        counts: C numbers of windows.
-        measured: for each comparison (C,) ratios of seconds.
-        points: for each published figure the number of windows and the ratio.
-    """
-    ax = ax or plt.subplots(figsize=(10, 5))[1]
-    ax.set(xscale="log", yscale="log", xlabel="windows", ylabel="times faster")
-    ax.xaxis.set_major_formatter("{x:,.0f}")
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.axhline(1, color=PALE, lw=1.5, ls=":")
-    named = _lines(ax, counts, measured, "o-")
-    for name, (count, ratio) in points.items():
-        ax.plot(count, ratio, "D", color="black", ms=11)
-        named.append((f"{name}: {ratio:g}", count, ratio, "black"))
-    _name(ax, named)
-
-
 def _lines(
     ax: Axes, counts: Sequence[float], values: dict[str, Sequence[float]], marker: str = "-"
 ) -> list[tuple[str, float, float, str]]:

@@ -17,8 +17,9 @@ def eight_pictures() -> tuple[list[Tensor], Tensor]:
     pictures = []
     for i, (height, width) in enumerate(SIZES):
         picture = torch.zeros(1, 3, height, width)
-        y, x = height // 4 + (i // 2 % 2) * height // 2, width // 4 + (i % 2) * width // 2  # middle of a quarter
-        picture[..., y - 4 : y + 4, x - 4 : x + 4] = 1.0
+        # at multiples of 8, so that a convolution with a stride sees the square alike in all quarters
+        top, left = (8 if half == 0 else side // 8 * 8 - 16 for half, side in ((i // 2 % 2, height), (i % 2, width)))
+        picture[..., top : top + 8, left : left + 8] = 1.0
         pictures.append(picture)
     return pictures, torch.arange(len(SIZES)) % CLASSES
 
