@@ -108,15 +108,15 @@ def test_curves_of_a_patch_stand_beside_its_true_place():
 
 
 def test_a_projection_lights_the_cells_whose_numbers_it_gives():
-    draw.projection(IMAGE, torch.tensor([13.0, 8, 52, 31]), torch.tensor([1, 1, 5, 3]), Field(20, 10, 5.0), (6, 8))
+    draw.projection(IMAGE, torch.tensor([13.0, 8, 52, 31]), torch.tensor([1, 1, 5, 3]), Field(20, 10, 7.0), (5, 7))
     render()
     (ax,) = panels()
     back, window = rectangles(ax)
-    assert extents(ax) == [[10, 10, 50, 30], [13, 8, 52, 31]]
+    assert extents(ax) == [[12, 12, 52, 32], [13, 8, 52, 31]]
     assert edges(ax) == [LIT, draw.PROPOSAL] and (back.get_linestyle(), window.get_linestyle()) == ("--", "-")
     pale, lit = (dots.get_offsets().tolist() for dots in ax.collections)
-    assert lit == [[x, y] for y in (15, 25) for x in (15, 25, 35, 45)] and len(pale) == 48 - 8
-    assert min(pale) == [5, 5] and max(pale) == [75, 55]
+    assert lit == [[x, y] for y in (17, 27) for x in (17, 27, 37, 47)] and len(pale) == 35 - 8
+    assert min(pale) == [7, 7] and max(pale) == [67, 47]
     assert list(key(plt.gcf().legends[0])) == ["window", "its 2 x 4 cells", "back in pixels"]
 
 
