@@ -233,7 +233,7 @@ def pool_by_hand(numbers: Tensor, levels: Sequence[int]) -> None:
                 corner, size = (first + gap, top + gap), (last - first - 2 * gap, bottom - top - 2 * gap)
                 axes[0].add_patch(Rectangle(corner, *size, fill=False, ec=color, lw=4))
                 row, column = places[i, j].tolist()
-                ring = 32 - 8 * ((i + j) % 2)
+                ring = 42 - 9 * ((i + j) % 2)
                 axes[0].plot(column + 0.5, row + 0.5, "o", ms=ring, mfc="none", mec=color, mew=3.5)
                 ax.add_patch(Rectangle((j + 0.05, i + 0.05), 0.9, 0.9, fill=False, ec=color, lw=4))
 
