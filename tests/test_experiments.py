@@ -6,12 +6,13 @@ import sys
 import pytest
 import torch
 
-from experiments import run
+from experiments import run, sppnet
 from experiments.measure import measure
 from experiments.scenes import Experiment
 from rcnn_tutorial.course import records
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.course.records.findings import FINDINGS, findings
+from rcnn_tutorial.detectors import load
 
 CLASSES = ("background", "a", "b")
 BOXES = torch.tensor([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10.0]])
@@ -136,3 +137,27 @@ def test_findings_of_some_rows_alone():
 def test_two_findings_of_a_row_have_two_names():
     names = [(call["id"], call["note"]) for finding in FINDINGS for call in [finding.claim()]]
     assert len(set(names)) == len(names)
+
+
+def test_rounding_is_the_smallest_step_from_sppnets_windows_to_r_cnns():
+    found = records.by_variant(records.load("spp_borders"), "share at 0.75")
+    order = ("whole cells", "exact borders", "a crop with context", "fine-tuned convolutions")
+    for seed in range(3):
+        shares = [found[name][seed] for name in order]
+        rounding, *others = (after - before for before, after in zip(shares, shares[1:], strict=False))
+        assert 0 <= rounding < min(others)
+    means = [sum(found[name]) / 3 for name in order]
+    steps = [after - before for before, after in zip(means, means[1:], strict=False)]
+    assert steps == pytest.approx([0.017, 0.043, 0.038], abs=5e-4)  # notebook 02, section 7
+
+
+def test_exact_borders_see_what_whole_cells_do_not():
+    """A window of 64 x 64 is read at the picture's own size, where it moves by 2 of the 8 pixels of a cell."""
+    model = load("sppnet")
+    image = torch.rand(3, 192, 256, generator=torch.Generator().manual_seed(0))
+    windows = torch.tensor([[41, 41, 105, 105], [43, 41, 107, 105], [57, 57, 121, 121.0]])
+    cells, exact = model.pooled(image, windows), sppnet.exact(model, image, windows)
+    assert torch.equal(cells[0], cells[1]) and not torch.allclose(exact[0], exact[1], atol=0.01)
+    assert exact.shape == cells.shape
+    near = (exact[0] - cells[0]).norm()  # the same window, read twice
+    assert near < 0.7 * (exact[2] - cells[0]).norm() and near < 0.7 * (exact[0] - cells[2]).norm()

@@ -14,7 +14,7 @@ OPTIONAL = [NOTEBOOKS / "gpu_kernels.ipynb"]
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.ipynb"))
 CELL_METADATA = {"tags", "slideshow", "jupyter", "jp-MarkdownHeadingCollapsed"}
 MAY_DIFFER = re.compile(
-    r"\b(interact|fine_tune|live_losses|train|fit|seconds|perf_counter|process_time|__version__|device)\b"
+    r"\b(interact|fine_tune|live_losses|train|fit|fit_on_features|seconds|perf_counter|process_time|__version__|device)\b"
 )
 FROM = {
     "IPython",

@@ -15,8 +15,8 @@ sliding rule gives 9 x 9 for 6 x 6 on 10 cells), and windows are projected by th
 where the network's padding puts them.
 
 What cost accuracy when it was wrong: R-CNN's `fit`, once a function, took this detector without a word and trained
-its convolutions on crops. It is a method now, and cannot. What stays is that windows begin and end at whole cells: the
-regression no longer reads where in a cell a border was, and at an IoU of 0.75 R-CNN's boxes are the better ones.
+its convolutions on crops. It is a method now, and cannot. What stays: at an IoU of 0.75 R-CNN's boxes are better.
+Windows that end at whole cells explain the least of it: crops with context and tuned convolutions matter more.
 """
 
 from collections.abc import Iterator, Sequence

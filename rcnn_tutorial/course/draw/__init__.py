@@ -13,7 +13,16 @@ from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, s
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.course.draw.detector import pipeline, time_bar
 from rcnn_tutorial.course.draw.kernels import align_points, mask_scan, mask_words, pool_steps
-from rcnn_tutorial.course.draw.maps import by_scale, map_strip, pyramid_bins, receptive, shift_strip
+from rcnn_tutorial.course.draw.maps import (
+    by_scale,
+    map_strip,
+    moving_patch,
+    patch_curves,
+    pool_by_hand,
+    projection,
+    pyramid_bins,
+    receptive,
+)
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kind_stacks, kinds
 from rcnn_tutorial.course.draw.network import FASTER_RCNN, filter_step, gradient_table, proposals_strip
 from rcnn_tutorial.course.draw.network_map import BOXES, NetworkMap, network_map
@@ -52,13 +61,13 @@ from rcnn_tutorial.course.draw.regions import (
     slide,
 )
 from rcnn_tutorial.course.draw.stages import (
+    SPPNET,
     cost_bars,
     cost_curves,
     flow,
     gradient_norms,
     layer_table,
     locks,
-    speed_up,
     time_shares,
 )
 from rcnn_tutorial.course.draw.style import (
@@ -96,6 +105,7 @@ __all__ = [
     "PALE",
     "PLAIN",
     "PROPOSAL",
+    "SPPNET",
     "STATES",
     "Style",
     "TRUTH",
@@ -148,6 +158,7 @@ __all__ = [
     "merging",
     "moved_anchors",
     "moves",
+    "moving_patch",
     "network_map",
     "nms_step",
     "nms_strip",
@@ -155,12 +166,15 @@ __all__ = [
     "outlines",
     "own_results",
     "part_labels",
+    "patch_curves",
     "picture",
     "pipeline",
     "pixel_grid",
+    "pool_by_hand",
     "pool_steps",
     "pooled_numbers",
     "precision_recall",
+    "projection",
     "proposals_strip",
     "pyramid_bins",
     "recall_curves",
@@ -173,9 +187,7 @@ __all__ = [
     "scene",
     "setup",
     "shares",
-    "shift_strip",
     "slide",
-    "speed_up",
     "staircase",
     "threshold_curve",
     "time_bar",

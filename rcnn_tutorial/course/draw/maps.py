@@ -12,11 +12,11 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, Style, on_cpu
+from rcnn_tutorial.course.draw.style import BAD, COLORS, PALE, PROPOSAL, TRUTH, Style, on_cpu
 from rcnn_tutorial.nets.backbones import Field
 
 LIT = COLORS[4]
-FRAMES = (GOOD, COLORS[3], "black", COLORS[5])
+BIN_COLORS = (COLORS[0], COLORS[1], COLORS[2], COLORS[3], COLORS[5], COLORS[4])
 WINNER = Line2D(
     [], [], color=LIT, marker="o", ms=11, mec="white", lw=0, label="maximum of a bin; with a number, of that many"
 )
@@ -90,25 +90,89 @@ def receptive(image: Tensor, feature_map: Tensor, cell: tuple[int, int], field: 
 
 
 @on_cpu
-def shift_strip(images: Sequence[Tensor], maps: Sequence[Tensor], names: Sequence[str]) -> None:
-    """Images whose content moves, and under each its map, the strongest cell lit; dashed, where the first map has it.
+def moving_patch(rows: dict[str, tuple[float, Tensor]], side: float, field: Field) -> None:
+    """A patch that moves over a grid of cells that stays where it is, and the numbers of one row of the map.
 
     Args:
-        images: (3, H, W) each.
-        maps: (h, w) each.
-        names: written above the images.
+        rows: for each place of the patch its name, the pixel where the patch begins, and a number of each cell (n,).
+        side: of the patch, pixels.
+        field: of the cells; cell i reaches half a stride to either side of its centre.
     """
-    ratio = images[0].shape[1] / images[0].shape[2]
-    side = min(10.9 / len(images), 4)
-    _, axes = plt.subplots(2, len(images), figsize=(side * len(images), 2 * side * ratio + 1), squeeze=False)
-    peaks = [divmod(int(feature_map.argmax()), feature_map.shape[1]) for feature_map in maps]
-    for (above, below), image, feature_map, peak, name in zip(axes.T, images, maps, peaks, names, strict=True):
-        picture(image, above).set_title(name)
-        cell_map(feature_map, below, range_of(*maps))
-        light(below, *peaks[0], color="black", filled=False, dashes="--")
-        light(below, *peak)
-        below.set_title(f"row {peak[0]}, column {peak[1]}: {feature_map.max():.2f}", fontsize=13)
-    assert peaks, "nothing was drawn"
+    assert rows, "nothing was drawn"
+    _, ax = plt.subplots(figsize=(10.9, 1.5 * len(rows) + 0.5))
+    most = max(each.max().item() for _, each in rows.values())
+    left = field.first - field.stride / 2
+    for y, (name, (start, values)) in enumerate(rows.items()):
+        ax.add_patch(Rectangle((start, y), side, 0.26, fc=COLORS[1], ec="black", lw=1.5))
+        ax.text(start + side / 2, y + 0.13, name, ha="center", va="center", fontsize=13)
+        for i, value in enumerate(values.tolist()):
+            shade = 1 - 0.35 * value / most  # light enough for black letters
+            corner = left + i * field.stride, y + 0.32
+            ax.add_patch(Rectangle(corner, field.stride, 0.5, fc=(shade, shade, 1), ec="black", lw=1))
+            ax.text(corner[0] + field.stride / 2, y + 0.57, f"{value:.1f}", ha="center", va="center", fontsize=13)
+    cells = len(next(iter(rows.values()))[1])
+    ax.set(xlim=(left, left + cells * field.stride), ylim=(len(rows), -0.1), xlabel="x, pixels", yticks=[])
+    ax.set_xticks([left + i * field.stride for i in range(cells + 1)])
+    ax.spines["left"].set_visible(False)
+
+
+@on_cpu
+def patch_curves(centres: Tensor, lines: dict[str, Tensor], strongest: Tensor, stride: int) -> None:
+    """Where a map says that a patch is, and how strongly it answers, while the patch moves pixel by pixel.
+
+    Args:
+        centres: (N,) of the patch, pixels.
+        lines: for each way to read a place from the map the places (N,), pixels; the true place is dotted.
+        strongest: (N,) the largest number of the map.
+        stride: of the map; a thin line stands wherever the patch has moved by so much.
+    """
+    assert lines, "nothing was drawn"
+    _, (above, below) = plt.subplots(2, 1, figsize=(10.9, 6.6), sharex=True, height_ratios=(2.2, 1))
+    above.plot(centres, centres, ":", color=TRUTH, label="the patch itself")
+    for (name, places), color in zip(lines.items(), (BAD, COLORS[0]), strict=False):
+        above.plot(centres, places, "o-", ms=5, color=color, label=name)
+    above.set(ylabel="place, pixels")
+    above.legend(frameon=False, loc="upper left")
+    below.plot(centres, strongest, "o-", ms=5, color=BAD)
+    words = "centre of the patch, pixels; the upper axes do not start at 0"
+    below.set(xlabel=words, ylabel="strongest cell", ylim=(0, 1.15 * strongest.max().item()))
+    for ax in (above, below):
+        for x in range(int(centres[0]), int(centres[-1]) + 1, stride):
+            ax.axvline(x, color=PALE, lw=1, alpha=0.6, zorder=0)
+    below.set_xticks(range(int(centres[0]), int(centres[-1]) + 1, stride))
+
+
+@on_cpu
+def projection(image: Tensor, window: Tensor, cells: Tensor, field: Field, size: tuple[int, int]) -> None:
+    """A window on an image, the centres of all cells, those of the window's cells lit, and what comes back dashed.
+
+    Args:
+        image: (3, H, W).
+        window: (4,) pixels.
+        cells: (4,) x1, y1, x2, y2 in cells, x2 and y2 exclusive.
+        field: of the cells.
+        size: height and width of the map.
+    """
+    _, ax = plt.subplots(figsize=(9, 9 * image.shape[1] / image.shape[2] + 0.5))
+    picture(image, ax, faint=True)
+    x1, y1, x2, y2 = cells.tolist()
+    groups: dict[bool, list] = {False: [], True: []}
+    for row in range(size[0]):
+        for column in range(size[1]):
+            centre = field.first + column * field.stride, field.first + row * field.stride
+            groups[x1 <= column < x2 and y1 <= row < y2].append(centre)
+    ax.scatter(*zip(*groups[False], strict=True), s=9, color=PALE, lw=0)
+    ax.scatter(*zip(*groups[True], strict=True), s=60, color=LIT, lw=0, zorder=5)
+    left = field.first - field.stride / 2
+    back = cells[None].float() * field.stride + left
+    boxes(ax, back, styles=Style(LIT, 3, "--"))
+    boxes(ax, window[None], styles=Style(PROPOSAL, 3))
+    handles = [
+        Line2D([], [], color=PROPOSAL, lw=3, label="window"),
+        Line2D([], [], color=LIT, marker="o", ms=8, lw=0, label=f"its {y2 - y1} x {x2 - x1} cells"),
+        Line2D([], [], color=LIT, lw=3, ls="--", label="back in pixels"),
+    ]
+    ax.figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
 def cut(low: int, high: int, n: int) -> list[tuple[int, int]]:
@@ -139,33 +203,73 @@ def winners(cells: Tensor, ax: Axes) -> None:
 
 
 @on_cpu
-def pyramid_bins(feature_map: Tensor, windows: Sequence[tuple[int, int, int, int]], n: int) -> None:
-    """A map with windows of different size, and each of them cut into n x n bins, the maximum of each bin marked.
+def pool_by_hand(numbers: Tensor, levels: Sequence[int]) -> None:
+    """A map of printed numbers cut into bins, each framed in its colour, and beside it the maxima of every level.
+
+    The bins are those of the first level. The largest number of a bin is circled in the bin's colour. Where two bins
+    share cells, both frames go around them.
 
     Args:
-        feature_map: (H, W).
-        windows: x1, y1, x2, y2 in cells, x2 and y2 exclusive.
+        numbers: (h, w), whole numbers.
+        levels: bins along each side, 3 at most, for each level.
+    """
+    rows, columns = numbers.shape
+    wide = [1.15 * n for n in levels]
+    width = 10.9 / (columns + sum(wide) + 0.6)  # inches of a cell
+    _, axes = plt.subplots(1, 1 + len(levels), figsize=(10.9, width * rows + 0.7), width_ratios=(columns, *wide))
+    _number_grid(axes[0], numbers)
+    axes[0].set_title(f"{rows} x {columns} cells in {levels[0]} x {levels[0]} bins")
+    for level, (ax, n) in enumerate(zip(axes[1:], levels, strict=True)):
+        places = bin_maxima(numbers, (0, 0, columns, rows), n)
+        pooled = numbers[places[..., 0], places[..., 1]]  # (n, n)
+        _number_grid(ax, pooled)
+        ax.set_title(f"{n} x {n}")
+        if level:
+            continue
+        for i, (top, bottom) in enumerate(cut(0, rows, n)):
+            for j, (first, last) in enumerate(cut(0, columns, n)):
+                color = BIN_COLORS[(i * n + j) % len(BIN_COLORS)]
+                gap = 0.05 + 0.09 * ((i * n + j) % 4)  # so that all frames around a shared cell are seen
+                corner, size = (first + gap, top + gap), (last - first - 2 * gap, bottom - top - 2 * gap)
+                axes[0].add_patch(Rectangle(corner, *size, fill=False, ec=color, lw=4))
+                row, column = places[i, j].tolist()
+                ring = 42 - 9 * ((i + j) % 2)
+                axes[0].plot(column + 0.5, row + 0.5, "o", ms=ring, mfc="none", mec=color, mew=3.5)
+                ax.add_patch(Rectangle((j + 0.05, i + 0.05), 0.9, 0.9, fill=False, ec=color, lw=4))
+
+
+def _number_grid(ax: Axes, numbers: Tensor) -> None:
+    """A table (h, w) of numbers, one unit of the axes per cell."""
+    height, width = numbers.shape
+    ax.hlines(range(height + 1), 0, width, color=PALE, lw=1)
+    ax.vlines(range(width + 1), 0, height, color=PALE, lw=1)
+    for y, row in enumerate(numbers.tolist()):
+        for x, value in enumerate(row):
+            ax.text(x + 0.5, y + 0.5, f"{value:g}", ha="center", va="center", fontsize=18)
+    ax.set(xlim=(-0.05, width + 0.05), ylim=(height + 0.05, -0.05), aspect="equal")
+    ax.set_axis_off()
+
+
+@on_cpu
+def pyramid_bins(examples: Sequence[tuple[Tensor, Tensor, Tensor, Sequence[int]]], n: int) -> None:
+    """Windows on images, and beside each its part of the map, cut into n x n bins, the maximum of each bin marked.
+
+    Args:
+        examples: image (3, H, W), window (4,) in pixels, map (h, w), and the window's cells x1, y1, x2, y2, x2 and y2
+            exclusive.
         n: bins along each side.
     """
-    rows = 1 if len(windows) < 3 else 2
-    columns = -(-(len(windows) + 1) // rows)
-    figure, axes = plt.subplots(rows, columns, figsize=(10.9, 3.9 * rows + 0.3), squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    axes = axes.flatten()
-    whole = cell_map(feature_map, axes[0])
-    whole.set_title("the map")
-    for i, window in enumerate(windows):
-        ax, color, (x1, y1, x2, y2) = axes[i + 1], FRAMES[i % len(FRAMES)], window
-        boxes(whole, torch.tensor([window]), styles=Style(color, 3))
-        cell_map(feature_map, ax)
-        bins(window, (n, n), ax)
-        boxes(ax, torch.tensor([window]), styles=Style(color, 4))
-        winners(bin_maxima(feature_map, window, n), ax)
-        ax.set(xlim=(x1 - 0.5, x2 + 0.5), ylim=(y2 + 0.5, y1 - 0.5))
-        ax.set_title(f"{x2 - x1} x {y2 - y1} cells: {n * n} bins")
+    assert examples, "nothing was drawn"
+    figure, axes = plt.subplots(len(examples), 2, figsize=(10.9, 4.2 * len(examples) + 0.4), squeeze=False)
+    for (left, right), (image, window, feature_map, cells) in zip(axes, examples, strict=True):
+        boxes(picture(image, left), window[None], styles=Style(PROPOSAL, 4))
+        x1, y1, x2, y2 = (int(v) for v in cells)
+        cell_map(feature_map, right)
+        bins((x1, y1, x2, y2), (n, n), right)
+        winners(bin_maxima(feature_map, (x1, y1, x2, y2), n), right)
+        right.set(xlim=(x1 - 0.3, x2 + 0.3), ylim=(y2 + 0.3, y1 - 0.3))
+        right.set_title(f"{y2 - y1} x {x2 - x1} cells: {n * n} bins")
     figure.legend(handles=[WINNER], loc="outside lower center", frameon=False)
-    assert windows, "nothing was drawn"
 
 
 def bin_maxima(feature_map: Tensor, window: tuple[int, int, int, int], n: int) -> Tensor:

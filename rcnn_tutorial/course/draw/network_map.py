@@ -70,6 +70,11 @@ def network_map(network: NetworkMap, lit: Sequence[str] | str = ()) -> None:
     for first, last, shape in network.arrows:
         (x1, y1), (x2, y2) = network.parts[first], network.parts[last]
         start, end, style = (x1 + WIDE / 2, y1), (x2 - WIDE / 2, y2), arrow
+        if x1 == x2:  # straight up or down
+            way = 1 if y2 > y1 else -1
+            ax.annotate("", (x2, y2 - way * HIGH / 2), (x1, y1 + way * HIGH / 2), arrowprops=arrow)
+            ax.text(x1 + 0.05, (y1 + y2) / 2, shape, ha="left", va="center", fontsize=network.letters - 1)
+            continue
         if y1 != y2:  # along its row, then up or down into the part
             end = x2, y2 + HIGH / 2 * (1 if y1 > y2 else -1)
             style = arrow | dict(connectionstyle="angle,angleA=0,angleB=90")

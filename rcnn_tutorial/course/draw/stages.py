@@ -10,10 +10,37 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 from matplotlib.path import Path
 
+from rcnn_tutorial.course.draw.network_map import NetworkMap
 from rcnn_tutorial.course.draw.pictures import characters
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, ink, percent
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, ink, percent, words
 
 LAYER_STATES = {"ok": GOOD, "fails": BAD, "not reached": PALE}
+SPPNET = NetworkMap(
+    {
+        "picture": (0, 1),
+        "conv net": (1, 1),
+        "pyramid": (2, 1),
+        "fc6, fc7": (3, 1),
+        "SVMs": (4, 1),
+        "NMS": (5, 1),
+        "ridge": (2, 0),
+        "windows": (0, 2),
+        "scale,\nproject": (1, 2),
+    },
+    (
+        ("picture", "conv net", "(3, H, W)"),
+        ("conv net", "pyramid", "map\n(C, h, w)"),
+        ("windows", "scale,\nproject", "(P, 4)"),
+        ("scale,\nproject", "pyramid", "cells\n(P, 4)"),
+        ("pyramid", "fc6, fc7", "(P, 21 C)"),
+        ("fc6, fc7", "SVMs", "fc7\n(P, 256)"),
+        ("SVMs", "NMS", "scores\n(P, K)"),
+        ("pyramid", "ridge", "(P, 21 C)"),
+        ("ridge", "NMS", "boxes (P, K, 4)"),
+    ),
+    letters=14,
+    high=1.1,
+)
 OTHERS = (COLORS[0], COLORS[5], COLORS[2], COLORS[3], COLORS[6], COLORS[1])  # colours beside BAD
 
 
@@ -156,31 +183,6 @@ def cost_curves(
         ax.text(crossing, 0.98, f" {crossing:,.3g} windows", transform=ax.get_xaxis_transform(), va="top")
 
 
-def speed_up(
-    counts: Sequence[float],
-    measured: dict[str, Sequence[float]],
-    points: dict[str, tuple[float, float]],
-    ax: Axes | None = None,
-) -> None:
-    """How many times faster, against the number of windows: measured here as lines, as published as points.
-
-    Args:
-        counts: C numbers of windows.
-        measured: for each comparison (C,) ratios of seconds.
-        points: for each published figure the number of windows and the ratio.
-    """
-    ax = ax or plt.subplots(figsize=(10, 5))[1]
-    ax.set(xscale="log", yscale="log", xlabel="windows", ylabel="times faster")
-    ax.xaxis.set_major_formatter("{x:,.0f}")
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.axhline(1, color=PALE, lw=1.5, ls=":")
-    named = _lines(ax, counts, measured, "o-")
-    for name, (count, ratio) in points.items():
-        ax.plot(count, ratio, "D", color="black", ms=11)
-        named.append((f"{name}: {ratio:g}", count, ratio, "black"))
-    _name(ax, named)
-
-
 def _lines(
     ax: Axes, counts: Sequence[float], values: dict[str, Sequence[float]], marker: str = "-"
 ) -> list[tuple[str, float, float, str]]:
@@ -188,7 +190,7 @@ def _lines(
     named = []
     for (name, each), color in zip(values.items(), COLORS, strict=False):
         ax.plot(counts, each, marker, color=color, ms=8)
-        named.append((name, counts[-1], each[-1], color))
+        named.append((name, counts[-1], each[-1], words(color)))
     assert named, "nothing was drawn"
     return named
 

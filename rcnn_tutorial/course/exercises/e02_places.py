@@ -1,16 +1,16 @@
-"""Exercises of 02_sppnet about places: from the picture to the map and back, a scale for each window."""
+"""The exercise of 02_sppnet about places: from the picture to the map and back."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.course.exercises.core import Mistake, Part, agrees, agrees_any
+from rcnn_tutorial.course.exercises.core import Mistake, Part, agrees
 
 _generator = torch.Generator().manual_seed(2)
 
 
-# 02-4: to the map and back, in a picture of 800 x 400
+# 02-E: to the map and back, in a picture of 800 x 400
 
 
 def _window() -> Tensor:
@@ -100,75 +100,5 @@ PLACES = (
         ),
         "Cell 0 of the map begins at pixel 0 of the resized picture, cell 1 at `stride`. Send (160, 80, 320, 160) "
         "there and back at scale 2 and stride 16.",
-    ),
-)
-
-
-# 02-5: a scale for each window
-
-SCALES = (480, 576, 688, 864, 1200)
-
-
-def _areas(window: tuple, image: tuple, by: Callable = min, power: int = 2) -> dict[int, float]:
-    """Area of the window at each scale, with the mistakes one can make as options."""
-    return {s: window[0] * window[1] * (s / by(image)) ** power for s in SCALES}
-
-
-def _nearest(sizes: dict[int, float], goal: float) -> int:
-    return min(sizes, key=lambda s: abs(sizes[s] - goal))
-
-
-def _by_area(**options) -> Callable:
-    return lambda window, image, scales: _nearest(_areas(window, image, **options), 224**2)
-
-
-def _by_side(of: Callable) -> Callable:
-    return lambda window, image, scales: _nearest({s: of(window) * s / min(image) for s in SCALES}, 224)
-
-
-def _is_clear(window: tuple, image: tuple, scales: tuple) -> bool:
-    """Is the nearest area the same, whether differences or ratios are compared?"""
-    ratios = {s: max(a / 224**2, 224**2 / a) for s, a in _areas(window, image).items()}
-    return min(ratios, key=ratios.get) == _by_area()(window, image, scales)
-
-
-_drawn = (
-    (tuple(torch.randint(30, 260, (2,), generator=_generator).tolist()), image, SCALES)
-    for image in ((500, 375), (375, 500), (640, 400), (333, 500)) * 10
-)
-_SCALE_CASES = [((180, 120), (500, 375), SCALES)] + [case for case in _drawn if _is_clear(*case)][:19]
-
-
-def _always_one(function: Callable) -> bool:
-    return len({float(function(*case)) for case in _SCALE_CASES}) == 1
-
-
-SCALE = (
-    Part(
-        "the function",
-        agrees(_by_area(), _SCALE_CASES),
-        (
-            Mistake(
-                "In a picture of 500 x 375 the windows come out smaller than they are.",
-                "s is the shorter side of the resized picture: the factor is s / 375, and not s / 500.",
-                agrees_any(_SCALE_CASES, _by_area(by=max)),
-            ),
-            Mistake(
-                "A long window and a square one of the same area get different scales.",
-                "A side is compared with 224. Compare the area with 224 * 224.",
-                agrees_any(_SCALE_CASES, _by_side(max), _by_side(min)),
-            ),
-            Mistake(
-                "All windows, large and small, get the same scale.",
-                "The window is compared as it lies in the picture given. Scale its sides first.",
-                _always_one,
-            ),
-            Mistake(
-                "A window at twice the scale has only twice the area.",
-                "The factor goes into both sides: its square into the area.",
-                agrees_any(_SCALE_CASES, _by_area(power=1)),
-            ),
-        ),
-        "Write down for each s: the factor, the window's two sides times it, their product. Return the s itself.",
     ),
 )

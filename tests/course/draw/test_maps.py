@@ -1,7 +1,6 @@
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from matplotlib.colors import to_hex
 
 from rcnn_tutorial.course import draw
 from rcnn_tutorial.course.draw.maps import LIT, bin_maxima, cell_map, cut, winners
@@ -14,12 +13,14 @@ from tests.course.draw.figures import (
     fills,
     is_darker_where_higher,
     key,
+    labels,
     legend,
     looks,
     panels,
     pixels,
     rectangles,
     render,
+    ticks,
     titles,
     written,
 )
@@ -61,18 +62,62 @@ def test_receptive_shows_what_lies_in_the_padding():
     assert ax.get_xlim() == (0, 86) and ax.get_ylim() == (60, -8)
 
 
-def test_shift_strip_marks_the_peaks():
-    first, second = torch.zeros(6, 8), torch.zeros(6, 8)
-    first[2, 3], second[2, 5] = 4, 2
-    draw.shift_strip([IMAGE, IMAGE.flip(2)], [first, second], ["here", "moved"])
+def test_a_patch_moves_over_a_grid_that_stays():
+    field = Field(size=20, stride=10, first=5.0)
+    rows = {"start": (10, torch.tensor([0.0, 4, 2])), "half a stride on": (15, torch.tensor([0.0, 3, 3]))}
+    draw.moving_patch(rows, 8, field)
     render()
-    shown = [IMAGE.permute(1, 2, 0), IMAGE.flip(2).permute(1, 2, 0), first, second]
-    assert [pixels(ax)[0] for ax in panels()] == [each.tolist() for each in shown]
-    assert edges(panels()[3]) == ["#000000", LIT] and fills(panels()[3])[1] == LIT
-    assert titles() == ["here", "moved", "row 2, column 3: 4.00", "row 2, column 5: 2.00"]
-    assert [extents(ax) for ax in panels()] == [[], [], [[3, 2, 4, 3]] * 2, [[3, 2, 4, 3], [5, 2, 6, 3]]]
-    assert [r.get_linestyle() for r in rectangles(panels()[3])] == ["--", "-"]
-    assert panels()[2].images[0].get_clim() == panels()[3].images[0].get_clim() == (0, pytest.approx(6.8))
+    (ax,) = panels()
+    boxes = extents(ax)
+    assert boxes[0] == pytest.approx([10, 0, 18, 0.26]) and boxes[4] == pytest.approx([15, 1, 23, 1.26])
+    for row in (0, 1):
+        cells = boxes[4 * row + 1 : 4 * row + 4]
+        assert [cell[::2] for cell in cells] == [[0, 10], [10, 20], [20, 30]]
+        assert all(row + 0.3 < cell[1] < cell[3] < row + 1 for cell in cells)
+    said = [(text, place[0]) for text, place in written(ax)]
+    assert said == [
+        ("start", 14), ("0.0", 5), ("4.0", 15), ("2.0", 25),
+        ("half a stride on", 19), ("0.0", 5), ("3.0", 15), ("3.0", 25),
+    ]  # fmt: skip
+    shades = [sum(r.get_facecolor()[:3]) for r in rectangles(ax)]
+    assert shades[2] < shades[6] == shades[7] < shades[3] < shades[1] == 3  # the larger, the darker
+    assert list(ticks(ax.xaxis)) == [0, 10, 20, 30] and labels(ax)[0] == "x, pixels"
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.moving_patch({}, 8, field)
+
+
+def test_curves_of_a_patch_stand_beside_its_true_place():
+    centres = torch.arange(16.0, 33)
+    draw.patch_curves(centres, {"strongest": centres.floor(), "mean": centres - 2}, 3 + centres % 8, 8)
+    render()
+    above, below = panels()
+    truth, first, second = above.lines[:3]
+    assert truth.get_xydata().tolist() == [[x, x] for x in range(16, 33)] and truth.get_linestyle() == ":"
+    assert [line.get_ydata().tolist() for line in (first, second)] == [list(range(16, 33)), list(range(14, 31))]
+    assert key(above.get_legend()) == {
+        "the patch itself": (draw.TRUTH, ":"), "strongest": (draw.BAD, "-"), "mean": (draw.COLORS[0], "-"),
+    }  # fmt: skip
+    assert below.lines[0].get_ydata().tolist() == (3 + centres % 8).tolist() and below.get_ylim()[0] == 0
+    for ax in panels():
+        assert [line.get_xdata()[0] for line in ax.lines if list(line.get_ydata()) == [0, 1]] == [16, 24, 32]
+    assert labels(above)[1] == "place, pixels" and labels(below)[1] == "strongest cell"
+    assert "do not start at 0" in labels(below)[0]
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.patch_curves(centres, {}, centres, 8)
+
+
+def test_a_projection_lights_the_cells_whose_numbers_it_gives():
+    draw.projection(IMAGE, torch.tensor([13.0, 8, 52, 31]), torch.tensor([1, 1, 5, 3]), Field(20, 10, 7.0), (5, 7))
+    render()
+    (ax,) = panels()
+    back, window = rectangles(ax)
+    assert extents(ax) == [[12, 12, 52, 32], [13, 8, 52, 31]]
+    assert edges(ax) == [LIT, draw.PROPOSAL] and (back.get_linestyle(), window.get_linestyle()) == ("--", "-")
+    pale, lit = (dots.get_offsets().tolist() for dots in ax.collections)
+    assert lit == [[x, y] for y in (17, 27) for x in (17, 27, 37, 47)] and len(pale) == 35 - 8
+    assert min(pale) == [7, 7] and max(pale) == [67, 47]
+    assert list(key(plt.gcf().legends[0])) == ["window", "its 2 x 4 cells", "back in pixels"]
 
 
 @pytest.mark.parametrize("cells, n, expected", [
@@ -114,35 +159,45 @@ def test_winners_count_their_bins():
     assert ax.lines[0].get_markersize() > ax.lines[1].get_markersize()  # room for the number
 
 
-def test_pyramid_bins_has_a_panel_per_window():
-    windows = [(1, 1, 5, 5), (0, 0, 10, 8), (6, 2, 9, 7)]
-    draw.pyramid_bins(MAP, windows, 2)
+NUMBERS = torch.tensor([[3, 1, 4, 1, 5], [6, 5, 3, 5, 8], [11, 3, 2, 6, 4]])
+
+
+def test_numbers_are_pooled_by_hand():
+    draw.pool_by_hand(NUMBERS, (2, 1))
     render()
-    whole, *parts = panels()
-    assert titles() == ["the map", "4 x 4 cells: 4 bins", "10 x 8 cells: 4 bins", "3 x 5 cells: 4 bins"]
-    assert extents(whole) == [list(window) for window in windows]
-    for ax, window, color in zip(parts, windows, edges(whole), strict=True):
-        *bins, frame = rectangles(ax)
-        assert pixels(ax)[0] == pixels(whole)[0] == MAP.tolist()
-        assert ax.get_xlim() == (window[0] - 0.5, window[2] + 0.5) and ax.get_ylim() == (
-            window[3] + 0.5,
-            window[1] - 0.5,
-        )
-        assert frame.get_bbox().extents.tolist() == list(window)
-        assert to_hex(frame.get_edgecolor()).upper() == color and len(bins) == 4
-        found = {tuple(line.get_xydata()[0] - 0.5) for line in ax.lines}
-        assert found == {(x, y) for y, x in bin_maxima(MAP, window, 2).view(-1, 2).tolist()}
-    assert extents(parts[2])[1] == pytest.approx([7.16, 2.16, 8.84, 4.84])  # shares cells with its neighbours
-    assert {color for ax in parts for color in edges(ax)[:-1]} == {draw.COLORS[0]}  # of the bins
-    assert looks(plt.gcf().legends[0].legend_handles[0])[0] == LIT
+    numbers, fine, single = panels()
+    assert titles() == ["3 x 5 cells in 2 x 2 bins", "2 x 2", "1 x 1"]
+    assert [text for text, _ in written(numbers)] == [str(v) for v in NUMBERS.flatten().tolist()]
+    assert dict(written(numbers))["11"] == (0.5, 2.5)
+    pooled = spatial_pyramid_pool(NUMBERS[None, None].float(), (2, 1))[0].tolist()
+    assert [float(text) for ax in (fine, single) for text, _ in written(ax)] == pooled
+    assert [place for _, place in written(fine)] == [(0.5, 0.5), (1.5, 0.5), (0.5, 1.5), (1.5, 1.5)]
+    frames = [[round(v) for v in corners] for corners in extents(numbers)]
+    assert frames == [[0, 0, 3, 2], [2, 0, 5, 2], [0, 1, 3, 3], [2, 1, 5, 3]]  # row 1 and column 2 are shared
+    assert edges(numbers) == edges(fine) and len(set(edges(numbers))) == 4
+    rings = {line.get_markeredgecolor(): tuple(line.get_xydata()[0]) for line in numbers.lines}
+    assert rings == dict(zip(edges(numbers), [(0.5, 1.5), (4.5, 1.5), (0.5, 2.5), (4.5, 1.5)], strict=True))
+    assert numbers.get_ylim()[0] > numbers.get_ylim()[1]
+
+
+def test_pyramid_bins_has_a_picture_and_a_map_for_each_window():
+    window, cells = torch.tensor([5.0, 10, 60, 50]), (1, 1, 7, 6)
+    draw.pyramid_bins([(IMAGE, window, MAP, cells), (IMAGE, window, 2 * MAP, (6, 2, 9, 7))], 2)
+    render()
+    left, right, below, last = panels()
+    assert titles() == ["", "5 x 6 cells: 4 bins", "", "5 x 3 cells: 4 bins"]
+    assert extents(left) == extents(below) == [[5, 10, 60, 50]] and edges(left) == [draw.PROPOSAL]
+    assert pixels(right)[0] == MAP.tolist() and pixels(last)[0] == (2 * MAP).tolist()
+    assert right.get_xlim() == (0.7, 7.3) and right.get_ylim() == (6.3, 0.7)
+    found = {tuple(line.get_xydata()[0] - 0.5) for line in right.lines}
+    assert found == {(x, y) for y, x in bin_maxima(MAP, cells, 2).view(-1, 2).tolist()}
+    assert extents(last)[0] == pytest.approx([6.06, 2.06, 7.94, 4.94])  # shares a column and a row with its neighbours
+    assert edges(right) == [draw.COLORS[0]] * 4
     assert legend(plt.gcf().legends[0]) == ["maximum of a bin; with a number, of that many"]
-
-
-def test_pyramid_bins_of_nothing():
     with pytest.raises(AssertionError, match="nothing was drawn"):
-        draw.pyramid_bins(MAP, [], 2)
+        draw.pyramid_bins([], 2)
     with pytest.raises(AssertionError, match="not finite"):
-        draw.pyramid_bins(MAP / 0, [(0, 0, 4, 4)], 2)
+        draw.pyramid_bins([(IMAGE, window, MAP / 0, cells)], 2)
 
 
 def test_by_scale_colours_and_counts():

@@ -11,7 +11,6 @@ from tests.course.draw.figures import (
     labels,
     looks,
     panels,
-    points,
     rectangles,
     render,
     texts,
@@ -133,24 +132,10 @@ def test_cost_curves_name_their_lines_and_mark_the_crossing():
     assert ax.lines[2].get_xdata() == [12, 12]
     assert texts(ax) == ["one pass", "windows", " 12 windows"]
     assert [t.xy for t in ax.texts[:2]] == [(1000, 24), (1000, 2000)]
-    assert [t.get_color() for t in ax.texts[:2]] == [draw.COLORS[1], draw.COLORS[0]]
+    assert [t.get_color() for t in ax.texts[:2]] == [draw.words(c) for c in (draw.COLORS[1], draw.COLORS[0])]
+    assert apart(ax)
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.cost_curves([1, 10], {})
-
-
-def test_speed_up_keeps_its_names_apart():
-    draw.speed_up([10, 2000], {"1 scale": [1, 24], "5 scales": [0.5, 23]}, {"paper": (2000, 24.5), "new": (500, 102)})
-    render()
-    ax = plt.gca()
-    assert labels(ax) == ("windows", "times faster") and apart(ax)
-    assert written(ax) == [
-        ("5 scales", (2000, 23)), ("1 scale", (2000, 24)), ("paper: 24.5", (2000, 24.5)), ("new: 102", (500, 102)),
-    ]  # fmt: skip
-    assert [t.get_color() for t in ax.texts] == [draw.COLORS[1], draw.COLORS[0], "black", "black"]
-    assert list(ax.lines[0].get_ydata()) == [1, 1]
-    assert [points(line) for line in ax.lines[1:3]] == [[(10, 1), (2000, 24)], [(10, 0.5), (2000, 23)]]
-    assert [line.get_xydata()[-1].tolist() for line in ax.lines[3:]] == [[2000, 24.5], [500, 102]]
-    assert all(t.get_window_extent().x1 <= plt.gcf().bbox.x1 for t in ax.texts)
 
 
 def test_gradient_norms_beside_the_cost():
@@ -191,3 +176,29 @@ def test_time_shares_highlight_one_stage():
     network, head = draw.COLORS[0], draw.COLORS[5]
     assert fills(ax) == [draw.BAD, network, draw.BAD, head, network]
     assert key(plt.gcf().legends[0]) == {"search": draw.BAD, "network": network, "head": head}
+
+
+def test_the_map_of_sppnet_has_one_map_for_all_windows():
+    draw.network_map(draw.SPPNET, "pyramid")
+    render()
+    ax = plt.gca()
+    into = {(a, shape) for a, b, shape in draw.SPPNET.arrows if b == "pyramid"}
+    assert into == {("conv net", "map\n(C, h, w)"), ("scale,\nproject", "cells\n(P, 4)")}
+    assert [b for a, b, _ in draw.SPPNET.arrows if a == "pyramid"] == [
+        "fc6, fc7",
+        "ridge",
+    ]  # as in R-CNN
+    assert "(P, 21 C)" in texts(ax) and sum(n * n for n in (4, 2, 1)) == 21
+    parts = [patch.get_window_extent() for patch in ax.patches]
+    for text in ax.texts:
+        if not text.get_text():
+            continue
+        where = text.get_window_extent()
+        holding = [p for p in parts if where.overlaps(p)]
+        if text.get_text() in draw.SPPNET.parts:
+            (part,) = holding
+            assert part.x0 < where.x0 and where.x1 < part.x1
+        else:
+            assert not holding, text.get_text()
+    upwards = next(t for t in ax.texts if getattr(t, "arrow_patch", None) and t.xy[0] == t.xyann[0])
+    assert upwards.xyann[0] == 2 and upwards.xyann[1] > upwards.xy[1] > 0  # from the pyramid up to the ridge
