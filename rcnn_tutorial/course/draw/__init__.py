@@ -2,7 +2,7 @@
 
 from rcnn_tutorial.course.draw.anchors import anchors_at, best_iou, labelled_anchors, objectness, sample_bar
 from rcnn_tutorial.course.draw.bars import ablation, measures, shares
-from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, staircase, trade_off
+from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, paired, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.course.draw.detector import pipeline, time_bar
 from rcnn_tutorial.course.draw.kernels import align_points, mask_scan, mask_words, pool_steps
@@ -16,7 +16,7 @@ from rcnn_tutorial.course.draw.network import (
     proposals_strip,
     side_by_side,
 )
-from rcnn_tutorial.course.draw.network_map import BOXES, NetworkMap, network_map
+from rcnn_tutorial.course.draw.network_map import BOXES, FPN, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, threshold_curve
 from rcnn_tutorial.course.draw.own_results import own_results
 from rcnn_tutorial.course.draw.pictures import (
@@ -36,8 +36,8 @@ from rcnn_tutorial.course.draw.pyramid import (
     designs,
     level_anchors,
     level_maps,
+    level_table,
     merging,
-    pooled_numbers,
     responses,
 )
 from rcnn_tutorial.course.draw.regions import (
@@ -89,6 +89,7 @@ __all__ = [
     "BAD",
     "BOXES",
     "COLORS",
+    "FPN",
     "GOOD",
     "KIND_COLORS",
     "NetworkMap",
@@ -133,6 +134,7 @@ __all__ = [
     "level_anchors",
     "level_maps",
     "level_shares",
+    "level_table",
     "live_losses",
     "locks",
     "loss_curves",
@@ -150,12 +152,12 @@ __all__ = [
     "objectness",
     "outlines",
     "own_results",
+    "paired",
     "part_labels",
     "picture",
     "pipeline",
     "pixel_grid",
     "pool_steps",
-    "pooled_numbers",
     "precision_recall",
     "proposals_gif",
     "proposals_strip",

@@ -18,10 +18,14 @@ class NetworkMap(NamedTuple):
     Attributes:
         parts: for each name the column and the row where it stands, from 0; a name may have several lines.
         arrows: the part where an arrow begins, the part where it ends, and what flows between them.
+        letters: size of the names, points; the shapes are a point smaller.
+        high: inches from one row to the next.
     """
 
     parts: dict[str, tuple[float, float]]
     arrows: tuple[tuple[str, str, str], ...]
+    letters: float = 18
+    high: float = 1.3
 
 
 BOXES = NetworkMap(
@@ -42,6 +46,36 @@ BOXES = NetworkMap(
     ),
 )
 
+FPN = NetworkMap(
+    {
+        **{f"P{k}": (3, 6 - k) for k in (6, 5, 4, 3, 2)},
+        **{f"M{k}": (2, 6 - k) for k in (5, 4, 3, 2)},
+        **{f"C{k}": (1, 6 - k) for k in (5, 4, 3, 2)},
+        "picture": (0, 4),
+        "RPN": (4, 2),
+        "level": (5, 2),
+        "head": (5, 0),
+    },
+    (
+        ("picture", "C2", "H x W"),
+        *((f"C{k}", f"C{k + 1}", "") for k in (2, 3, 4)),
+        *((f"C{k}", f"M{k}", "1 x 1") for k in (2, 3, 4, 5)),
+        *((f"M{k + 1}", f"M{k}", "x 2") for k in (2, 3, 4)),
+        *((f"M{k}", f"P{k}", "3 x 3") for k in (2, 3, 4, 5)),
+        ("P5", "P6", ""),
+        *(
+            (f"P{k}", "RPN", size)
+            for k, size in zip((6, 5, 3, 2), ("3 x 4", "6 x 8", "24 x 32", "48 x 64"), strict=True)
+        ),
+        ("P4", "RPN", "12 x 16"),
+        ("RPN", "level", "(N, 4)"),
+        ("P2", "level", ""),
+        ("level", "head", "(N, 64, 7, 7)"),
+    ),
+    letters=15,
+    high=0.86,
+)
+
 
 def network_map(network: NetworkMap, lit: Sequence[str] | str = ()) -> None:
     """A network as boxes with the shapes on its arrows.
@@ -56,20 +90,25 @@ def network_map(network: NetworkMap, lit: Sequence[str] | str = ()) -> None:
     if unknown := set(lit) - set(network.parts):
         raise ValueError(f"lit: expected some of {', '.join(network.parts)}, got {', '.join(sorted(unknown))}")
     columns, rows = (max(place[axis] for place in network.parts.values()) + 1 for axis in (0, 1))
-    _, ax = plt.subplots(figsize=(10.9, 1.3 * rows))
+    _, ax = plt.subplots(figsize=(10.9, network.high * rows))
     for name, (x, y) in network.parts.items():
         color = LIT if name in lit else UNLIT
         corner = x - WIDE / 2, y - HIGH / 2
         ax.add_patch(FancyBboxPatch(corner, WIDE, HIGH, "round,pad=0,rounding_size=0.06", fc=color, ec="black"))
-        ax.text(x, y, name, ha="center", va="center", color=ink(color), fontsize=18)
+        ax.text(x, y, name, ha="center", va="center", color=ink(color), fontsize=network.letters)
     arrow = dict(arrowstyle="-|>", color="black", lw=2, shrinkA=0, shrinkB=0, mutation_scale=18)
     for first, last, shape in network.arrows:
         (x1, y1), (x2, y2) = network.parts[first], network.parts[last]
         start, end, style = (x1 + WIDE / 2, y1), (x2 - WIDE / 2, y2), arrow
+        if x1 == x2:  # straight up or down
+            way = 1 if y2 > y1 else -1
+            ax.annotate("", (x2, y2 - way * HIGH / 2), (x1, y1 + way * HIGH / 2), arrowprops=arrow)
+            ax.text(x1 + 0.05, (y1 + y2) / 2, shape, ha="left", va="center", fontsize=network.letters - 1)
+            continue
         if y1 != y2:  # along its row, then up or down into the part
             end = x2, y2 + HIGH / 2 * (1 if y1 > y2 else -1)
             style = arrow | dict(connectionstyle="angle,angleA=0,angleB=90")
         ax.annotate("", end, start, arrowprops=style)
-        ax.text((start[0] + end[0]) / 2, y1 - 0.06, shape, ha="center", va="bottom", fontsize=17)
+        ax.text((start[0] + end[0]) / 2, y1 - 0.06, shape, ha="center", va="bottom", fontsize=network.letters - 1)
     ax.set(xlim=(-WIDE / 2 - 0.05, columns - 1 + WIDE / 2 + 0.05), ylim=(rows - 0.5, -0.5))
     ax.set_axis_off()
