@@ -1,6 +1,7 @@
-"""What one cell of a map knows: a linear reading of the cell under each object's centre."""
+"""What the maps of a pyramid hold: the maps of four designs, and what one cell knows of the object at its place."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,8 @@ from torch.utils.data import Dataset
 
 from rcnn_tutorial.detectors.fpn import FPN
 from rcnn_tutorial.detectors.svm import fit_ridge
+from rcnn_tutorial.nets.backbones import TINY, Conv, Field, receptive_field
+from rcnn_tutorial.ops.boxes import box_iou
 
 
 class Cells(NamedTuple):
@@ -24,6 +27,34 @@ class Cells(NamedTuple):
     features: dict[str, Tensor]
     labels: Tensor
     sides: Tensor
+
+
+def stage_fields() -> dict[str, Field]:
+    """Work out what a cell of each map of the laptop's network, C2 to C5, looks at."""
+    halve = Conv(96, 3, stride=2, padding=1), Conv(96, 3, padding=1)
+    chain = [*TINY[:4], replace(TINY[4], pool=0), *halve, *halve]
+    ends = {"C2": 3, "C3": 5, "C4": 7, "C5": 9}  # convolutions; a map is taken before the pooling that follows it
+    return {name: receptive_field([*chain[: end - 1], replace(chain[end - 1], pool=0)]) for name, end in ends.items()}
+
+
+@torch.no_grad()
+def four_designs(model: FPN, image: Tensor) -> dict[str, list[Tensor]]:
+    """Compute the maps of four designs over one picture, each map as the length of each cell's vector, (h, w).
+
+    Args:
+        model: a detector on a pyramid.
+        image: (3, H, W).
+    """
+    pixels = model.preprocess([image]).tensor
+    stages = model.body.bottom_up(pixels)
+    resized = [F.interpolate(pixels, scale_factor=factor) for factor in (2, 1, 0.5)]
+    designs = {
+        "(a) image pyramid": [model.body.bottom_up(each)[1] for each in resized],
+        "(b) single map": stages[1:2],
+        "(c) hierarchy": stages,
+        "(d) feature pyramid": model.body.fpn(stages),
+    }
+    return {name: [each[0].norm(dim=0) for each in maps] for name, maps in designs.items()}
 
 
 @torch.no_grad()
@@ -49,7 +80,7 @@ def centre_cells(model: FPN, data: Dataset, images: Sequence[int]) -> Cells:
         boxes = target["boxes"]
         middle = (boxes[:, :2] + boxes[:, 2:]) / 2
         for letter, maps in (("C", stages), ("L", alone), ("P", layers(stages))):
-            for k, (each, stride) in enumerate(zip(maps, model.head_strides, strict=False), start=2):
+            for k, (each, stride) in enumerate(zip(maps, model.head_strides, strict=True), start=2):
                 column, row = (middle / stride).long().unbind(1)
                 row, column = row.clamp(max=each.shape[2] - 1), column.clamp(max=each.shape[3] - 1)
                 features.setdefault(f"{letter}{k}", []).append(each[0, :, row, column].T)
@@ -58,7 +89,7 @@ def centre_cells(model: FPN, data: Dataset, images: Sequence[int]) -> Cells:
     return Cells({name: torch.cat(each) for name, each in features.items()}, torch.cat(labels), torch.cat(sides))
 
 
-def class_by_third(seen: Cells, asked: Cells) -> dict[str, Tensor]:
+def class_by_third(seen: Cells, asked: Cells) -> dict[str, dict[str, Tensor]]:
     """How often a linear classifier on one cell names the class of an object, by thirds of the objects' size.
 
     The classifier is a ridge regression onto one number for each class, and the largest number wins.
@@ -67,15 +98,32 @@ def class_by_third(seen: Cells, asked: Cells) -> dict[str, Tensor]:
         seen: the objects that it is fitted to.
         asked: other objects.
     Returns:
-        for each map the shares (3,) of the smallest, the middle and the largest third that are named rightly.
+        for each letter of the maps, and for each map, the shares (3,) of the smallest, the middle and the largest third
+        that are named rightly.
     """
     third = torch.bucketize(asked.sides, asked.sides.quantile(asked.sides.new_tensor([1 / 3, 2 / 3])))
     wanted = F.one_hot(seen.labels).float()
-    found = {}
+    found: dict[str, dict[str, Tensor]] = {}
     for name, cells in seen.features.items():
         middle, spread = cells.mean(dim=0), cells.std(dim=0) + 1e-6
         weights, bias = fit_ridge((cells - middle) / spread, wanted, penalty=0.005 * len(cells))
         named = F.linear((asked.features[name] - middle) / spread, weights, bias).argmax(dim=1)
         right = (named == asked.labels).float()
-        found[name] = torch.stack([right[third == k].mean() for k in range(3)]).cpu()
+        found.setdefault(name[0], {})[name] = torch.stack([right[third == k].mean() for k in range(3)]).cpu()
     return found
+
+
+def best_of_levels(anchors: Tensor, counts: Sequence[int], box: Tensor) -> tuple[Tensor, list[float]]:
+    """Find on each level the anchor that overlaps a box most.
+
+    Args:
+        anchors: (A, 4), level after level.
+        counts: anchors of each of the L levels.
+        box: (4,).
+    Returns:
+        (L, 4), and the IoU of each.
+    """
+    parts = anchors.split(list(counts))
+    overlaps = [box_iou(part, box[None])[:, 0] for part in parts]
+    best = torch.stack([part[iou.argmax()] for part, iou in zip(parts, overlaps, strict=True)])
+    return best, [iou.max().item() for iou in overlaps]

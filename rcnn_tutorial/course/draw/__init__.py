@@ -5,6 +5,7 @@ from rcnn_tutorial.course.draw.bars import ablation, measures, shares
 from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, paired, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.course.draw.detector import pipeline, time_bar
+from rcnn_tutorial.course.draw.judged import judged
 from rcnn_tutorial.course.draw.kernels import align_points, mask_scan, mask_words, pool_steps
 from rcnn_tutorial.course.draw.maps import by_scale, map_strip, pyramid_bins, receptive, shift_strip
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kind_stacks, kinds
@@ -35,7 +36,6 @@ from rcnn_tutorial.course.draw.pyramid import (
     addition,
     designs,
     level_anchors,
-    level_maps,
     level_table,
     merging,
     responses,
@@ -123,6 +123,7 @@ __all__ = [
     "iou_histogram",
     "iou_slide",
     "iou_table",
+    "judged",
     "kind_bars",
     "kind_groups",
     "kind_stacks",
@@ -132,7 +133,6 @@ __all__ = [
     "landing",
     "layer_table",
     "level_anchors",
-    "level_maps",
     "level_shares",
     "level_table",
     "live_losses",

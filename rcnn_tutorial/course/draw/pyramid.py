@@ -225,30 +225,6 @@ def level_anchors(image: Tensor, box: Tensor, anchors: Tensor, ious: Sequence[fl
 
 
 @on_cpu
-def level_maps(image: Tensor, maps: dict[str, Tensor], level: str, box: Tensor | None = None) -> None:
-    """The image, and beside it how strongly one level responds where.
-
-    Args:
-        image: (3, H, W).
-        maps: for each level (h, w); its cells cover the image, or a little more.
-        level: which one to show.
-        box: (4,) of an object to outline, pixels.
-    """
-    height, width = image.shape[1:]
-    rows, columns = maps[level].shape
-    stride = 2 ** level_of(width / columns)
-    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 5.9 * height / width + 0.45))
-    picture(image, left)
-    _grey(right, maps[level], extent=(0, columns * stride, rows * stride, 0))
-    right.set(xlim=(0, width), ylim=(height, 0))
-    right.set_title(f"{level}: {columns} x {rows} cells of {stride} px")
-    for ax in (left, right):
-        if box is not None:
-            boxes(ax, box[None], styles=Style(LIT, 3))
-    assert right.images, "nothing was drawn"
-
-
-@on_cpu
 def responses(
     image: Tensor, maps: dict[str, Sequence[Tensor]], levels: Sequence[str] = ("P2", "P3", "P4", "P5")
 ) -> None:
