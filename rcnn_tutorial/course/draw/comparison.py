@@ -182,7 +182,7 @@ def trade_off(
         ax.annotate("", end.xy, start.xy, arrowprops=ARROW)
         lines.append((start.xy, end.xy))
     ax.set(xscale="log", xlabel=xlabel)
-    ax.margins(x=0.3, y=0.14)
+    ax.margins(x=0.42, y=0.14)
     ax.set_ylabel(_from(ax, ylabel))
     first, last = ax.get_xlim()
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if last < 1000 * first else (1,)))
@@ -209,7 +209,7 @@ def _table(ax: Axes, heads: Sequence[Annotation], table: dict[str, dict[str, str
     """Properties in rows of these heights, detectors in columns, in the colours of their names."""
     y, middle = 0.45, dict(ha="center", va="center", fontsize=15)
     for column, head in enumerate(heads):
-        ax.text(column, y / 2, head.get_text(), color=head.get_color(), weight="bold", **middle)
+        ax.text(column, y / 2, head.get_text(), color=head.get_color(), weight="bold", **(middle | dict(fontsize=14)))
     for (row, values), height in zip(table.items(), heights, strict=True):
         ax.axhline(y, color=PALE, lw=1, alpha=0.6)
         ax.text(-0.6, y + height / 2, row, ha="right", va="center", fontsize=15)
@@ -261,7 +261,7 @@ def gains(start: tuple[str, float], steps: dict[str, tuple[float, float]], ylabe
                     fontsize=16, weight="bold")  # fmt: skip
     ax.annotate(f"{level:.3f}", (len(steps) + 0.45, level), va="center", fontsize=16)
     ax.margins(y=0.15)
-    ax.set_xticks(range(len(steps) + 1), [fill(name, 100 // (len(steps) + 1)) for name in (first, *steps)])
+    ax.set_xticks(range(len(steps) + 1), [fill(name, 84 // (len(steps) + 1)) for name in (first, *steps)])
     ax.set(ylabel=_from(ax, ylabel), xlim=(-0.5, len(steps) + 0.9))
     ax.tick_params(axis="x", length=0)
     handles = [Patch(color=color, label=kind) for kind, color in CHANGES.items()]

@@ -202,7 +202,7 @@ def level_anchors(image: Tensor, box: Tensor, anchors: Tensor, ious: Sequence[fl
     columns = -(-len(anchors) // 2) if len(anchors) > 3 else len(anchors)
     rows = -(-len(anchors) // columns)
     beyond = torch.stack((-anchors[:, :2], anchors[:, 2:] - anchors.new_tensor([width, height]))).amax(dim=(0, 1))
-    across, up = (beyond + 4).clamp(min=4).minimum(beyond.new_tensor([width, height]) / 3).tolist()
+    across, up = (beyond + 4).clamp(min=4).minimum(beyond.new_tensor([width, height]) / 8).tolist()
     size = (10.9, 10.9 / columns * (height + 2 * up) / (width + 2 * across) * rows + 0.5 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     legend = {"best anchor of the level": Style(COLORS[0], 3), "best of all": Style(GOOD, 4.5), "object": DOTTED}

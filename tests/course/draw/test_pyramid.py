@@ -157,7 +157,7 @@ def test_level_anchors_mark_the_best():
     across, down = ([s.tolist() for s in drawn.get_segments()] for drawn in shown[1].collections)
     assert across == [[[x, 0], [x, 60]] for x in range(8, 80, 8)]  # between 10 x 8 cells
     assert down == [[[0, y], [80, y]] for y in range(8, 60, 8)]
-    across, up = 80 / 3, 20
+    across, up = 80 / 8, 60 / 8
     assert shown[0].get_xlim() == pytest.approx((-across, 80 + across)) and shown[0].get_ylim() == (60 + up, -up)
     assert inside() and key(rest.get_legend()) == {
         "best anchor of the level": (draw.COLORS[0], "-"), "best of all": (draw.GOOD, "-"), "object": ("#000000", ":"),
