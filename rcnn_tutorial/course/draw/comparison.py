@@ -7,7 +7,6 @@ from textwrap import fill
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
@@ -175,7 +174,7 @@ def trade_off(
         (x, across), (y, up) = (_spread(each[axis]) for axis in "xy")
         ax.errorbar(x, y, up, across, fmt="o", color=color, ms=16, mec="white", mew=2, elinewidth=3, zorder=3)
         lines += [((x - across, y), (x + across, y)), ((x, y - up), (x, y + up))]
-        style = dict(color=[0.8 * part for part in to_rgb(color)], weight="bold", fontsize=18, zorder=4,
+        style = dict(color=words(color), weight="bold", fontsize=18, zorder=4,
                      path_effects=[withStroke(linewidth=4, foreground="white")])  # fmt: skip
         names.append(ax.annotate(name, (x, y), xytext=(0, 0), textcoords="offset points", **style))
     for start, end in zip(names, names[1:], strict=False):

@@ -3,7 +3,7 @@ from statistics import mean, stdev
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_hex
 
 from rcnn_tutorial.course import draw
 from rcnn_tutorial.course.draw.comparison import BLUES
@@ -175,8 +175,7 @@ def test_trade_off_has_points_with_their_spread():
     assert arrows == [(pytest.approx(a), pytest.approx(b)) for a, b in zip(values, values[1:], strict=False)]
     names = [t for t in ax.texts if t.get_text()]
     assert [(t.get_text(), t.xy) for t in names] == [(n, pytest.approx(v)) for n, v in zip(NAMES, values, strict=True)]
-    darker = [tuple(0.8 * part for part in to_rgb(color)) for color in draw.COLORS]
-    assert [t.get_color() for t in names] == [pytest.approx(color) for color in darker[:5]]
+    assert [t.get_color() for t in names] == [draw.words(color) for color in draw.COLORS[:5]]
     heads = {t.get_text(): t.get_color() for t in below.texts if t.get_text() in NAMES}
     assert heads == {t.get_text(): t.get_color() for t in names}
 
