@@ -9,9 +9,10 @@ from rcnn_tutorial.course.draw.anchors import (
     sample_bar,
 )
 from rcnn_tutorial.course.draw.bars import ablation, measures, shares
-from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, staircase, trade_off
+from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, paired, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.course.draw.detector import pipeline, time_bar
+from rcnn_tutorial.course.draw.judged import judged
 from rcnn_tutorial.course.draw.kernels import align_points, mask_scan, mask_words, pool_steps
 from rcnn_tutorial.course.draw.maps import (
     by_scale,
@@ -25,7 +26,7 @@ from rcnn_tutorial.course.draw.maps import (
 )
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kind_stacks, kinds
 from rcnn_tutorial.course.draw.network import FASTER_RCNN, filter_step, gradient_table, proposals_strip
-from rcnn_tutorial.course.draw.network_map import BOXES, NetworkMap, network_map
+from rcnn_tutorial.course.draw.network_map import BOXES, FPN, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, rivals, threshold_curve
 from rcnn_tutorial.course.draw.own_results import own_results
 from rcnn_tutorial.course.draw.pictures import (
@@ -40,15 +41,7 @@ from rcnn_tutorial.course.draw.pictures import (
     pixel_grid,
     scene,
 )
-from rcnn_tutorial.course.draw.pyramid import (
-    addition,
-    designs,
-    level_anchors,
-    level_maps,
-    merging,
-    pooled_numbers,
-    responses,
-)
+from rcnn_tutorial.course.draw.pyramid import addition, designs, level_anchors, level_table, merging, responses
 from rcnn_tutorial.course.draw.regions import (
     FAST_RCNN,
     align_numbers,
@@ -97,6 +90,7 @@ __all__ = [
     "DETECTION",
     "FASTER_RCNN",
     "FAST_RCNN",
+    "FPN",
     "GOOD",
     "IGNORED",
     "KIND_COLORS",
@@ -136,6 +130,7 @@ __all__ = [
     "iou_histogram",
     "iou_slide",
     "iou_table",
+    "judged",
     "kind_bars",
     "kind_groups",
     "kind_stacks",
@@ -145,8 +140,8 @@ __all__ = [
     "landing",
     "layer_table",
     "level_anchors",
-    "level_maps",
     "level_shares",
+    "level_table",
     "live_losses",
     "locks",
     "loss_curves",
@@ -165,6 +160,7 @@ __all__ = [
     "objectness",
     "outlines",
     "own_results",
+    "paired",
     "part_labels",
     "patch_curves",
     "picture",
@@ -172,7 +168,6 @@ __all__ = [
     "pixel_grid",
     "pool_by_hand",
     "pool_steps",
-    "pooled_numbers",
     "precision_recall",
     "projection",
     "proposals_strip",

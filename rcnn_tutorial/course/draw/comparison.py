@@ -1,19 +1,20 @@
 """The pyramid, and the detectors before it, in numbers: levels by size, AP by size, AP against time."""
 
 from collections.abc import Sequence
+from statistics import mean, stdev
 from textwrap import fill
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, ink, on_cpu, percent
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, ink, on_cpu, percent, words
+from rcnn_tutorial.evaluation.resampling import student_interval
 
 BLUES = ("#C6DBEF", "#8DBDE0", "#4F94C9", "#1B5C9E", "#08306B")  # of the levels, the finest first
 ARROW = dict(arrowstyle="-|>", color=PALE, lw=2.5, shrinkA=13, shrinkB=13, mutation_scale=22)
@@ -89,7 +90,7 @@ def by_size(
     sizes: Sequence[str] = ("small", "medium", "large"),
     ylabel: str = "AP",
 ) -> None:
-    """What detectors reach on objects of each size: the mean over seeds, its standard deviation, a dot per seed.
+    """What detectors reach on objects of each size: the mean over seeds, its standard deviation, a dot for each seed.
 
     Args:
         values: for each detector (sizes, seeds).
@@ -107,10 +108,49 @@ def by_size(
         ax.bar(places.tolist(), each.mean(dim=1).tolist(), 0.9 * width, color=COLORS[i], label=name, **lines)
         aside = torch.linspace(-0.25, 0.25, each.shape[1]) * width
         ax.plot((places[:, None] + aside).flatten(), each.flatten(), "o", ms=6, color="white", mec="black", mew=1.2)
+        for place, height in zip(places.tolist(), each.mean(dim=1).tolist(), strict=True):
+            # at the foot of its own bar, where no dot lies
+            ax.annotate(f"{height:.2f}", (place, 0), xytext=(0, 6), textcoords="offset points", ha="center",
+                        color=ink(COLORS[i]), weight="bold")  # fmt: skip
     ax.set_xticks(range(len(sizes)), sizes)
     ax.set(ylabel=ylabel, ylim=(0, None))
     ax.tick_params(axis="x", length=0)
     figure.legend(loc="outside lower center", ncols=min(5, len(values)), frameon=False)
+
+
+def paired(gains: dict[str, Sequence[float]], xlabel: str = "difference in AP") -> None:
+    """Differences between two variants, seed by seed: a dot for each seed, the mean and its 95 % interval.
+
+    An interval that holds 0 is grey, since its difference is not decided; the others are green or vermillion.
+
+    Args:
+        gains: for each pair of variants the difference with every seed, two seeds at least.
+        xlabel: what was measured.
+    """
+    assert gains, "nothing was drawn"
+    figure, ax = plt.subplots(figsize=(10.9, 0.85 * len(gains) + 1.6))
+    ax.axvline(0, color="black", lw=2)
+    shown = {}
+    for row, seeds in enumerate(gains.values()):
+        middle, spread = mean(seeds), stdev(seeds)
+        low, high = student_interval(middle, spread, len(seeds))
+        kind = "more" if low > 0 else "less" if high < 0 else "not decided"
+        color = shown[kind] = {"more": GOOD, "less": BAD, "not decided": PALE}[kind]
+        ax.plot([low, high], [row, row], color=color, lw=9, alpha=0.45, solid_capstyle="butt")
+        aside = torch.linspace(-0.16, 0.16, len(seeds)).tolist()
+        ax.plot(list(seeds), [row + dy for dy in aside], "o", ms=8, color="white", mec="black", mew=1.5)
+        ax.plot(middle, row, "D", ms=11, color=color, mec="black", mew=1.5)
+        beside = dict(xytext=(12, 0), ha="left") if middle > 0 else dict(xytext=(-12, 0), ha="right")  # away from 0
+        end = max(high, *seeds) if middle > 0 else min(low, *seeds)
+        ax.annotate(f"{middle:+.2f}", (end, row), textcoords="offset points", va="center", weight="bold",
+                    color=words(color), **beside)  # fmt: skip
+    ax.set_yticks(range(len(gains)), [fill(name, 26) for name in gains])
+    ax.set(xlabel=f"{xlabel}: a dot for each seed, bar = 95 % interval of the mean", ylim=(len(gains) - 0.5, -0.5))
+    ax.margins(x=0.12)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x", color=PALE, alpha=0.25)
+    handles = [Patch(color=color, label=kind) for kind, color in shown.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
 
 
 def trade_off(
@@ -134,14 +174,15 @@ def trade_off(
         (x, across), (y, up) = (_spread(each[axis]) for axis in "xy")
         ax.errorbar(x, y, up, across, fmt="o", color=color, ms=16, mec="white", mew=2, elinewidth=3, zorder=3)
         lines += [((x - across, y), (x + across, y)), ((x, y - up), (x, y + up))]
-        style = dict(color=[0.8 * part for part in to_rgb(color)], weight="bold", fontsize=18, zorder=4,
+        style = dict(color=words(color), weight="bold", fontsize=18, zorder=4,
                      path_effects=[withStroke(linewidth=4, foreground="white")])  # fmt: skip
         names.append(ax.annotate(name, (x, y), xytext=(0, 0), textcoords="offset points", **style))
     for start, end in zip(names, names[1:], strict=False):
         ax.annotate("", end.xy, start.xy, arrowprops=ARROW)
         lines.append((start.xy, end.xy))
-    ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
-    ax.margins(x=0.3, y=0.14)
+    ax.set(xscale="log", xlabel=xlabel)
+    ax.margins(x=0.42, y=0.14)
+    ax.set_ylabel(_from(ax, ylabel))
     first, last = ax.get_xlim()
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if last < 1000 * first else (1,)))
     ax.xaxis.set_major_formatter("{x:,.10g}")
@@ -150,6 +191,11 @@ def trade_off(
     _table(below, names, table, heights)
     figure.draw_without_rendering()  # from here on the axes have their place
     _place(ax, names, lines)
+
+
+def _from(ax: Axes, label: str) -> str:
+    """The label of an axis of y that does not begin at 0, and says so."""
+    return f"{label} (axis from {ax.get_ylim()[0]:.2f})"
 
 
 def _spread(seeds: Sequence[float]) -> tuple[float, float]:
@@ -162,7 +208,7 @@ def _table(ax: Axes, heads: Sequence[Annotation], table: dict[str, dict[str, str
     """Properties in rows of these heights, detectors in columns, in the colours of their names."""
     y, middle = 0.45, dict(ha="center", va="center", fontsize=15)
     for column, head in enumerate(heads):
-        ax.text(column, y / 2, head.get_text(), color=head.get_color(), weight="bold", **middle)
+        ax.text(column, y / 2, head.get_text(), color=head.get_color(), weight="bold", **(middle | dict(fontsize=14)))
     for (row, values), height in zip(table.items(), heights, strict=True):
         ax.axhline(y, color=PALE, lw=1, alpha=0.6)
         ax.text(-0.6, y + height / 2, row, ha="right", va="center", fontsize=15)
@@ -214,8 +260,8 @@ def gains(start: tuple[str, float], steps: dict[str, tuple[float, float]], ylabe
                     fontsize=16, weight="bold")  # fmt: skip
     ax.annotate(f"{level:.3f}", (len(steps) + 0.45, level), va="center", fontsize=16)
     ax.margins(y=0.15)
-    ax.set_xticks(range(len(steps) + 1), [fill(name, 100 // (len(steps) + 1)) for name in (first, *steps)])
-    ax.set(ylabel=ylabel, xlim=(-0.5, len(steps) + 0.9))
+    ax.set_xticks(range(len(steps) + 1), [fill(name, 84 // (len(steps) + 1)) for name in (first, *steps)])
+    ax.set(ylabel=_from(ax, ylabel), xlim=(-0.5, len(steps) + 0.9))
     ax.tick_params(axis="x", length=0)
     handles = [Patch(color=color, label=kind) for kind, color in CHANGES.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)

@@ -46,6 +46,36 @@ BOXES = NetworkMap(
     ),
 )
 
+FPN = NetworkMap(
+    {
+        **{f"P{k}": (3, 6 - k) for k in (6, 5, 4, 3, 2)},
+        **{f"M{k}": (2, 6 - k) for k in (5, 4, 3, 2)},
+        **{f"C{k}": (1, 6 - k) for k in (5, 4, 3, 2)},
+        "picture": (0, 4),
+        "RPN": (4, 2),
+        "level": (5, 2),
+        "head": (5, 0),
+    },
+    (
+        ("picture", "C2", "H x W"),
+        *((f"C{k}", f"C{k + 1}", "") for k in (2, 3, 4)),
+        *((f"C{k}", f"M{k}", "1 x 1") for k in (2, 3, 4, 5)),
+        *((f"M{k + 1}", f"M{k}", "x 2") for k in (2, 3, 4)),
+        *((f"M{k}", f"P{k}", "3 x 3") for k in (2, 3, 4, 5)),
+        ("P5", "P6", ""),
+        *(
+            (f"P{k}", "RPN", size)
+            for k, size in zip((6, 5, 3, 2), ("3 x 4", "6 x 8", "24 x 32", "48 x 64"), strict=True)
+        ),
+        ("P4", "RPN", "12 x 16"),
+        ("RPN", "level", "(N, 4)"),
+        ("P2", "level", ""),
+        ("level", "head", "(N, 64, 7, 7)"),
+    ),
+    letters=15,
+    high=0.86,
+)
+
 
 def network_map(network: NetworkMap, lit: Sequence[str] | str = ()) -> None:
     """A network as boxes with the shapes on its arrows.

@@ -1,4 +1,4 @@
-"""Feature pyramids: what a small object leaves on a coarse map, how maps are added, what each level shows."""
+"""Feature pyramids: what each level knows, how maps are added, what each level shows."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch, Polygon, Rectangle
 from matplotlib.transforms import Affine2D
@@ -16,62 +16,37 @@ from torch import Tensor
 from rcnn_tutorial.course.draw.anchors import DARK, surround
 from rcnn_tutorial.course.draw.maps import LIT, range_of
 from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.regions import rounded
-from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, Style, on_cpu
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, Style, ink, on_cpu
 from rcnn_tutorial.course.draw.windows import DOTTED
 from rcnn_tutorial.nets.fpn import level_of, upsample
-from rcnn_tutorial.ops.pooling import roi_pool
-
-FRAME = Style(LIT, 4)
-LIGHT = ListedColormap(colormaps["viridis"](np.linspace(0.3, 1, 256)))  # black lines are seen on it
 
 
 @on_cpu
-def pooled_numbers(image: Tensor, objects: Tensor, feature_map: Tensor, stride: int, n: int = 7) -> list[int]:
-    """Objects of an image, the cells that RoI pooling takes for each, and what it pools; lines part different numbers.
+def level_table(tables: dict[str, dict[str, Tensor]], columns: Sequence[str], chance: float) -> None:
+    """Shares that were measured on each level, as tables of numbers, the coarsest level on top; darker is more.
 
     Args:
-        image: (3, H, W).
-        objects: (R, 4), pixels.
-        feature_map: (h, w), one channel.
-        stride: pixels per cell.
-        n: bins along each side.
-    Returns:
-        how many different numbers each object's n x n bins have.
+        tables: for each title a table: for each level, the finest first, the shares in [0, 1] of the columns.
+        columns: their names.
+        chance: the share of somebody who only guesses, which is white.
     """
-    assert len(objects), "nothing was drawn"
-    rois = torch.cat((objects.new_zeros(len(objects), 1), objects), dim=1)
-    pooled = roi_pool(feature_map.detach()[None, None], rois, n, 1 / stride)[:, 0]
-    layout = [["image", f"cells {i}", f"bins {i}"] for i in range(len(objects))]
-    _, axes = plt.subplot_mosaic(layout, figsize=(10.9, 3.3 * len(objects)), width_ratios=(1.5, 1, 1))
-    picture(image, axes["image"])
-    counts, (height, width) = [], feature_map.shape
-    for i, (box, grid) in enumerate(zip(objects, pooled, strict=True)):
-        name = f"{(box[2:] - box[:2]).prod().sqrt():.0f} px"
-        boxes(axes["image"], box[None], [name], FRAME)
-        x1, y1, x2, y2 = rounded((box / stride).tolist())
-        x2, y2 = min(x2, width), min(y2, height)
-        cells = _values(axes[f"cells {i}"], feature_map, range_of(grid))
-        boxes(cells, torch.tensor([[x1, y1, x2, y2]]), styles=FRAME)
-        cells.set(xlim=(max(x1 - 2, 0), min(x2 + 2, width)), ylim=(min(y2 + 2, height), max(y1 - 2, 0)))
-        cells.set_title(f"{name}: {x2 - x1} x {y2 - y1} cells")
-        counts.append(len(grid.unique()))
-        bins = _values(axes[f"bins {i}"], grid, range_of(grid))
-        bins.set_title(f"{counts[-1]} different number{'s' * (counts[-1] > 1)}")
-    return counts
-
-
-def _values(ax: Axes, grid: Tensor, limits: tuple[float, float]) -> Axes:
-    """Numbers (h, w) as colours, one unit of the axes per cell, with a line where neighbours differ."""
-    grid, (height, width) = grid.detach(), grid.shape
-    ax.imshow(grid.numpy(), cmap=LIGHT, vmin=limits[0], vmax=limits[1], extent=(0, width, height, 0))
-    row, column = (grid[:, 1:] != grid[:, :-1]).nonzero().T
-    ax.vlines(column + 1, row, row + 1, color="black", lw=1.5, zorder=0.5)
-    row, column = (grid[1:] != grid[:-1]).nonzero().T
-    ax.hlines(row + 1, column, column + 1, color="black", lw=1.5, zorder=0.5)
-    ax.add_patch(Rectangle((0, 0), width, height, fill=False, ec="black", lw=1.5, zorder=0.5))
-    ax.set_axis_off()
-    return ax
+    assert tables, "nothing was drawn"
+    rows = max(len(table) for table in tables.values())
+    figure, axes = plt.subplots(1, len(tables), figsize=(10.9, 0.72 * rows + 1.2), squeeze=False)
+    shades = colormaps["Blues"]
+    for ax, (title, table) in zip(axes[0], tables.items(), strict=True):
+        names = list(table)[::-1]
+        for row, name in enumerate(names):
+            for column, share in enumerate(table[name].tolist()):
+                color = to_hex(shades(min(max((share - chance) / (1 - chance), 0), 1)))
+                ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=color, ec="white", lw=3))
+                ax.text(column, row, f"{share:.2f}", ha="center", va="center", color=ink(color), fontsize=20)
+        ax.set_xticks(range(len(columns)), columns)
+        ax.set_yticks(range(len(names)), names)
+        ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(names) - 0.5, -0.5), title=title)
+        ax.tick_params(length=0, labelsize=16)
+        ax.spines[:].set_visible(False)
+    figure.supxlabel(f"third of the objects; who only guesses reaches {chance:.2f}", fontsize=14)
 
 
 @on_cpu
@@ -227,7 +202,7 @@ def level_anchors(image: Tensor, box: Tensor, anchors: Tensor, ious: Sequence[fl
     columns = -(-len(anchors) // 2) if len(anchors) > 3 else len(anchors)
     rows = -(-len(anchors) // columns)
     beyond = torch.stack((-anchors[:, :2], anchors[:, 2:] - anchors.new_tensor([width, height]))).amax(dim=(0, 1))
-    across, up = (beyond + 4).clamp(min=4).minimum(beyond.new_tensor([width, height]) / 3).tolist()
+    across, up = (beyond + 4).clamp(min=4).minimum(beyond.new_tensor([width, height]) / 8).tolist()
     size = (10.9, 10.9 / columns * (height + 2 * up) / (width + 2 * across) * rows + 0.5 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     legend = {"best anchor of the level": Style(COLORS[0], 3), "best of all": Style(GOOD, 4.5), "object": DOTTED}
@@ -247,30 +222,6 @@ def level_anchors(image: Tensor, box: Tensor, anchors: Tensor, ious: Sequence[fl
         axes.flat[-1].legend(handles=handles, loc="center", frameon=False, fontsize=15, labelspacing=1)
     else:
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-
-
-@on_cpu
-def level_maps(image: Tensor, maps: dict[str, Tensor], level: str, box: Tensor | None = None) -> None:
-    """The image, and beside it how strongly one level responds where.
-
-    Args:
-        image: (3, H, W).
-        maps: for each level (h, w); its cells cover the image, or a little more.
-        level: which one to show.
-        box: (4,) of an object to outline, pixels.
-    """
-    height, width = image.shape[1:]
-    rows, columns = maps[level].shape
-    stride = 2 ** level_of(width / columns)
-    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 5.9 * height / width + 0.45))
-    picture(image, left)
-    _grey(right, maps[level], extent=(0, columns * stride, rows * stride, 0))
-    right.set(xlim=(0, width), ylim=(height, 0))
-    right.set_title(f"{level}: {columns} x {rows} cells of {stride} px")
-    for ax in (left, right):
-        if box is not None:
-            boxes(ax, box[None], styles=Style(LIT, 3))
-    assert right.images, "nothing was drawn"
 
 
 @on_cpu

@@ -1,159 +1,220 @@
-"""The exercises of 05_fpn: numbers, guesses and the search for a fault here, work on maps in `e05_maps`."""
+"""The exercises of 05_fpn: numbers, the level rule and the search for a fault here, work on maps in `e05_maps`."""
 
 import math
 from collections.abc import Callable
 from functools import partial
-from itertools import combinations
-from statistics import mean, stdev
+from itertools import product
 
-import torch
+from rcnn_tutorial.course.exercises.core import Mistake, Part, agrees, agrees_any, each_once, near, near_all
+from rcnn_tutorial.course.exercises.e05_maps import BOTTOM_UP, RETINA
 
-from rcnn_tutorial.course import records
-from rcnn_tutorial.course.exercises.core import Mistake, Part, agrees, agrees_any, each_once, near
-from rcnn_tutorial.course.exercises.e05_maps import MERGE, POOL
-
-_generator = torch.Generator().manual_seed(5)
+_whole = partial(near, tol=0.4)
 
 
-# 05-1: the level of an RoI
+def _any_of(*values: float) -> Callable[[object], bool]:
+    return lambda answer: any(_whole(value)(answer) for value in values)
 
 
-def _roi(n: int) -> tuple[float, float]:
-    """Width and height of the nth of twenty, up to 9 : 1; the root of their product grows from 16 to 1600 pixels."""
-    size, shape = torch.rand(2, generator=_generator).tolist()
-    side, stretch = 16 * 100 ** ((n + size) / 20), 3 ** (2 * shape - 1)
-    return round(side * stretch, 1), round(side / stretch, 1)
+# 05-A: the level rule, forwards and backwards
 
 
-_GIVEN = [(side, side) for side in (224.0, 223.9, 160.0, 32.0, 448.0, 800.0)]
-_SIZES = _GIVEN + [_roi(n) for n in range(20)]
+def _sides(
+    k: int,
+    k0: int,
+    s0: float,
+    factor: float = 2,
+    shift: float = 0,
+    bottom: int | None = 2,
+    top: int | None = 5,
+    given: bool = True,
+) -> tuple[float, float]:
+    """The sides of the squares that level k reads, with the mistakes one can make as options."""
+    k0, s0 = (k0, s0) if given else (4, 224)
+    low, high = (s0 * factor ** (each - k0 + shift) for each in (k, k + 1))
+    return 0 if k == bottom else low, math.inf if k == top else high
 
 
-def _level(
-    width: float,
-    height: float,
-    log: Callable[[float], float] = math.log2,
-    of: Callable[[float], float] = math.sqrt,
-    to_level: Callable[[float], float] = math.floor,
-    least: float = 2,
-    most: float = 5,
-    s0: float = 224,
-) -> float:
-    """The level of an RoI, with the mistakes one can make as options; `of` sees its area."""
-    return min(max(to_level(4 + log(of(width * height) / s0)), least), most)
+_LEVELS = [(k, k0, s0) for k, k0, s0 in product((2, 3, 4, 5), (3, 4, 5), (112.0, 224.0))][:20]
 
 
-def _levels_any(*options: dict) -> Callable[[Callable], bool]:
-    return agrees_any(_SIZES, *(partial(_level, **each) for each in options))
+def _sides_any(*options: dict) -> Callable[[Callable], bool]:
+    return agrees_any(_LEVELS, *(partial(_sides, **each) for each in options))
 
 
 LEVEL = (
     Part(
-        "the function",
-        agrees(_level, _SIZES),
+        "the level",
+        _whole(3),
         (
             Mistake(
-                "An RoI of 160 x 160 is read from level 4.",
-                "Its k is 3.51, and the next lower whole number is 3: floor, and not round.",
-                _levels_any({"to_level": round}, {"to_level": math.ceil}),
+                "The region is read from a coarser level than it should be.",
+                "k is 3.51, and the rule rounds down.",
+                _whole(4),
             ),
             Mistake(
-                "An RoI of 448 x 448 is read from level 4.",
-                "A level more has cells of twice the side: the logarithm is that of base 2.",
-                _levels_any({"log": math.log}, {"log": math.log10}),
+                "A region of 160 x 160 has as many pixels and is read from another level.",
+                "The rule takes the root of the area. The longer side alone does not count, nor does the area itself.",
+                _whole(5),
             ),
             Mistake(
-                "An RoI of 112 x 112 is read from level 4.",
-                "Here s0 is the paper's, 224 pixels. 112 belongs to the small pictures of the notebook.",
-                _levels_any({"s0": 112}),
-            ),
-            Mistake(
-                "Nearly all RoIs are read from level 5.",
-                "An area is divided by 224 pixels. Take its square root first.",
-                _levels_any({"of": lambda area: area}),
-            ),
-            Mistake(
-                "An RoI of 112 x 112 goes two levels lower than one of 224 x 224.",
-                "Half the side is a quarter of the area: take the square root of the area.",
-                _levels_any({"of": lambda area: area / 224}),
-            ),
-            Mistake(
-                "Levels below 2 or above 5 come out.",
-                "RoIs are read from P2 to P5: smaller ones go to P2, larger ones to P5.",
-                _levels_any({"least": -math.inf}, {"most": math.inf}, {"least": -math.inf, "most": math.inf}),
+                "The region is read from a finer level than one of 160 x 160 with as many pixels.",
+                "The rule takes the root of the area, and not the shorter side.",
+                _any_of(1, 2),
             ),
         ),
-        "Take 224 x 224, 112 x 448 and 448 x 448 through the formula, one step after the other.",
+        "Multiply width and height, take the root, divide by 224, take the logarithm to base 2, add 4, round down.",
     ),
-)
-
-
-# 05-3: how many anchors
-
-_whole = partial(near, tol=0.4)
-
-NUMBER = (
     Part(
-        "the number",
-        _whole(12_276),
+        "the sides",
+        agrees(_sides, _LEVELS),
         (
             Mistake(
-                "That is 15 anchors at each place.",
-                "The five scales lie on five levels. Each level has one of them, in three shapes.",
-                _whole(61_380),
+                "Some sides are read from no level.",
+                "Level 2 reads all that is smaller, from side 0 on. Level 5 reads all that is larger, up to math.inf.",
+                _sides_any({"bottom": None}, {"top": None}, {"bottom": None, "top": None}),
             ),
             Mistake(
-                "That is the finest level alone.",
-                "Every level has anchors of its own, the coarse ones too.",
-                _whole(9216),
+                "A square of s0 belongs to level k0 - 1.",
+                "At a side of exactly s0 the logarithm is 0, and the level is k0: level k0 begins at s0.",
+                _sides_any({"shift": -1}),
             ),
             Mistake(
-                "One of the levels is missing.",
-                "Strides 4, 8, 16, 32 and 64 are five levels. The last, P6, is there for its anchors.",
-                lambda answer: any(_whole(12_276 - 3 * places)(answer) for places in (3072, 768, 192, 48, 12)),
+                "A square of s0 lies in the middle of its level.",
+                "These are the bounds for rounding to the nearest level. The rule rounds down.",
+                _sides_any({"shift": -0.5}),
             ),
-            Mistake("That is the number of places.", "Each place has 3 anchors.", _whole(4092)),
+            Mistake(
+                "From one level to the next the bound does not double.",
+                "One level more means twice the side. The area grows by a factor of 4, the side by a factor of 2.",
+                _sides_any({"factor": 4}, {"factor": math.sqrt(2)}, {"factor": math.e}),
+            ),
+            Mistake(
+                "The answer does not depend on k0 and s0.",
+                "The function gets its own k0 and s0. Do not write 4 and 224 into it.",
+                _sides_any({"given": False}),
+            ),
         ),
-        "How many cells wide and high is each level? Add up the cells, then the anchors.",
+        "Solve k = k0 + log2(side / s0) for the side, once for k and once for k + 1.",
     ),
 )
 
 
-# 05-5: five designs in order
+# 05-B: anchors of another pyramid
 
-DESIGNS = ("single", "hierarchy", "no laterals", "finest", "top-down")
+_PLACES = (40 * 32, 20 * 16, 10 * 8, 5 * 4, 3 * 2)
 
-
-def _right_pairs(answer: object) -> int:
-    """How many of the ten pairs stand in the order of the record; a pair closer than its spread does either way."""
-    order = each_once(answer, DESIGNS)
-    values = records.by_variant(records.load("fpn_07"), "AP_small_third")
-    gains = [[a - b for a, b in zip(values[x], values[y], strict=True)] for x, y in combinations(order, 2)]
-    return sum(mean(gain) >= -stdev(gain) for gain in gains)
-
-
-def _has_right(pairs: int) -> Callable[[object], bool]:
-    return lambda answer: _right_pairs(answer) == pairs
-
-
-ORDER = (
+ANCHORS = (
     Part(
-        "the order",
-        _has_right(10),
-        tuple(
+        "how many",
+        _whole(9 * sum(_PLACES)),
+        (
             Mistake(
-                f"In the right order: {pairs} of 10 pairs.",
-                "Compare two designs at a time: whose cells are smaller, whose features have come through more layers?",
-                _has_right(pairs),
-            )
-            for pairs in range(10)
+                "One level has too few places.",
+                "At a stride of 128 the width of 320 gives 2.5 cells, which is rounded up to 3.",
+                _whole(9 * (sum(_PLACES) - 2)),
+            ),
+            Mistake(
+                "A level is missing.",
+                "P3, P4, P5, P6 and P7 are five levels, with strides from 8 to 128.",
+                _any_of(*(9 * (sum(_PLACES) - places) for places in _PLACES)),
+            ),
+            Mistake(
+                "That is one level alone.",
+                "Every level has anchors of its own. Add them up.",
+                _any_of(*(9 * places for places in _PLACES)),
+            ),
+            Mistake(
+                "The number of anchors at a place is that of this notebook.",
+                "Here each place has 9 anchors, and not 3.",
+                _whole(3 * sum(_PLACES)),
+            ),
+            Mistake("That is the number of places.", "Each place has 9 anchors.", _whole(sum(_PLACES))),
+            Mistake(
+                "The strides are those of P2 to P6.",
+                "P3 has a stride of 8 pixels, and P7 one of 128.",
+                _whole(9 * (80 * 64 + sum(_PLACES[:4]))),
+            ),
         ),
-        "Compare two designs at a time.",
+        "Write down width and height of each level in cells, rounded up. Multiply, add up, and multiply by 9.",
+    ),
+    Part(
+        "the level",
+        _whole(5),
+        (
+            Mistake(
+                "64 is nearer to 95 in pixels, but the overlap decides.",
+                "The IoU of two squares with one centre is the smaller area divided by the larger one.",
+                _whole(4),
+            ),
+        ),
+        "Compute the IoU of the object with each level's square: the smaller area divided by the larger one.",
+    ),
+    Part(
+        "the IoU",
+        near((95 / 128) ** 2, 0.003),
+        (
+            Mistake(
+                "That is the ratio of the sides.",
+                "An IoU compares areas: square the ratio.",
+                near(95 / 128, 0.003),
+            ),
+            Mistake(
+                "That is the IoU with the square of P4.",
+                "Another level has a square that overlaps the object more.",
+                near((64 / 95) ** 2, 0.003),
+            ),
+        ),
+        "Divide the smaller area by the larger one, for the square that fits best.",
     ),
 )
 
 
-# 05-6: which fault has which pyramid?
+# 05-D: what one cell of C4 changes
+
+_cells = partial(near_all, tol=0.4)
+
+REACH = (
+    Part(
+        "the cells of P2, P3, P4, P5",
+        _cells((36, 16, 9, 0)),
+        (
+            Mistake(
+                "Each level counts too few cells.",
+                "These are the cells of the sums. The 3 x 3 convolution spreads them by one cell on every side.",
+                _cells((16, 4, 1, 0)),
+            ),
+            Mistake(
+                "The finer a level is, the more cells are counted that stay the same.",
+                "What goes down is the sum, and not the map after the 3 x 3 convolution.",
+                _cells((324, 64, 9, 0)),
+            ),
+            Mistake(
+                "Nothing comes down from the level of C4.",
+                "The sum of each level is upsampled and added to the next finer one.",
+                _cells((0, 0, 9, 0), (0, 0, 1, 0)),
+            ),
+            Mistake(
+                "The change stops after one level.",
+                "The sum of P3 holds the change, too, and is handed down to P2.",
+                _cells((0, 16, 9, 0), (0, 4, 1, 0)),
+            ),
+            Mistake(
+                "P5 changes.",
+                "Only C4 changes, and the path of the sums leads down: no arrow goes from C4 or M4 to P5.",
+                _cells(*((36, 16, 9, up) for up in (1, 4, 9))),
+            ),
+            Mistake(
+                "These are cells along one side.",
+                "A square of 3 x 3 cells has 9 cells.",
+                _cells((6, 4, 3, 0)),
+            ),
+        ),
+        "Follow the cell through the sums first: 1 cell, then 2 x 2, then 4 x 4. Then add the 3 x 3 convolution.",
+    ),
+)
+
+
+# 05-E: which fault has which pyramid?
 
 FAULTS = ("no top-down", "wrong level rule", "no lateral")  # of the pyramids A, B, C
 
@@ -174,7 +235,7 @@ FIND = (
         (
             Mistake(
                 "The level rule is named rightly, the other two faults are exchanged.",
-                "Are the fine maps sharp without meaning, or have they meaning without place?",
+                "Look at the finest maps: are they sharp without meaning, or have they meaning without place?",
                 _names(lambda named: named != FAULTS and _level_rule_found(named)),
             ),
             Mistake(
@@ -188,4 +249,4 @@ FIND = (
 )
 
 
-EXERCISES = {"05-1": LEVEL, "05-2": MERGE, "05-3": NUMBER, "05-4": POOL, "05-5": ORDER, "05-6": FIND}
+EXERCISES = {"05-A": LEVEL, "05-B": ANCHORS, "05-C": BOTTOM_UP, "05-D": REACH, "05-E": FIND, "05-F": RETINA}

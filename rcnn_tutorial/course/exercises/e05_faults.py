@@ -1,4 +1,4 @@
-"""Exercise 05-6: one detector on a feature pyramid with three faults, one at a time."""
+"""Exercise 05-E: one detector on a feature pyramid with three faults, one at a time."""
 
 from collections.abc import Sequence
 from copy import deepcopy

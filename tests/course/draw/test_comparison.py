@@ -1,10 +1,13 @@
+from statistics import mean, stdev
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_hex
 
 from rcnn_tutorial.course import draw
 from rcnn_tutorial.course.draw.comparison import BLUES
+from rcnn_tutorial.evaluation.resampling import student_interval
 from rcnn_tutorial.nets.fpn import roi_levels
 from tests.course.draw.figures import (
     extents,
@@ -103,6 +106,45 @@ def test_by_size_has_means_spreads_and_seeds():
     assert key(plt.gcf().legends[0]) == {"single": draw.COLORS[0], "pyramid": draw.COLORS[1]}
     assert labels(ax) == ("", "AP") and ax.get_ylim()[0] == 0
     assert list(dots[1].get_ydata()) == [0.4, 0.6, 0.5, 0.5, 0.6, 0.6]
+    assert [text for text, _ in written(ax)] == ["0.20", "0.40", "0.60", "0.50", "0.50", "0.60"]
+    assert all(low < x < high for (_, (x, _)), (low, high) in zip(written(ax), columns, strict=True))  # in its own bar
+    assert all(y == 0 for _, (_, y) in written(ax))
+
+
+GAINS = {"above": (0.1, 0.12, 0.11), "below": (-0.2, -0.24, -0.22), "open": (-0.1, 0.2, 0.02)}
+
+
+def test_paired_differences_have_their_seeds_mean_and_interval():
+    draw.paired(GAINS, "AP")
+    render()
+    ax = plt.gca()
+    assert labels(ax)[0].startswith("AP: a dot for each seed") and "95 %" in labels(ax)[0]
+    assert [t.get_text() for t in ax.get_yticklabels()] == list(GAINS) and ax.get_ylim() == (2.5, -0.5)
+    zero, *drawn = ax.lines
+    assert list(zero.get_xdata()) == [0, 0]
+    for row, (seeds, color) in enumerate(zip(GAINS.values(), (draw.GOOD, draw.BAD, draw.PALE), strict=True)):
+        bar, dots, middle = drawn[3 * row : 3 * row + 3]
+        low, high = student_interval(mean(seeds), stdev(seeds), 3)
+        assert list(bar.get_xdata()) == pytest.approx([low, high]) and list(bar.get_ydata()) == [row, row]
+        assert list(dots.get_xdata()) == list(seeds) and all(abs(y - row) < 0.3 for y in dots.get_ydata())
+        assert middle.get_xydata().tolist() == [[pytest.approx(mean(seeds)), row]]
+        assert to_hex(bar.get_color()).upper() == to_hex(middle.get_color()).upper() == color.upper()
+    assert key(plt.gcf().legends[0]) == {"more": draw.GOOD, "less": draw.BAD, "not decided": draw.PALE}
+
+
+def test_the_mean_of_a_difference_stands_beside_its_row_and_on_nothing():
+    draw.paired(GAINS)
+    render()
+    ax = plt.gca()
+    assert [text for text, _ in written(ax)] == ["+0.11", "-0.22", "+0.04"]
+    assert [y for _, (_, y) in written(ax)] == [0, 1, 2]
+    words = [t.get_window_extent() for t in ax.texts]
+    for line in ax.lines:
+        points = ax.transData.transform(line.get_xydata())
+        assert not any(box.contains(*point) for box in words for point in points)
+    assert not any(box.x0 <= ax.transData.transform((0, 0))[0] <= box.x1 for box in words)
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.paired({})
 
 
 def test_by_size_of_one_seed_has_no_spread():
@@ -122,7 +164,8 @@ def test_trade_off_has_points_with_their_spread():
     draw.trade_off({name: seeds(*v) for name, v in zip(NAMES, values, strict=True)}, TABLE, "ms per image")
     render()
     ax, below = panels()
-    assert ax.get_xscale() == "log" and ax.get_xlabel() == "ms per image" and ax.get_ylabel() == "AP"
+    assert ax.get_xscale() == "log" and ax.get_xlabel() == "ms per image"
+    assert ax.get_ylabel() == f"AP (axis from {ax.get_ylim()[0]:.2f})" and ax.get_ylim()[0] > 0.3
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     assert [dot.get_xydata()[0] for dot in dots] == [pytest.approx(v) for v in values]
     assert [to_hex(dot.get_color()).upper() for dot in dots] == list(draw.COLORS[:5])
@@ -132,8 +175,7 @@ def test_trade_off_has_points_with_their_spread():
     assert arrows == [(pytest.approx(a), pytest.approx(b)) for a, b in zip(values, values[1:], strict=False)]
     names = [t for t in ax.texts if t.get_text()]
     assert [(t.get_text(), t.xy) for t in names] == [(n, pytest.approx(v)) for n, v in zip(NAMES, values, strict=True)]
-    darker = [tuple(0.8 * part for part in to_rgb(color)) for color in draw.COLORS]
-    assert [t.get_color() for t in names] == [pytest.approx(color) for color in darker[:5]]
+    assert [t.get_color() for t in names] == [draw.words(color) for color in draw.COLORS[:5]]
     heads = {t.get_text(): t.get_color() for t in below.texts if t.get_text() in NAMES}
     assert heads == {t.get_text(): t.get_color() for t in names}
 
@@ -196,7 +238,7 @@ def test_gains_stand_on_each_other():
         ("0.400", (0, 0.4)), ("-0.100", (1, 0.4)), ("+0.250", (2, 0.57)), ("+0.010", (3, 0.57)),
         ("0.560", (3.45, 0.56)),
     ]  # fmt: skip
-    assert labels(ax) == ("", "AP")
+    assert labels(ax) == ("", f"AP (axis from {ax.get_ylim()[0]:.2f})")
     assert [t.get_text() for t in ax.get_xticklabels()] == ["R-CNN", "one pass", "one network", "pyramid"]
     spreads = [c.get_segments()[0][:, 1].tolist() for c in ax.collections]
     assert spreads == [pytest.approx(s) for s in ([0.29, 0.31], [0.53, 0.57], [0.55, 0.57])]
@@ -207,6 +249,6 @@ def test_gains_stand_on_each_other():
     named = {"more": draw.GOOD, "less": draw.BAD, "not beyond one standard deviation": draw.PALE}
     assert key(plt.gcf().legends[0]) == named
     draw.gains(("R-CNN", 0.4), {"unclear": (0.03, 0.04)}, ylabel="AP50")
-    assert fills(plt.gca()) == [draw.PALE] and labels(plt.gca()) == ("", "AP50")
+    assert fills(plt.gca()) == [draw.PALE] and labels(plt.gca())[1].startswith("AP50 (axis from 0.")
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.gains(("R-CNN", 0.4), {})

@@ -75,3 +75,36 @@ def test_no_word_leaves_its_part_and_no_shape_lies_on_a_part():
 def test_a_part_that_is_not_there():
     with pytest.raises(ValueError, match="lit: expected some of picture, .*, got supress"):
         draw.network_map(draw.BOXES, "supress")
+
+
+def test_arrows_between_rows_of_one_column_stand_upright():
+    draw.network_map(draw.NetworkMap({"low": (0, 1), "high": (0, 0)}, (("low", "high", "x 2"),)))
+    render()
+    (arrow,) = [t for t in plt.gca().texts if getattr(t, "arrow_patch", None)]
+    (x1, y1), (x2, y2) = arrow.xyann, arrow.xy
+    assert x1 == x2 == 0 and 1 > y1 > y2 > 0
+    assert dict(written(plt.gca()))["x 2"][0] > 0
+
+
+def test_the_pyramid():
+    draw.network_map(draw.FPN, lit="level")
+    render()
+    ax = plt.gca()
+    assert {name for name, color in fills_by_name(ax).items() if color == LIT} == {"level"}
+    arrows = {(a, b): what for a, b, what in draw.FPN.arrows}
+    for k in (2, 3, 4, 5):
+        assert arrows[f"C{k}", f"M{k}"] == "1 x 1" and arrows[f"M{k}", f"P{k}"] == "3 x 3"
+    for k in (2, 3, 4):
+        assert arrows[f"M{k + 1}", f"M{k}"] == "x 2" and (f"C{k}", f"C{k + 1}") in arrows
+    sizes = {6: (3, 4), 5: (6, 8), 4: (12, 16), 3: (24, 32), 2: (48, 64)}  # of 192 x 256 pixels
+    for k, (rows, columns) in sizes.items():
+        assert arrows[f"P{k}", "RPN"] == f"{rows} x {columns}" and (rows * 2**k, columns * 2**k) == (192, 256)
+    assert ("P5", "P6") in arrows and ("P2", "level") in arrows and ("level", "head") in arrows
+    rows = [draw.FPN.parts[f"P{k}"][1] for k in (6, 5, 4, 3, 2)]
+    assert rows == sorted(rows)
+    words = [t for t in ax.texts if t.get_text()]
+    parts = [patch.get_window_extent() for patch in ax.patches]
+    names = [t for t in words if t.get_text() in draw.FPN.parts]
+    for text in words:
+        if text not in names:
+            assert not any(text.get_window_extent().overlaps(part) for part in parts), text.get_text()

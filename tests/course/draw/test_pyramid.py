@@ -1,12 +1,12 @@
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.patches import ConnectionPatch, Polygon
 
 from rcnn_tutorial.course import draw
 from rcnn_tutorial.course.draw.maps import LIT
-from rcnn_tutorial.ops.pooling import roi_pool
+from rcnn_tutorial.course.draw.style import contrast
 from tests.course.draw.figures import (
     IMAGE,
     edges,
@@ -15,15 +15,14 @@ from tests.course.draw.figures import (
     is_darker_where_higher,
     key,
     panels,
-    pixels,
     rectangles,
     render,
     texts,
+    ticks,
     titles,
     written,
 )
 
-MAP = torch.rand(15, 20, generator=torch.Generator().manual_seed(1))  # of stride 4 on IMAGE
 BOX = torch.tensor([40.0, 20, 60, 40])
 
 
@@ -39,45 +38,23 @@ def inside():
     return all(p.x0 >= 0 and p.x1 <= figure.bbox.x1 and p.y0 >= 0 and p.y1 <= figure.bbox.y1 for p in places)
 
 
-def lines(ax):
-    """Where lines part different numbers, as ((x, y), (x, y))."""
-    return {tuple(map(tuple, path.vertices.tolist())) for drawn in ax.collections for path in drawn.get_paths()}
-
-
-def test_pooled_numbers_counts_what_is_pooled():
-    objects = torch.tensor([[8.0, 8, 12, 12], [10, 4, 78, 55]])
-    counts = draw.pooled_numbers(IMAGE, objects, MAP, 4, n=5)
+def test_level_table_writes_each_share_in_its_cell():
+    first = {"C2": torch.tensor([0.25, 0.5]), "C3": torch.tensor([0.75, 1.0])}
+    draw.level_table({"network": first, "pyramid": {"P2": torch.tensor([0.1, 0.3])}}, ("small", "large"), 0.25)
     render()
-    pooled = roi_pool(MAP[None, None], torch.cat((torch.zeros(2, 1), objects), dim=1), 5, 0.25)[:, 0]
-    assert counts == [len(set(grid.flatten().tolist())) for grid in pooled] and counts[0] == 4 < counts[1]
-    image, *others = panels()
-    assert extents(image) == objects.tolist() and texts(image) == ["4 px", "59 px"]
-    assert titles()[1:] == [
-        "4 px: 2 x 2 cells", "4 different numbers", "59 px: 17 x 14 cells", f"{counts[1]} different numbers",
-    ]  # fmt: skip
-    assert pixels(image)[0] == IMAGE.permute(1, 2, 0).tolist()
-    assert all(pixels(ax) == (MAP.tolist(), [0, 20, 15, 0]) for ax in others[::2])
-    assert not any(is_darker_where_higher(ax) for ax in others)  # the lines are black
-    assert extents(others[2])[1] == [3, 1, 20, 15]
-    for grid, ax in zip(pooled, others[1::2], strict=True):
-        assert ax.images[0].get_array().tolist() == grid.tolist()
-        assert ax.images[0].get_clim() == (grid.min(), grid.max())
-    assert extents(others[0])[1] == [2, 2, 4, 4] and edges(others[0])[1] == LIT
-    assert others[0].get_xlim() == (0, 6) and others[0].get_ylim() == (6, 0)
-    assert others[2].get_xlim() == (1, 20) and others[2].get_ylim() == (15, 0)
-    assert inside()
-
-
-def test_lines_part_the_different_numbers_alone():
-    (count,) = draw.pooled_numbers(IMAGE, torch.tensor([[0.0, 0, 8, 4]]), torch.tensor([[1.0, 1, 3], [1, 1, 3]]), 4, 3)
-    assert count == 2 and lines(panels()[2]) == {((2, i), (2, i + 1)) for i in range(3)}
-    assert lines(panels()[1]) == {((2, 0), (2, 1)), ((2, 1), (2, 2))}
-    draw.pooled_numbers(IMAGE, torch.tensor([[0.0, 0, 4, 8]]), torch.tensor([[1.0, 1], [1, 1], [3, 3]]), 4, 3)
-    assert lines(panels()[1]) == {((0, 2), (1, 2)), ((1, 2), (2, 2))}
-    draw.pooled_numbers(IMAGE, torch.tensor([[0.0, 0, 8, 4]]), torch.ones(3, 3), 4)
-    assert titles()[-1] == "1 different number" and not lines(panels()[2])
+    left, right = panels()
+    assert titles() == ["network", "pyramid"]
+    assert written(left) == [("0.75", (0, 0)), ("1.00", (1, 0)), ("0.25", (0, 1)), ("0.50", (1, 1))]  # coarsest on top
+    assert ticks(left.xaxis) == {0: "small", 1: "large"} and ticks(left.yaxis) == {0: "C3", 1: "C2"}
+    assert left.get_ylim() == (1.5, -0.5) and ticks(right.yaxis) == {0: "P2"}
+    shades = dict(zip(texts(left), fills(left), strict=True))
+    light = [sum(to_rgb(shades[text])) for text in ("0.25", "0.50", "0.75", "1.00")]
+    assert light == sorted(light, reverse=True) and len(set(light)) == 4
+    assert fills(right)[0] == shades["0.25"]  # not above chance
+    assert all(contrast(to_hex(t.get_color()), shades[t.get_text()]) > 4.5 for t in left.texts)
+    assert "0.25" in plt.gcf().get_supxlabel() and inside()
     with pytest.raises(AssertionError, match="nothing was drawn"):
-        draw.pooled_numbers(IMAGE, torch.zeros(0, 4), MAP, 4)
+        draw.level_table({}, (), 0.5)
 
 
 def planes(ax):
@@ -180,7 +157,7 @@ def test_level_anchors_mark_the_best():
     across, down = ([s.tolist() for s in drawn.get_segments()] for drawn in shown[1].collections)
     assert across == [[[x, 0], [x, 60]] for x in range(8, 80, 8)]  # between 10 x 8 cells
     assert down == [[[0, y], [80, y]] for y in range(8, 60, 8)]
-    across, up = 80 / 3, 20
+    across, up = 80 / 8, 60 / 8
     assert shown[0].get_xlim() == pytest.approx((-across, 80 + across)) and shown[0].get_ylim() == (60 + up, -up)
     assert inside() and key(rest.get_legend()) == {
         "best anchor of the level": (draw.COLORS[0], "-"), "best of all": (draw.GOOD, "-"), "object": ("#000000", ":"),
@@ -193,25 +170,6 @@ def test_level_anchors_with_every_panel_used():
     assert len(panels()) == 4 and len(plt.gcf().legends) == 1 and panels()[0].get_xlim() == (-4, 84)
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.level_anchors(IMAGE, BOX, torch.zeros(0, 4), (), ())
-
-
-def test_level_maps_lie_on_the_image():
-    fine, coarse = stack((15, 20), (2, 3))
-    draw.level_maps(IMAGE, {"P2": fine, "P5": coarse}, "P5", BOX)
-    render()
-    left, right = panels()
-    assert right.images[0].get_array().tolist() == coarse.tolist()
-    assert right.images[0].get_extent() == [0, 96, 64, 0]  # 3 x 2 cells of 32 px cover a little more than the image
-    assert right.get_xlim() == (0, 80) and right.get_ylim() == (60, 0) and titles() == ["", "P5: 3 x 2 cells of 32 px"]
-    assert (
-        extents(left)[0] == extents(right)[1] == BOX.tolist()
-        and edges(left)[0] == edges(right)[1] == LIT
-        and inside()
-        and is_darker_where_higher(right)
-    )
-    assert pixels(left)[0] == IMAGE.permute(1, 2, 0).tolist()
-    draw.level_maps(IMAGE, {"P2": fine, "P5": coarse}, "P2")
-    assert titles()[1] == "P2: 20 x 15 cells of 4 px" and not rectangles(panels()[0])
 
 
 def test_responses_name_letters_alone():

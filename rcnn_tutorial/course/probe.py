@@ -1,0 +1,129 @@
+"""What the maps of a pyramid hold: the maps of four designs, and what one cell knows of the object at its place."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rcnn_tutorial.detectors.fpn import FPN
+from rcnn_tutorial.detectors.svm import fit_ridge
+from rcnn_tutorial.nets.backbones import TINY, Conv, Field, receptive_field
+from rcnn_tutorial.ops.boxes import box_iou
+
+
+class Cells(NamedTuple):
+    """What `centre_cells` collects of N objects.
+
+    Attributes:
+        features: for each map (N, C), the cell under the centre of each object.
+        labels: (N,) of the objects.
+        sides: (N,), pixels; the root of an object's area.
+    """
+
+    features: dict[str, Tensor]
+    labels: Tensor
+    sides: Tensor
+
+
+def stage_fields() -> dict[str, Field]:
+    """Work out what a cell of each map of the laptop's network, C2 to C5, looks at."""
+    halve = Conv(96, 3, stride=2, padding=1), Conv(96, 3, padding=1)
+    chain = [*TINY[:4], replace(TINY[4], pool=0), *halve, *halve]
+    ends = {"C2": 3, "C3": 5, "C4": 7, "C5": 9}  # convolutions; a map is taken before the pooling that follows it
+    return {name: receptive_field([*chain[: end - 1], replace(chain[end - 1], pool=0)]) for name, end in ends.items()}
+
+
+@torch.no_grad()
+def four_designs(model: FPN, image: Tensor) -> dict[str, list[Tensor]]:
+    """Compute the maps of four designs over one picture, each map as the length of each cell's vector, (h, w).
+
+    Args:
+        model: a detector on a pyramid.
+        image: (3, H, W).
+    """
+    pixels = model.preprocess([image]).tensor
+    stages = model.body.bottom_up(pixels)
+    resized = [F.interpolate(pixels, scale_factor=factor) for factor in (2, 1, 0.5)]
+    designs = {
+        "(a) image pyramid": [model.body.bottom_up(each)[1] for each in resized],
+        "(b) single map": stages[1:2],
+        "(c) hierarchy": stages,
+        "(d) feature pyramid": model.body.fpn(stages),
+    }
+    return {name: [each[0].norm(dim=0) for each in maps] for name, maps in designs.items()}
+
+
+@torch.no_grad()
+def centre_cells(model: FPN, data: Dataset, images: Sequence[int]) -> Cells:
+    """Collect the cell under the centre of each object, from several maps of each level.
+
+    C2 to C5 are the network's, P2 to P5 the pyramid's, and L2 to L5 what the pyramid would give without its top-down
+    path: the 3 x 3 convolution of the lateral map alone.
+
+    Args:
+        model: a trained detector on a pyramid.
+        data: of (image, target), on the model's device, with pictures of the size that the model's maps have.
+        images: which of them.
+    """
+    features: dict[str, list[Tensor]] = {}
+    labels, sides = [], []
+    for index in images:
+        image, target = data[index]
+        stages = model.body.bottom_up(model.preprocess([image]).tensor)
+        layers = model.body.fpn
+        trios = zip(layers.outputs, layers.laterals, stages, strict=True)
+        alone = [smooth(lateral(each)) for smooth, lateral, each in trios]
+        boxes = target["boxes"]
+        middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+        for letter, maps in (("C", stages), ("L", alone), ("P", layers(stages))):
+            for k, (each, stride) in enumerate(zip(maps, model.head_strides, strict=True), start=2):
+                column, row = (middle / stride).long().unbind(1)
+                row, column = row.clamp(max=each.shape[2] - 1), column.clamp(max=each.shape[3] - 1)
+                features.setdefault(f"{letter}{k}", []).append(each[0, :, row, column].T)
+        labels.append(target["labels"])
+        sides.append((boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt())
+    return Cells({name: torch.cat(each) for name, each in features.items()}, torch.cat(labels), torch.cat(sides))
+
+
+def class_by_third(seen: Cells, asked: Cells) -> dict[str, dict[str, Tensor]]:
+    """How often a linear classifier on one cell names the class of an object, by thirds of the objects' size.
+
+    The classifier is a ridge regression onto one number for each class, and the largest number wins.
+
+    Args:
+        seen: the objects that it is fitted to.
+        asked: other objects.
+    Returns:
+        for each letter of the maps, and for each map, the shares (3,) of the smallest, the middle and the largest third
+        that are named rightly.
+    """
+    third = torch.bucketize(asked.sides, asked.sides.quantile(asked.sides.new_tensor([1 / 3, 2 / 3])))
+    wanted = F.one_hot(seen.labels).float()
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, cells in seen.features.items():
+        middle, spread = cells.mean(dim=0), cells.std(dim=0) + 1e-6
+        weights, bias = fit_ridge((cells - middle) / spread, wanted, penalty=0.005 * len(cells))
+        named = F.linear((asked.features[name] - middle) / spread, weights, bias).argmax(dim=1)
+        right = (named == asked.labels).float()
+        found.setdefault(name[0], {})[name] = torch.stack([right[third == k].mean() for k in range(3)]).cpu()
+    return found
+
+
+def best_of_levels(anchors: Tensor, counts: Sequence[int], box: Tensor) -> tuple[Tensor, list[float]]:
+    """Find on each level the anchor that overlaps a box most.
+
+    Args:
+        anchors: (A, 4), level after level.
+        counts: anchors of each of the L levels.
+        box: (4,).
+    Returns:
+        (L, 4), and the IoU of each.
+    """
+    parts = anchors.split(list(counts))
+    overlaps = [box_iou(part, box[None])[:, 0] for part in parts]
+    best = torch.stack([part[iou.argmax()] for part, iou in zip(parts, overlaps, strict=True)])
+    return best, [iou.max().item() for iou in overlaps]
