@@ -18,6 +18,7 @@ from rcnn_tutorial.course.draw.network import (
 )
 from rcnn_tutorial.course.draw.network_map import BOXES, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, threshold_curve
+from rcnn_tutorial.course.draw.own_results import own_results
 from rcnn_tutorial.course.draw.pictures import (
     boxes,
     close_up,
@@ -148,6 +149,7 @@ __all__ = [
     "nms_strip",
     "objectness",
     "outlines",
+    "own_results",
     "part_labels",
     "picture",
     "pipeline",
