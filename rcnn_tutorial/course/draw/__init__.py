@@ -16,7 +16,7 @@ from rcnn_tutorial.course.draw.network import (
     proposals_strip,
     side_by_side,
 )
-from rcnn_tutorial.course.draw.network_map import BOXES, NetworkMap, network_map
+from rcnn_tutorial.course.draw.network_map import BOXES, RCNN, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, threshold_curve
 from rcnn_tutorial.course.draw.own_results import own_results
 from rcnn_tutorial.course.draw.pictures import (
@@ -77,7 +77,15 @@ from rcnn_tutorial.course.draw.style import (
     setup,
     words,
 )
-from rcnn_tutorial.course.draw.windows import coverage, grouping, iou_histogram, moves, windows_by_iou
+from rcnn_tutorial.course.draw.windows import (
+    coverage,
+    grouping,
+    iou_histogram,
+    moves,
+    numbered_crops,
+    region_map,
+    windows_by_iou,
+)
 
 __all__ = [
     "words",
@@ -94,6 +102,7 @@ __all__ = [
     "NetworkMap",
     "PALE",
     "PLAIN",
+    "RCNN",
     "STATES",
     "Style",
     "ablation",
@@ -147,6 +156,7 @@ __all__ = [
     "network_map",
     "nms_step",
     "nms_strip",
+    "numbered_crops",
     "objectness",
     "outlines",
     "own_results",
@@ -162,6 +172,7 @@ __all__ = [
     "pyramid_bins",
     "recall_curves",
     "receptive",
+    "region_map",
     "responses",
     "roi_grid",
     "sample_bar",

@@ -18,10 +18,12 @@ class NetworkMap(NamedTuple):
     Attributes:
         parts: for each name the column and the row where it stands, from 0; a name may have several lines.
         arrows: the part where an arrow begins, the part where it ends, and what flows between them.
+        letters: size of the names, points; the shapes are a point smaller.
     """
 
     parts: dict[str, tuple[float, float]]
     arrows: tuple[tuple[str, str, str], ...]
+    letters: float = 18
 
 
 BOXES = NetworkMap(
@@ -40,6 +42,30 @@ BOXES = NetworkMap(
         ("truths", "match", "(M, 4)"),
         ("match", "score", "(K,)"),
     ),
+)
+
+RCNN = NetworkMap(
+    {
+        "picture": (0, 0),
+        "selective\nsearch": (1, 0),
+        "warp": (2, 0),
+        "conv net": (3, 0),
+        "fc6, fc7": (3, 1),
+        "SVMs": (4, 1),
+        "ridge": (4, 0),
+        "NMS": (5, 0),
+    },
+    (
+        ("picture", "selective\nsearch", "(3, H, W)"),
+        ("selective\nsearch", "warp", "(P, 4)"),
+        ("warp", "conv net", "(P, 3,\n64, 64)"),
+        ("conv net", "ridge", "pool5\n(P, 1536)"),
+        ("conv net", "fc6, fc7", "pool5"),
+        ("fc6, fc7", "SVMs", "fc7\n(P, 256)"),
+        ("ridge", "NMS", "boxes\n(P, K, 4)"),
+        ("SVMs", "NMS", "scores\n(P, K)"),
+    ),
+    letters=14,
 )
 
 
@@ -61,15 +87,20 @@ def network_map(network: NetworkMap, lit: Sequence[str] | str = ()) -> None:
         color = LIT if name in lit else UNLIT
         corner = x - WIDE / 2, y - HIGH / 2
         ax.add_patch(FancyBboxPatch(corner, WIDE, HIGH, "round,pad=0,rounding_size=0.06", fc=color, ec="black"))
-        ax.text(x, y, name, ha="center", va="center", color=ink(color), fontsize=18)
+        ax.text(x, y, name, ha="center", va="center", color=ink(color), fontsize=network.letters)
     arrow = dict(arrowstyle="-|>", color="black", lw=2, shrinkA=0, shrinkB=0, mutation_scale=18)
     for first, last, shape in network.arrows:
         (x1, y1), (x2, y2) = network.parts[first], network.parts[last]
         start, end, style = (x1 + WIDE / 2, y1), (x2 - WIDE / 2, y2), arrow
+        if x1 == x2:  # straight up or down
+            way = 1 if y2 > y1 else -1
+            ax.annotate("", (x2, y2 - way * HIGH / 2), (x1, y1 + way * HIGH / 2), arrowprops=arrow)
+            ax.text(x1 + 0.05, (y1 + y2) / 2, shape, ha="left", va="center", fontsize=network.letters - 1)
+            continue
         if y1 != y2:  # along its row, then up or down into the part
             end = x2, y2 + HIGH / 2 * (1 if y1 > y2 else -1)
             style = arrow | dict(connectionstyle="angle,angleA=0,angleB=90")
         ax.annotate("", end, start, arrowprops=style)
-        ax.text((start[0] + end[0]) / 2, y1 - 0.06, shape, ha="center", va="bottom", fontsize=17)
+        ax.text((start[0] + end[0]) / 2, y1 - 0.06, shape, ha="center", va="bottom", fontsize=network.letters - 1)
     ax.set(xlim=(-WIDE / 2 - 0.05, columns - 1 + WIDE / 2 + 0.05), ylim=(rows - 0.5, -0.5))
     ax.set_axis_off()
