@@ -10,7 +10,8 @@ from rcnn_tutorial.course.records import by_variant
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.data.wrappers import at_most
 from rcnn_tutorial.detectors.rcnn import RCNN
-from rcnn_tutorial.detectors.rcnn_windows import Windows
+from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, Windows
+from rcnn_tutorial.detectors.svm import Pass
 from rcnn_tutorial.evaluation import recall
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.proposals.dataset import WithProposals
@@ -131,3 +132,23 @@ def mean_kinds(record: dict, variants: Sequence[str]) -> dict[str, dict[str, int
     runs = by_variant(record, "kinds")
     kinds = ("class", "place", "duplicate", "background")
     return {name: {k: round(sum(run[k] for run in runs[name]) / len(runs[name])) for k in kinds} for name in variants}
+
+
+def share_of_objects(report: Pass, features: WindowFeatures, count: int) -> tuple[Tensor, float]:
+    """Look at the hardest negatives of one pass of the mining, one per window.
+
+    Args:
+        report: what the pass found.
+        features: of the data set that was mined.
+        count: how many negatives to look at, those with the highest scores.
+    Returns:
+        Their rows in the report (count,), the hardest first, and the share of them that has an IoU of at least 0.5 with
+        an object, which is then of another class.
+    """
+    hardest = report.score.argsort(descending=True, stable=True)[:count]
+    framed = 0
+    for row in hardest.tolist():
+        item = features[int(report.image[row])]
+        if len(item.truths):
+            framed += int(box_iou(item.boxes[[int(report.window[row])]], item.truths).max() >= 0.5)
+    return hardest, framed / max(len(hardest), 1)
