@@ -134,21 +134,24 @@ def mean_kinds(record: dict, variants: Sequence[str]) -> dict[str, dict[str, int
     return {name: {k: round(sum(run[k] for run in runs[name]) / len(runs[name])) for k in kinds} for name in variants}
 
 
-def share_of_objects(report: Pass, features: WindowFeatures, count: int) -> tuple[Tensor, float]:
-    """Look at the hardest negatives of one pass of the mining, one per window.
+def hardest_negatives(report: Pass, features: WindowFeatures, count: int = 100) -> tuple[list[int], float]:
+    """Look at the negatives with the highest scores that one pass of the mining found.
 
     Args:
         report: what the pass found.
         features: of the data set that was mined.
-        count: how many negatives to look at, those with the highest scores.
+        count: how many negatives to look at.
     Returns:
-        Their rows in the report (count,), the hardest first, and the share of them that has an IoU of at least 0.5 with
-        an object, which is then of another class.
+        Of each picture the row of its hardest negative in the report, the hardest first; and the share of the `count`
+        hardest negatives of all pictures that have an IoU of at least 0.5 with an object, which is of another class.
     """
-    hardest = report.score.argsort(descending=True, stable=True)[:count]
+    order = report.score.argsort(descending=True, stable=True).tolist()
+    first: dict[int, int] = {}
+    for row in order:
+        first.setdefault(int(report.image[row]), row)
     framed = 0
-    for row in hardest.tolist():
+    for row in order[:count]:
         item = features[int(report.image[row])]
         if len(item.truths):
             framed += int(box_iou(item.boxes[[int(report.window[row])]], item.truths).max() >= 0.5)
-    return hardest, framed / max(len(hardest), 1)
+    return list(first.values()), framed / max(len(order[:count]), 1)
