@@ -74,6 +74,10 @@ def test_numbered_crops_stand_beside_their_windows():
     assert all(pixels(ax)[0] == crop.permute(1, 2, 0).tolist() for ax, crop in zip(crops, shown, strict=True))
     assert [extents(ax) for ax in crops] == [[]] * 4 + [[[2, 2, 6, 6]]] * 4
     assert [ax.get_title() for ax in crops] == ["", "tight", "", "", "", "loose", "", ""]
+    left = whole.get_position().x1
+    places = [ax.get_position() for ax in crops]
+    assert all(place.x0 > left for place in places) and places[0].x0 < places[1].x0 < places[2].x0
+    assert places[0].y0 > places[3].y0 > places[4].y0 > places[7].y0 and places[0].x0 == places[3].x0 == places[4].x0
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.numbered_crops(IMAGE, windows[:0], {"tight": tight[:0]}, {"tight": 0})
 
