@@ -182,5 +182,5 @@ def iou_histogram(before: Tensor, after: Tensor, ax: Axes | None = None) -> None
         ax.stairs(counts, edges, color=color, label=f"{name}, mean {mean:.2f}", **filled)
         ax.axvline(mean, color=color, ls="--", lw=3)
     ax.set(xlabel="IoU with the object", ylabel="windows", xlim=(0, 1))
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=12)
     assert len(before) and ax.patches, "nothing was drawn"
