@@ -26,7 +26,7 @@ from rcnn_tutorial.course.draw.maps import (
 )
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kind_stacks, kinds
 from rcnn_tutorial.course.draw.network import FASTER_RCNN, filter_step, gradient_table, proposals_strip
-from rcnn_tutorial.course.draw.network_map import BOXES, FPN, NetworkMap, network_map
+from rcnn_tutorial.course.draw.network_map import BOXES, FPN, RCNN, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, rivals, threshold_curve
 from rcnn_tutorial.course.draw.own_results import own_results
 from rcnn_tutorial.course.draw.pictures import (
@@ -81,7 +81,15 @@ from rcnn_tutorial.course.draw.style import (
     setup,
     words,
 )
-from rcnn_tutorial.course.draw.windows import coverage, grouping, iou_histogram, moves, windows_by_iou
+from rcnn_tutorial.course.draw.windows import (
+    coverage,
+    grouping,
+    iou_histogram,
+    moves,
+    numbered_crops,
+    region_map,
+    windows_by_iou,
+)
 
 __all__ = [
     "BAD",
@@ -99,6 +107,7 @@ __all__ = [
     "PALE",
     "PLAIN",
     "PROPOSAL",
+    "RCNN",
     "SPPNET",
     "STATES",
     "Style",
@@ -157,6 +166,7 @@ __all__ = [
     "network_map",
     "nms_step",
     "nms_strip",
+    "numbered_crops",
     "objectness",
     "outlines",
     "own_results",
@@ -174,6 +184,7 @@ __all__ = [
     "pyramid_bins",
     "recall_curves",
     "receptive",
+    "region_map",
     "responses",
     "rivals",
     "roi_numbers",

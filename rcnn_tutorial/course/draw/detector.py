@@ -7,31 +7,27 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.pictures import boxes, characters, outlines, picture
-from rcnn_tutorial.course.draw.style import COLORS, Style, class_color, ink, on_cpu, percent
+from rcnn_tutorial.course.draw.pictures import boxes, characters, outlines, part_labels, picture
+from rcnn_tutorial.course.draw.style import COLORS, PROPOSAL, Style, class_color, ink, on_cpu, percent
 
 
 @on_cpu
-def pipeline(
-    image: Tensor, windows: Tensor, detection: dict[str, Tensor], classes: Sequence[str], seconds: dict[str, float]
-) -> None:
-    """An image with its windows faint and its detections strong, and under it the time of each stage.
+def pipeline(image: Tensor, windows: Tensor, detection: dict[str, Tensor], classes: Sequence[str]) -> None:
+    """An image with all windows that a detector looks at, and beside it with what the detector answers.
 
     Args:
         image: (3, H, W).
-        windows: (N, 4) that the detector looked at, pixels.
-        detection: its answer: `boxes` (M, 4), `labels` (M,).
+        windows: (N, 4), pixels; thin lines on a faint picture.
+        detection: the answer: `boxes` (M, 4), `labels` (M,).
         classes: their names, the background first.
-        seconds: of each stage, in order.
     """
-    height = 8.8 * image.shape[1] / image.shape[2]
-    _, (top, bottom) = plt.subplots(2, 1, figsize=(8.8, height + 1.8), height_ratios=(height, 1.2))
-    picture(image, top)
-    outlines(top, windows, "white", 0.5, alpha=0.2)
+    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 5.4 * image.shape[1] / image.shape[2] + 0.5))
+    picture(image, left, faint=True).set_title(f"{len(windows)} windows")
+    outlines(left, windows, PROPOSAL, 0.8)
     labels = detection["labels"].tolist()
-    boxes(top, detection["boxes"], [classes[k] for k in labels], [Style(class_color(k), 3) for k in labels])
-    top.set_title(f"{len(windows)} windows, {len(labels)} detections")
-    time_bar(seconds, bottom)
+    picture(image, right).set_title(f"{len(labels)} detections")
+    boxes(right, detection["boxes"], [classes[k] for k in labels], [Style(class_color(k), 3) for k in labels])
+    part_labels(right)
 
 
 def time_bar(seconds: dict[str, float], ax: Axes | None = None) -> None:

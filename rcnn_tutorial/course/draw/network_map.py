@@ -76,6 +76,30 @@ FPN = NetworkMap(
     high=0.86,
 )
 
+RCNN = NetworkMap(
+    {
+        "picture": (0, 0),
+        "selective\nsearch": (1, 0),
+        "warp": (2, 0),
+        "conv net": (3, 0),
+        "fc6, fc7": (3, 1),
+        "SVMs": (4, 1),
+        "ridge": (4, 0),
+        "NMS": (5, 0),
+    },
+    (
+        ("picture", "selective\nsearch", "(3, H, W)"),
+        ("selective\nsearch", "warp", "(P, 4)"),
+        ("warp", "conv net", "(P, 3,\n64, 64)"),
+        ("conv net", "ridge", "pool5\n(P, 1536)"),
+        ("conv net", "fc6, fc7", "pool5"),
+        ("fc6, fc7", "SVMs", "fc7\n(P, 256)"),
+        ("ridge", "NMS", "boxes\n(P, K, 4)"),
+        ("SVMs", "NMS", "scores\n(P, K)"),
+    ),
+    letters=14,
+)
+
 
 def network_map(network: NetworkMap, lit: Sequence[str] | str = ()) -> None:
     """A network as boxes with the shapes on its arrows.

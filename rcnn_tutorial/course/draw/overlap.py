@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, STATES, Style, ink, on_cpu
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, STATES, Style, ink, on_cpu, words
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.ops.nms import Step
 
@@ -119,15 +119,16 @@ def threshold_curve(
         detections: for each threshold to show, what stays: `boxes` (N, 4). The panels show the part of the image that
             all of these boxes take.
     """
-    figure = plt.figure(figsize=(10.9, 7.4))
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1.1, 1))
+    figure = plt.figure(figsize=(10.9, 7.0))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1))
     ax = upper.subplots()
     ax.plot(list(ap), list(ap.values()), "o-", color="black", ms=8)
     ax.plot(chosen, ap[chosen], "o", ms=16, color=GOOD)
     ax.annotate(f"{chosen:g}: AP50 {ap[chosen]:.2f}", (chosen, ap[chosen]), xytext=(0, 14), textcoords="offset points",
-                ha="center", color=GOOD, weight="bold")  # fmt: skip
-    ax.margins(x=0.08, y=0.25)
+                ha="center", color=words(GOOD), weight="bold")  # fmt: skip
+    ax.margins(x=0.08, y=0.3)
     ax.set(xlabel="IoU above which the lower score is dropped", ylabel="AP50", xticks=list(ap))
+    ax.set_title("the axis of AP50 does not start at 0", fontsize=13, loc="right")
 
     kept = [detection["boxes"] for detection in detections.values()]
     union = torch.cat(kept)

@@ -9,27 +9,56 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.style import BAD, GOOD, PALE, STATES, Style, ink, on_cpu
+from rcnn_tutorial.course.draw.pictures import boxes, label, part_labels, picture
+from rcnn_tutorial.course.draw.style import GOOD, PALE, PROPOSAL, STATES, Style, ink, on_cpu
 
 DOTTED = Style("black", 2, ":")
 CORNERS = ((0, 1, "left", "top"), (2, 1, "right", "top"), (0, 3, "left", "bottom"), (2, 3, "right", "bottom"))
 
 
 @on_cpu
-def grouping(image: Tensor, moments: Sequence[tuple[Tensor, int]]) -> None:
-    """Moments of a hierarchical grouping, each region in its mean colour.
+def grouping(*rows: tuple[Tensor, Sequence[tuple[Tensor, int]]]) -> None:
+    """Pictures, one to a row, and beside each some moments of its grouping, every region in its mean colour.
+
+    Args:
+        rows: a picture (3, H, W), and its moments: labels (H, W) int64 as `labels_at` gives them, and how many regions
+            they have. Every picture has equally many moments.
+    """
+    assert rows and rows[0][1], "nothing was drawn"
+    columns, ratios = 1 + len(rows[0][1]), [image.shape[1] / image.shape[2] for image, _ in rows]
+    height = sum(10.9 / columns * ratio + 0.4 for ratio in ratios)
+    _, axes = plt.subplots(len(rows), columns, figsize=(10.9, height), height_ratios=ratios, squeeze=False)
+    for line, (image, moments) in zip(axes, rows, strict=True):
+        picture(image, line[0]).set_title("picture")
+        for ax, (labels, regions) in zip(line[1:], moments, strict=True):
+            picture(_mean_colours(image, labels), ax)
+            ax.set_title(f"{regions} region{'s' * (regions > 1)}")
+
+
+@on_cpu
+def region_map(image: Tensor, labels: Tensor, values: dict[str, float]) -> None:
+    """A picture of few pixels with the letter of its region in each, and a bar for each pair of neighbours.
 
     Args:
         image: (3, H, W).
-        moments: labels (H, W) int64 as `labels_at` gives them, and how many regions they have.
+        labels: (H, W) int64, 0 for A.
+        values: how similar each pair is; the largest is lit.
     """
-    height = 10.9 / len(moments) * image.shape[1] / image.shape[2]
-    _, axes = plt.subplots(1, len(moments), figsize=(10.9, height + 0.45), squeeze=False)
-    for ax, (labels, regions) in zip(axes[0], moments, strict=True):
-        picture(_mean_colours(image, labels), ax)
-        ax.set_title(f"{regions} region{'s' * (regions > 1)}")
-    assert moments, "nothing was drawn"
+    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 4.2), width_ratios=(1.35, 1))
+    picture(0.5 + image / 2, left)  # pale, so that black letters can be read
+    left.set_axis_on()
+    height, width = labels.shape
+    left.set(xticks=range(width + 1), yticks=range(height + 1), xlabel="x, pixels", ylabel="y, pixels")
+    for y, row in enumerate(labels.tolist()):
+        for x, region in enumerate(row):
+            left.text(x + 0.5, y + 0.5, chr(ord("A") + region), ha="center", va="center", fontsize=18)
+    best = max(values, key=values.__getitem__)
+    bars = right.barh(list(values), list(values.values()), color=[GOOD if pair == best else PALE for pair in values])
+    right.bar_label(bars, [f"{value:.2f}" for value in values.values()], padding=5)
+    right.invert_yaxis()
+    right.margins(x=0.2)
+    right.set(xlabel="similarity")
+    right.tick_params(axis="y", length=0)
 
 
 def _mean_colours(image: Tensor, labels: Tensor) -> Tensor:
@@ -85,6 +114,34 @@ def _handles(styles: dict[str, Style]) -> list[Line2D]:
 
 
 @on_cpu
+def numbered_crops(image: Tensor, windows: Tensor, rows: dict[str, Tensor], frame: dict[str, float]) -> None:
+    """A picture with a few numbered windows, and beside it the crops of them, one row for each way to cut.
+
+    Args:
+        image: (3, H, W).
+        windows: (N, 4), pixels.
+        rows: for each way its name and the crops (N, 3, s, s).
+        frame: for each way where the box ends within the crop, pixels from the edge; drawn in white.
+    """
+    assert len(windows) and rows, "nothing was drawn"
+    columns, texts = 3, [str(number + 1) for number in range(len(windows))]
+    lines = -(-len(windows) // columns)
+    figure = plt.figure(figsize=(10.9, 1.5 * lines * len(rows) + 0.4))
+    grid = figure.add_gridspec(lines * len(rows), columns + 1, width_ratios=[columns * 1.2, *[1] * columns])
+    ax = picture(image, figure.add_subplot(grid[:, 0]))
+    boxes(ax, windows, texts, Style(PROPOSAL, 2.5))
+    for place, (name, crops) in enumerate(rows.items()):
+        for number, crop in enumerate(crops):
+            panel = figure.add_subplot(grid[place * lines + number // columns, 1 + number % columns])
+            picture(crop, panel).set_title(name if number == 1 else "")
+            label(panel, 0, 0, texts[number], PROPOSAL)
+            if frame[name]:
+                box = torch.tensor([[frame[name]] * 2 + [crop.shape[-1] - frame[name]] * 2])
+                boxes(panel, box, styles=Style("white", 1.5))
+    part_labels(ax)
+
+
+@on_cpu
 def coverage(count: Tensor, image: Tensor) -> None:
     """An image, and beside it how many windows cover each pixel, count (H, W)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, 5.2 * image.shape[1] / image.shape[2] + 0.5))
@@ -101,7 +158,7 @@ def coverage(count: Tensor, image: Tensor) -> None:
 def moves(image: Tensor, before: Tensor, after: Tensor, truths: Tensor, ax: Axes | None = None) -> Axes:
     """Where two corners of each proposal went: before (N, 4) dashed, after (N, 4) solid, objects (M, 4) dotted."""
     ax = picture(image, ax or plt.subplots(figsize=(8.8, 8.8 * image.shape[1] / image.shape[2] + 0.4))[1])
-    styles = {"proposal": Style(BAD, 2, "--"), "refined": Style(GOOD, 3), "object": DOTTED}
+    styles = {"proposal": Style(PROPOSAL, 2, "--"), "refined": Style(GOOD, 3), "object": DOTTED}
     for each, style in zip((before, after, truths), styles.values(), strict=True):
         boxes(ax, each, styles=style)
     arrow = {"arrowstyle": "-|>", "color": "black", "lw": 2, "mutation_scale": 14, "shrinkA": 0, "shrinkB": 0,
@@ -125,5 +182,5 @@ def iou_histogram(before: Tensor, after: Tensor, ax: Axes | None = None) -> None
         ax.stairs(counts, edges, color=color, label=f"{name}, mean {mean:.2f}", **filled)
         ax.axvline(mean, color=color, ls="--", lw=3)
     ax.set(xlabel="IoU with the object", ylabel="windows", xlim=(0, 1))
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=12)
     assert len(before) and ax.patches, "nothing was drawn"

@@ -1,4 +1,4 @@
-"""Exercises of 01_rcnn about training: hard negatives, offsets."""
+"""Exercises of 01_rcnn about training: the hinge and hard negatives, and offsets that lead back."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,19 +6,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.course.exercises.core import Mistake, Part, agrees_any, near_all
+from rcnn_tutorial.course.exercises.core import Mistake, Part, agrees_any, near, near_all
 from rcnn_tutorial.detectors.svm import mine
-from rcnn_tutorial.ops.boxes import encode
 
 _generator = torch.Generator().manual_seed(1)
 
 
-def _boxes(*shape: int) -> Tensor:
-    corner = 200 * torch.rand(*shape, 2, generator=_generator)
-    return torch.cat((corner, corner + 10 + 90 * torch.rand(*shape, 2, generator=_generator)), dim=-1)
-
-
-# 01-3: hard negatives
+# 01-D: the hinge, and hard negatives
 
 _MINE_CASES = [
     (
@@ -41,9 +35,32 @@ def _by_rank(function: Callable) -> bool:
     return bool(chosen.any()) and torch.equal(chosen, again)
 
 
-MINE = (
+SVM = (
     Part(
-        "the function",
+        "the sum",
+        near(2.9, 0.02),
+        (
+            Mistake(
+                "Only the window on the wrong side of 0 costs something.",
+                "The margin is 1 and -1: a score of 0.4 is not enough for a positive.",
+                near(0.5, 0.02),
+            ),
+            Mistake(
+                "A negative of -1.3 costs more than one of 0.5.",
+                "A negative pays for a high score: its hinge is max(0, 1 + score).",
+                near(4.6, 0.02),
+            ),
+            Mistake(
+                "Windows beyond the margin lower the sum.",
+                "They cost nothing, and not less than nothing: max(0, ...).",
+                near(2.1, 0.02),
+            ),
+            Mistake("That is the mean of the five.", "The question is about the sum.", near(0.58, 0.006)),
+        ),
+        "Write the hinge of each window in a column. Two of the five are 0.",
+    ),
+    Part(
+        "hard negatives",
         agrees_any(_MINE_CASES, mine),
         (
             Mistake(
@@ -82,79 +99,72 @@ MINE = (
 )
 
 
-# 01-4: offsets
+# 01-E: offsets that lead back
 
-_PAIRS = [(_boxes(n % 6 + 1), _boxes(n % 6 + 1)) for n in range(20)]
+_OFFSETS = [(torch.randn(n % 6 + 1, 4, generator=_generator),) for n in range(20)]
 _four = partial(near_all, tol=0.006)
-_encodes = partial(agrees_any, _PAIRS)
+_leads_back = partial(agrees_any, _OFFSETS)
 
 
-def _offsets(corners: bool = False, by_truth: bool = False, side: Callable = torch.log) -> Callable:
-    """A rule for the offsets, with the mistakes one can make as options."""
+def _back(shift: Callable[[Tensor], Tensor], sides: Callable[[Tensor], Tensor] = torch.neg) -> Callable:
+    """A way back, with the mistakes one can make: by what tx and ty are multiplied, and what becomes of tw and th."""
 
-    def offsets(p: Tensor, g: Tensor) -> Tensor:
-        size_p, size_g = p[:, 2:] - p[:, :2], g[:, 2:] - g[:, :2]
-        shift = g[:, :2] - p[:, :2] + (0 if corners else (size_g - size_p) / 2)
-        return torch.cat((shift / (size_g if by_truth else size_p), side(size_g / size_p)), dim=1)
+    def back(offsets: Tensor) -> Tensor:
+        return torch.cat((offsets[..., :2] * shift(offsets[..., 2:]), sides(offsets[..., 2:])), dim=-1)
 
-    return offsets
+    return back
 
 
-def _in_pixels(function: Callable) -> bool:
-    """Do the offsets change when both boxes are twice as large?"""
-    return not any(torch.allclose(*(torch.as_tensor(function(k * p, k * g)) for k in (1, 2))) for p, g in _PAIRS)
+_UNIT = (
+    "tx and ty have only changed their sign.",
+    "They count sides of the box that is moved. That is now G, whose sides are not those of P.",
+)
+_LARGER = (
+    "tx and ty are multiplied by the growth of the sides.",
+    "The unit has grown by that factor, so that the same shift counts fewer units: divide.",
+)
+_FORWARD = "These offsets move on in the same direction.", "The way back turns the shift round: its sign changes."
+_RECIPROCAL = (
+    "tx and ty are right, tw and th are not.",
+    "The ratio of the sides turns over, and so its logarithm changes its sign.",
+)
 
-
-_CORNERS = "The shift leads from centre to centre, and not from corner to corner."
-_UNIT = "The unit is the proposal's side: the truth's is not known when the offsets are applied."
-_SWAPPED = "P and G are exchanged. The offsets move the proposal P onto the truth G."
-_RATIO = "The ratio is that of the truth to the proposal, and not the other way round."
-_NO_LOG = "tw and th are the natural logarithms of the ratios of the sides."
-_PIXELS = "A difference is not divided: tx and ty count sides of the proposal, tw and th compare sides by their ratio."
-
-OFFSETS = (
+BACK = (
     Part(
         "the four numbers",
-        _four((0.25, 0.5, 0, 0.693)),
+        _four((-0.25, -0.25, 0, -0.693)),
         (
-            Mistake("ty is 0, but the middle of G lies below that of P.", _CORNERS, _four((0.25, 0, 0, 0.693))),
-            Mistake("ty is too small.", _UNIT, _four((0.25, 0.25, 0, 0.693))),
-            Mistake("tx points to the left.", _SWAPPED, _four((-0.25, -0.25, 0, -0.693), (-0.25, -0.5, 0, -0.693))),
-            Mistake("th is negative, but G is higher than P.", _RATIO, _four((0.25, 0.5, 0, -0.693))),
-            Mistake(
-                "tx and ty are right, tw or th is not.",
-                _NO_LOG,
-                _four((0.25, 0.5, 1, 2), (0.25, 0.5, 0, 1), (0.25, 0.5, 0, 0.301)),
-            ),
-            Mistake(
-                "There are pixels among the four numbers.",
-                _PIXELS,
-                _four((10, 0, 10, 40), (10, 20, 0, 40), (10, 0, 0, 40), (10, 20, 0, 0.693), (0.25, 0.5, 0, 40)),
-            ),
+            Mistake(*_UNIT, _four((-0.25, -0.5, 0, -0.693))),
+            Mistake(*_LARGER, _four((-0.25, -1, 0, -0.693))),
+            Mistake(*_FORWARD, _four((0.25, 0.5, 0, 0.693), (0.25, 0.25, 0, -0.693), (0.25, 0.5, 0, -0.693))),
+            Mistake(*_RECIPROCAL, _four((-0.25, -0.25, 0, 0.693), (-0.25, -0.25, 1, 0.5), (-0.25, -0.25, 0, 0.5))),
         ),
-        "Write down centre, width and height of both boxes, then one offset after the other: tx, ty, tw, th.",
+        "Move P first and write G down. Then ask for the offsets from G to P.",
     ),
     Part(
         "the function",
-        _encodes(lambda p, g: encode(g, p)),
+        _leads_back(_back(lambda growth: -torch.exp(-growth))),
         (
+            Mistake(*_UNIT, _leads_back(_back(lambda growth: -torch.ones_like(growth)))),
+            Mistake(*_LARGER, _leads_back(_back(lambda growth: -torch.exp(growth)))),
             Mistake(
-                "A truth that is larger and has the same centre gets a shift.",
-                _CORNERS,
-                _encodes(_offsets(corners=True)),
-            ),
-            Mistake("The same shift counts less where the truth is larger.", _UNIT, _encodes(_offsets(by_truth=True))),
-            Mistake("The offsets lead back from the truth to the proposal.", _SWAPPED, _encodes(encode)),
-            Mistake(
-                "A truth that is larger gets negative tw and th.", _RATIO, _encodes(_offsets(side=lambda r: -r.log()))
+                *_FORWARD,
+                _leads_back(
+                    lambda offsets: offsets,
+                    _back(lambda growth: torch.exp(-growth)),
+                    _back(lambda growth: torch.ones_like(growth)),
+                ),
             ),
             Mistake(
-                "tx and ty are right, tw and th are not.",
-                _NO_LOG,
-                _encodes(*(_offsets(side=s) for s in (lambda r: r, lambda r: r - 1, torch.log2, torch.log10))),
+                *_RECIPROCAL,
+                _leads_back(
+                    *(
+                        _back(lambda growth: -torch.exp(-growth), sides)
+                        for sides in (lambda t: t, lambda t: torch.exp(-t), lambda t: 1 / t)
+                    )
+                ),
             ),
-            Mistake("Draw both boxes twice as large, and the offsets change.", _PIXELS, _in_pixels),
         ),
-        "Try it on the boxes of the first part, each as a (1, 4) tensor. The columns are tx, ty, tw, th.",
+        "Decode with your offsets what `decode` made of a box: the box itself has to come out.",
     ),
 )

@@ -1,5 +1,6 @@
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.colors import to_hex
 
 from rcnn_tutorial.course import draw
 from tests.course.draw.figures import (
@@ -20,24 +21,31 @@ from tests.course.draw.figures import (
 )
 
 
-def test_pipeline_shows_windows_detections_and_time():
+def test_pipeline_shows_windows_beside_detections():
     windows = TARGET["boxes"].repeat(10, 1)
-    draw.pipeline(IMAGE, windows, TARGET, CLASSES, {"proposals": 0.5, "network": 1.5})
+    draw.pipeline(IMAGE, windows, TARGET, CLASSES)
     render()
-    picture, bar = panels()
-    assert titles() == ["20 windows, 2 detections", "2.0 s"]
-    assert thin(picture.collections[0]) == windows.tolist()
-    assert pixels(picture) == (IMAGE.permute(1, 2, 0).tolist(), [0, 80, 60, 0])
-    assert extents(picture) == TARGET["boxes"].tolist() and texts(picture) == ["disc", "ring"]
-    assert edges(picture) == [draw.class_color(1), draw.class_color(2)]
-    assert written(bar) == [("proposals\n25 %", (0.125, 0)), ("network\n75 %", (0.625, 0))]
+    left, right = panels()
+    assert titles() == ["20 windows", "2 detections"]
+    assert thin(left.collections[0]) == windows.tolist() and left.images[0].get_alpha() < 0.5
+    assert to_hex(left.collections[0].get_edgecolor()[0]).upper() == draw.PROPOSAL
+    assert pixels(right) == (IMAGE.permute(1, 2, 0).tolist(), [0, 80, 60, 0])
+    assert extents(right) == TARGET["boxes"].tolist() and texts(right) == ["disc", "ring"]
+    assert edges(right) == [draw.class_color(1), draw.class_color(2)] and not extents(left)
 
 
 def test_pipeline_without_detections():
     empty = {key: value[:0] for key, value in TARGET.items()}
-    draw.pipeline(IMAGE, TARGET["boxes"][:0], empty, CLASSES, {"network": 0.004})
+    draw.pipeline(IMAGE, TARGET["boxes"][:0], empty, CLASSES)
     render()
-    assert titles() == ["0 windows, 0 detections", "4 ms"]
+    assert titles() == ["0 windows", "0 detections"]
+
+
+def test_time_bar_has_the_share_of_each_stage():
+    draw.time_bar({"proposals": 0.5, "network": 1.5})
+    render()
+    assert written(plt.gca()) == [("proposals\n25 %", (0.125, 0)), ("network\n75 %", (0.625, 0))]
+    assert titles() == ["2.0 s"]
 
 
 def test_time_bar_names_narrow_stages_below():

@@ -55,8 +55,23 @@ def test_the_road_of_the_first_notebook():
     ]  # fmt: skip
 
 
-def test_no_word_leaves_its_part_and_no_shape_lies_on_a_part():
-    draw.network_map(draw.BOXES)
+def test_the_road_of_r_cnn():
+    draw.network_map(draw.RCNN)
+    render()
+    ax = plt.gca()
+    ends = {(a, b): shape.replace("\n", " ") for a, b, shape in draw.RCNN.arrows}
+    assert ends["warp", "conv net"] == "(P, 3, 64, 64)" and ends["selective\nsearch", "warp"] == "(P, 4)"
+    assert ends["conv net", "ridge"] == "pool5 (P, 1536)" and ends["fc6, fc7", "SVMs"] == "fc7 (P, 256)"
+    assert {a for a, b in ends if b == "NMS"} == {"ridge", "SVMs"}
+    down = next(t for t in ax.texts if getattr(t, "arrow_patch", None) and t.xy[0] == t.xyann[0])
+    assert down.xy[0] == 3 and 0 < down.xyann[1] < down.xy[1] < 1  # from the convolutions to fc6
+    beside = next(place for text, place in written(ax) if text == "pool5")
+    assert beside[0] > 3 and down.xyann[1] < beside[1] < down.xy[1]
+
+
+@pytest.mark.parametrize("network", [draw.BOXES, draw.RCNN])
+def test_no_word_leaves_its_part_and_no_shape_lies_on_a_part(network):
+    draw.network_map(network)
     render()
     ax = plt.gca()
     parts = [patch.get_window_extent() for patch in ax.patches]
@@ -65,7 +80,7 @@ def test_no_word_leaves_its_part_and_no_shape_lies_on_a_part():
             continue
         where = text.get_window_extent()
         holding = [p for p in parts if where.overlaps(p)]
-        if text.get_text() in draw.BOXES.parts:
+        if text.get_text() in network.parts:
             (part,) = holding
             assert part.x0 < where.x0 and where.x1 < part.x1 and part.y0 < where.y0 and where.y1 < part.y1
         else:

@@ -120,7 +120,8 @@ def test_threshold_curve_marks_the_choice_and_keeps_colours():
     curve, low, middle, high = panels()
     assert texts(curve) == ["0.3: AP50 0.55"] and curve.texts[0].xy == (0.3, 0.55)
     assert points(curve.lines[0]) == [(0.1, 0.4), (0.3, 0.55), (0.7, 0.2)] and points(curve.lines[1]) == [(0.3, 0.55)]
-    assert looks(curve.lines[1])[0] == curve.texts[0].get_color() == draw.GOOD
+    assert looks(curve.lines[1])[0] == draw.GOOD and curve.texts[0].get_color() == draw.words(draw.GOOD)
+    assert curve.get_ylim()[0] > 0 and curve.get_title("right") == "the axis of AP50 does not start at 0"
     assert labels(curve) == ("IoU above which the lower score is dropped", "AP50")
     assert all(pixels(ax)[0] == IMAGE.permute(1, 2, 0).tolist() for ax in (low, middle, high))
     assert titles() == ["", "0.1: 1 box", "0.3: 2 boxes", "0.7: 3 boxes"]

@@ -10,17 +10,20 @@ from tests.course.draw.figures import (
     TARGET,
     edges,
     extents,
+    fills,
     is_darker_where_higher,
     key,
-    labels,
     looks,
     panels,
     pixels,
     rectangles,
     render,
     texts,
+    ticks,
     titles,
+    written,
 )
+from tests.course.draw.figures import labels as labels_of
 
 TRUTHS = TARGET["boxes"]
 
@@ -28,12 +31,56 @@ TRUTHS = TARGET["boxes"]
 def test_grouping_shows_the_mean_of_each_region():
     image = torch.tensor([[0.0, 1, 1, 0.5]]).expand(3, 2, 4)
     labels = torch.tensor([[7, 7, 2, 2]]).expand(2, 4)
-    draw.grouping(image, [(labels, 2), (torch.zeros_like(labels), 1)])
+    moments = [(labels, 2), (torch.zeros_like(labels), 1)]
+    draw.grouping((image, moments), (1 - image, moments))
     render()
-    assert titles() == ["2 regions", "1 region"]
-    parts, whole = (ax.images[0].get_array() for ax in panels())
+    assert titles() == ["picture", "2 regions", "1 region"] * 2
+    first, parts, whole, second, *_ = (ax.images[0].get_array() for ax in panels())
+    assert first[0, :, 0].tolist() == [0, 1, 1, 0.5] and second[0, :, 0].tolist() == [1, 0, 0, 0.5]
     assert parts[0, :, 0].tolist() == parts[1, :, 2].tolist() == [0.5, 0.5, 0.75, 0.75]
     assert whole[1, :, 2].tolist() == [0.625] * 4
+
+
+def test_a_region_map_has_a_letter_in_each_pixel_and_lights_the_best_pair():
+    labels = torch.tensor([[0, 0, 1], [2, 2, 1]])
+    draw.region_map(torch.zeros(3, 2, 3), labels, {"AB": 1.25, "AC": 2.5, "BC": 0.75})
+    render()
+    left, right = panels()
+    letters = {place: text for text, place in written(left)}
+    assert letters == {
+        (0.5, 0.5): "A",
+        (1.5, 0.5): "A",
+        (2.5, 0.5): "B",
+        (0.5, 1.5): "C",
+        (1.5, 1.5): "C",
+        (2.5, 1.5): "B",
+    }
+    assert pixels(left)[0] == [[[0.5] * 3] * 3] * 2 and labels_of(left) == ("x, pixels", "y, pixels")
+    assert [bar.get_width() for bar in right.patches] == [1.25, 2.5, 0.75] and texts(right) == ["1.25", "2.50", "0.75"]
+    assert fills(right) == [draw.PALE, draw.GOOD, draw.PALE] and right.get_xlabel() == "similarity"
+    assert ticks(right.yaxis) == {0: "AB", 1: "AC", 2: "BC"} and right.get_ylim()[0] > right.get_ylim()[1]
+
+
+def test_numbered_crops_stand_beside_their_windows():
+    windows = torch.tensor([[5, 5, 20, 20], [30, 10, 60, 50], [0, 40, 10, 50], [60, 40, 80, 60.0]])
+    tight, loose = torch.rand(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    draw.numbered_crops(IMAGE, windows, {"tight": tight, "loose": loose}, {"tight": 0, "loose": 2})
+    render()
+    whole, *crops = panels()
+    assert extents(whole) == windows.tolist() and texts(whole) == ["1", "2", "3", "4"]
+    assert set(edges(whole)) == {draw.PROPOSAL} and pixels(whole)[0] == IMAGE.permute(1, 2, 0).tolist()
+    assert [texts(ax) for ax in crops] == [["1"], ["2"], ["3"], ["4"]] * 2
+    shown = [*tight, *loose]
+    assert all(pixels(ax)[0] == crop.permute(1, 2, 0).tolist() for ax, crop in zip(crops, shown, strict=True))
+    assert [extents(ax) for ax in crops] == [[]] * 4 + [[[2, 2, 6, 6]]] * 4
+    assert [ax.get_title() for ax in crops] == ["", "tight", "", "", "", "loose", "", ""]
+    left = whole.get_position().x1
+    places = [ax.get_position() for ax in crops]
+    assert all(place.x0 > left for place in places) and places[0].x0 < places[1].x0 < places[2].x0
+    assert places[0].y0 > places[3].y0 > places[4].y0 > places[7].y0
+    assert [places[3].x0, places[4].x0] == pytest.approx([places[0].x0] * 2)
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.numbered_crops(IMAGE, windows[:0], {"tight": tight[:0]}, {"tight": 0})
 
 
 def test_windows_by_iou_colours_by_both_rules():
@@ -96,8 +143,8 @@ def test_moves_point_from_proposals_to_refined_boxes():
         (b[i : i + 2], a[i : i + 2]) for b, a in zip(before.tolist(), after.tolist(), strict=True) for i in (0, 2)
     ]
     assert arrows == corners
-    assert edges(ax) == [draw.BAD] * 2 + [draw.GOOD] * 2 + ["#000000"] * 2
-    named = {"proposal": (draw.BAD, "--"), "refined": (draw.GOOD, "-"), "object": ("#000000", ":")}
+    assert edges(ax) == [draw.PROPOSAL] * 2 + [draw.GOOD] * 2 + ["#000000"] * 2
+    named = {"proposal": (draw.PROPOSAL, "--"), "refined": (draw.GOOD, "-"), "object": ("#000000", ":")}
     assert key(ax.get_legend()) == named
 
 
@@ -113,6 +160,6 @@ def test_iou_histogram_marks_the_means():
     assert key(ax.get_legend()) == {"before, mean 0.59": draw.PALE, "after, mean 0.84": (draw.GOOD, "-")}
     assert [looks(line) for line in ax.lines] == [(draw.PALE, "--"), (draw.GOOD, "--")]
     assert [looks(ax.patches[0]), to_hex(ax.patches[1].get_edgecolor()).upper()] == [draw.PALE, draw.GOOD]
-    assert labels(ax) == ("IoU with the object", "windows") and ax.get_xlim() == (0, 1)
+    assert labels_of(ax) == ("IoU with the object", "windows") and ax.get_xlim() == (0, 1)
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.iou_histogram(before[:0], after[:0])

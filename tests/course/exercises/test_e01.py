@@ -9,23 +9,26 @@ import torch
 from rcnn_tutorial.course.exercises.e01 import EXERCISES
 from tests.course.exercises.judging import hints, judging, nudged, with_
 
-SIZE, DILATE = EXERCISES["01-1"]
-TUNING, SVM = EXERCISES["01-2"]
-(MINE,) = EXERCISES["01-3"]
-FOUR, OFFSETS = EXERCISES["01-4"]
+SIZE, SHRINK = EXERCISES["01-A"]
+THREE, MERGE = EXERCISES["01-B"]
+TUNING, SVM = EXERCISES["01-C"]
+SUM, MINE = EXERCISES["01-D"]
+FOUR, BACK = EXERCISES["01-E"]
+(DETECT,) = EXERCISES["01-F"]
 
 
-def dilate_loop(box, p=16, size=227, rule="right", about="centre"):
+def shrink_loop(grown, p=16, size=227, rule="right", about="centre"):
     rows = []
-    for x1, y1, x2, y2 in box.reshape(-1, 4).tolist():
+    for x1, y1, x2, y2 in grown.reshape(-1, 4).tolist():
         w, h = x2 - x1, y2 - y1
         new = {
-            "right": lambda s: s * size / (size - p - p),
-            "image": lambda s: s + p + p,
-            "window": lambda s: s + s * 2 * p / size,
-            "one side": lambda s: s + s * p / size,
-            "one side left": lambda s: s / (1 - p / size),
-            "one side more": lambda s: s * (size - p) / (size - 2 * p),
+            "right": lambda s: s * (size - p - p) / size,
+            "picture": lambda s: s - p - p,
+            "grows": lambda s: s * size / (size - 2 * p),
+            "window": lambda s: s / (1 + 2 * p / size),
+            "one side": lambda s: s - s * p / size,
+            "one side left": lambda s: s / (1 + p / size),
+            "one side more": lambda s: s * (size - 2 * p) / (size - p),
         }[rule]
         dw, dh = new(w) - w, new(h) - h
         if about == "centre":
@@ -34,7 +37,22 @@ def dilate_loop(box, p=16, size=227, rule="right", about="centre"):
             rows.append((x1, y1, x2 + dw, y2 + dh))
         else:
             rows.append(tuple(v * new(1) for v in (x1, y1, x2, y2)))
-    return torch.tensor(rows).reshape(box.shape)
+    return torch.tensor(rows).reshape(grown.shape)
+
+
+def merge_loop(size_a, colour_a, size_b, colour_b, rule="right"):
+    pixels = [a * size_a.item() + b * size_b.item() for a, b in zip(colour_a.tolist(), colour_b.tolist(), strict=True)]
+    other = [a * size_b.item() + b * size_a.item() for a, b in zip(colour_a.tolist(), colour_b.tolist(), strict=True)]
+    whole = (size_a + size_b).item()
+    return torch.tensor(
+        {
+            "right": [p / whole for p in pixels],
+            "pixels": pixels,
+            "exchanged": [p / whole for p in other],
+            "alike": [(a + b) / 2 for a, b in zip(colour_a.tolist(), colour_b.tolist(), strict=True)],
+            "sum": [a + b for a, b in zip(colour_a.tolist(), colour_b.tolist(), strict=True)],
+        }[rule]
+    )
 
 
 def mine_loop(scores, is_positive, margin=-1.0, low=None, high=math.inf, positives=False, at_margin=False):
@@ -57,65 +75,100 @@ def highest_of_all(scores, is_positive, margin=-1.0):
     return mask
 
 
-def offsets_loop(proposals, truths, rule="right"):
+def back_loop(offsets, rule="right"):
     rows = []
-    for (a1, b1, a2, b2), (c1, d1, c2, d2) in zip(proposals.tolist(), truths.tolist(), strict=True):
-        w, h, gw, gh = a2 - a1, b2 - b1, c2 - c1, d2 - d1
-        dx, dy = (c1 + c2 - a1 - a2) / 2, (d1 + d2 - b1 - b2) / 2
-        tx, ty, tw, th = dx / w, dy / h, math.log(gw / w), math.log(gh / h)
+    for tx, ty, tw, th in offsets.tolist():
+        gw, gh = math.exp(tw), math.exp(th)
+        right = (-tx / gw, -ty / gh)
         rows.append(
             {
-                "right": (tx, ty, tw, th),
-                "corners": ((c1 - a1) / w, (d1 - b1) / h, tw, th),
-                "truth": (dx / gw, dy / gh, tw, th),
-                "ratio": (tx, ty, gw / w, gh / h),
-                "inverted": (tx, ty, -tw, -th),
-                "growth": (tx, ty, gw / w - 1, gh / h - 1),
-                "log2": (tx, ty, math.log2(gw / w), math.log2(gh / h)),
-                "log10": (tx, ty, math.log10(gw / w), math.log10(gh / h)),
-                "pixels": (c1 - a1, d1 - b1, c2 - a2, d2 - b2),
-                "centres in pixels": (dx, dy, gw - w, gh - h),
-                "shift in pixels": (dx, dy, tw, th),
-                "sides in pixels": (tx, ty, gw - w, gh - h),
-                "order": (tx, tw, ty, th),
+                "right": (*right, -tw, -th),
+                "unit": (-tx, -ty, -tw, -th),
+                "larger": (-tx * gw, -ty * gh, -tw, -th),
+                "same": (tx, ty, tw, th),
+                "forward": (tx / gw, ty / gh, -tw, -th),
+                "sides alone": (tx, ty, -tw, -th),
+                "shift alone": (*right, tw, th),
+                "ratio": (*right, 1 / gw, 1 / gh),
+                "reciprocal": (*right, 1 / tw, 1 / th),
+                "order": (-tx / gw, -tw, -ty / gh, -th),
             }[rule]
         )
     return torch.tensor(rows)
 
 
+def overlap(a, b):
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    inter = max(w, 0) * max(h, 0)
+    area = [(x[2] - x[0]) * (x[3] - x[1]) for x in (a, b)]
+    return inter / (sum(area) - inter)
+
+
+def detect_loop(features, weight, bias, offsets, proposals, threshold, rule="right"):
+    rows = []
+    for x, (tx, ty, tw, th), old in zip(features.tolist(), offsets.tolist(), proposals.tolist(), strict=True):
+        score = sum(a * b for a, b in zip(x, weight.tolist(), strict=True)) + (bias.item() if rule != "no bias" else 0)
+        w, h = old[2] - old[0], old[3] - old[1]
+        cx, cy = (old[0] + old[2]) / 2 + tx * w, (old[1] + old[3]) / 2 + ty * h
+        w, h = w * math.exp(tw), h * math.exp(th)
+        new = [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]
+        rows.append((score, old if rule == "not moved" else new, old))
+    bound = {"all": -math.inf, "margin": -1}.get(rule, 0)
+    order = sorted((i for i in range(len(rows)) if rows[i][0] > bound), key=lambda i: -rows[i][0])
+    kept = []
+    for i in order:
+        which = 2 if rule == "proposals" else 1
+        if rule == "no suppression" or all(overlap(rows[i][which], rows[j][which]) <= threshold for j in kept):
+            kept.append(i)
+    kept = sorted(kept) if rule == "unsorted" else kept
+    return torch.tensor([rows[i][1] for i in kept])
+
+
 RIGHT = [
-    (SIZE, (116.41, 58.21)),
-    (SIZE, [100 * 227 / 195, 50 * 227 / 195]),
-    (SIZE, torch.tensor([116.4, 58.2])),
-    (DILATE, dilate_loop),
+    (SIZE, (80, 40)),
+    (SIZE, [60 * 64 / 48, 30 * 64 / 48]),
+    (SIZE, torch.tensor([80.0, 40.0])),
+    (SHRINK, shrink_loop),
+    (THREE, (0.5, 0.3, 0.2)),
+    (MERGE, merge_loop),
     (TUNING, ["bg", "bg", "bg", "fg", "fg", "fg"]),
     (TUNING, "bg bg bg fg fg fg"),
     (TUNING, "BG, bg, Bg, FG, fg, fG"),
     (SVM, ("neg", "-", "-", "-", "-", "pos")),
     (SVM, "Neg - - - - POS"),
+    (SUM, 2.9),
     (MINE, mine_loop),
     (MINE, with_(lambda *case: torch.tensor(mine_loop(*case)))),
-    (FOUR, (0.25, 0.5, 0, 0.693)),
-    (FOUR, torch.tensor([0.25, 0.5, 0, math.log(2)])),
-    (OFFSETS, offsets_loop),
+    (FOUR, (-0.25, -0.25, 0, -0.693)),
+    (FOUR, torch.tensor([-0.25, -0.25, 0, -math.log(2)])),
+    (BACK, back_loop),
+    (DETECT, detect_loop),
 ]
 
 WRONG = [
-    (SIZE, (132, 82), "same number of pixels"),
-    (SIZE, (114.10, 57.05), "14 px"),
-    (SIZE, (107.05, 53.5), "8 px"),
-    (SIZE, (107.58, 53.79), "8 px"),
-    (SIZE, (108.21, 54.10), "8 px"),
-    (SIZE, (58.21, 116.41), "higher than wide"),
-    (DILATE, with_(dilate_loop, rule="image"), "as many pixels"),
-    (DILATE, with_(dilate_loop, rule="window"), "199 px"),
-    (DILATE, with_(dilate_loop, rule="one side"), "211 px"),
-    (DILATE, with_(dilate_loop, rule="one side left"), "211 px"),
-    (DILATE, with_(dilate_loop, rule="one side more"), "211 px"),
-    (DILATE, with_(dilate_loop, about="corner"), "stays where it was"),
-    (DILATE, with_(dilate_loop, about="origin"), "moves away"),
-    (DILATE, lambda box, p=16, size=227: dilate_loop(box, p, size).clamp(min=0), "stays inside"),
-    (DILATE, lambda box, p=16, size=227: dilate_loop(box), "227 alone"),
+    (SIZE, (76, 46), "same number of pixels"),
+    (SIZE, (75, 37.5), "6.4 px"),
+    (SIZE, (67.5, 33.75), "4 px of"),
+    (SIZE, (68.57, 34.29), "4 px of"),
+    (SIZE, (70, 35), "4 px of"),
+    (SIZE, (40, 80), "higher than wide"),
+    (SHRINK, with_(shrink_loop, rule="picture"), "as many pixels"),
+    (SHRINK, with_(shrink_loop, rule="grows"), "larger than the grown box"),
+    (SHRINK, with_(shrink_loop, rule="window"), "199 px"),
+    (SHRINK, with_(shrink_loop, rule="one side"), "211 px"),
+    (SHRINK, with_(shrink_loop, rule="one side left"), "211 px"),
+    (SHRINK, with_(shrink_loop, rule="one side more"), "211 px"),
+    (SHRINK, with_(shrink_loop, about="corner"), "stays where it was"),
+    (SHRINK, with_(shrink_loop, about="origin"), "moves towards"),
+    (SHRINK, lambda grown, p=16, size=227: shrink_loop(grown), "227 alone"),
+    (THREE, (0.4, 0.2, 0.4), "as much as"),
+    (THREE, (0.8, 0.4, 0.8), "add up to 2"),
+    (THREE, (0.3, 0.1, 0.6), "more than the large"),
+    (THREE, (20, 12, 8), "are pixels"),
+    (MERGE, with_(merge_loop, rule="alike"), "as much as"),
+    (MERGE, with_(merge_loop, rule="sum"), "add up to 2"),
+    (MERGE, with_(merge_loop, rule="exchanged"), "more than the large"),
+    (MERGE, with_(merge_loop, rule="pixels"), "are pixels"),
     (TUNING, "bg bg bg bg fg fg", "IoU 0.5"),
     (TUNING, "bg bg fg fg fg fg", "less than half"),
     (TUNING, "bg fg fg fg fg fg", "less than half"),
@@ -127,6 +180,10 @@ WRONG = [
     (SVM, "neg neg - - - pos", "a part of the object"),
     (SVM, "neg - neg - - pos", "a part of the object"),
     (SVM, "neg - - - - -", "no positive"),
+    (SUM, 0.5, "wrong side of 0"),
+    (SUM, 4.6, "costs more than one"),
+    (SUM, 2.1, "lower the sum"),
+    (SUM, 0.58, "the mean"),
     (MINE, with_(mine_loop, low=0), "false alarms enter"),
     (MINE, with_(mine_loop, low=0, at_margin=True), "false alarms enter"),
     (MINE, with_(mine_loop, positives=True), "Positives enter"),
@@ -138,57 +195,67 @@ WRONG = [
     (MINE, with_(mine_loop, high=1), "worst false alarms"),
     (MINE, with_(mine_loop, high=0), "worst false alarms"),
     (MINE, lambda scores, is_positive, margin=-1.0: mine_loop(scores, is_positive), "margin -1 alone"),
-    (FOUR, (0.25, 0, 0, 0.693), "ty is 0"),
-    (FOUR, (0.25, 0.25, 0, 0.693), "ty is too small"),
-    (FOUR, (-0.25, -0.25, 0, -0.693), "to the left"),
-    (FOUR, (-0.25, -0.5, 0, -0.693), "to the left"),
-    (FOUR, (0.25, 0.5, 0, -0.693), "th is negative"),
-    (OFFSETS, with_(offsets_loop, rule="inverted"), "negative tw and th"),
-    (FOUR, (0.25, 0.5, 1, 2), "tw or th"),
-    (FOUR, (0.25, 0.5, 0, 1), "tw or th"),
-    (FOUR, (0.25, 0.5, 0, 0.301), "tw or th"),
-    *((FOUR, four, "pixels") for four in ((10, 0, 10, 40), (10, 20, 0, 40), (10, 0, 0, 40))),
-    *((FOUR, four, "pixels") for four in ((10, 20, 0, 0.693), (0.25, 0.5, 0, 40))),
-    (OFFSETS, with_(offsets_loop, rule="corners"), "same centre"),
-    (OFFSETS, with_(offsets_loop, rule="truth"), "counts less"),
-    (OFFSETS, lambda proposals, truths: offsets_loop(truths, proposals), "lead back"),
-    *((OFFSETS, with_(offsets_loop, rule=r), "tw and th are not") for r in ("ratio", "growth", "log2", "log10")),
-    (OFFSETS, with_(offsets_loop, rule="pixels"), "twice as large"),
-    (OFFSETS, with_(offsets_loop, rule="centres in pixels"), "twice as large"),
-    (OFFSETS, with_(offsets_loop, rule="shift in pixels"), "twice as large"),
-    (OFFSETS, with_(offsets_loop, rule="sides in pixels"), "twice as large"),
+    (FOUR, (-0.25, -0.5, 0, -0.693), "only changed their sign"),
+    (FOUR, (-0.25, -1, 0, -0.693), "by the growth"),
+    (FOUR, (0.25, 0.5, 0, 0.693), "same direction"),
+    (FOUR, (0.25, 0.25, 0, -0.693), "same direction"),
+    (FOUR, (0.25, 0.5, 0, -0.693), "same direction"),
+    (FOUR, (-0.25, -0.25, 0, 0.693), "tw and th are not"),
+    (FOUR, (-0.25, -0.25, 1, 0.5), "tw and th are not"),
+    (FOUR, (-0.25, -0.25, 0, 0.5), "tw and th are not"),
+    (BACK, with_(back_loop, rule="unit"), "only changed their sign"),
+    (BACK, with_(back_loop, rule="larger"), "by the growth"),
+    *((BACK, with_(back_loop, rule=rule), "same direction") for rule in ("same", "forward", "sides alone")),
+    *((BACK, with_(back_loop, rule=rule), "tw and th are not") for rule in ("shift alone", "ratio", "reciprocal")),
+    (DETECT, with_(detect_loop, rule="not moved"), "are the proposals"),
+    (DETECT, with_(detect_loop, rule="proposals"), "overlap by more"),
+    (DETECT, with_(detect_loop, rule="no suppression"), "many boxes"),
+    (DETECT, with_(detect_loop, rule="all"), "says no to"),
+    (DETECT, with_(detect_loop, rule="margin"), "between the margin"),
+    (DETECT, with_(detect_loop, rule="no bias"), "a little below 0"),
+    (DETECT, with_(detect_loop, rule="unsorted"), "their order is not"),
 ]
 
 OTHER = [
-    (SIZE, (100, 50)),
-    (DILATE, with_(dilate_loop, rule="image", about="corner")),
+    (SIZE, (60, 30)),
+    (SHRINK, with_(shrink_loop, rule="picture", about="corner")),
+    (THREE, (0.5, 0.2, 0.3)),
+    (MERGE, lambda sa, a, sb, b: a),
     (TUNING, "bg bg bg fg fg bg"),
     (SVM, "- - - - - pos"),
+    (SUM, 1.0),
     (MINE, lambda scores, is_positive, margin=-1.0: scores < margin),
     (MINE, lambda *case: torch.tensor(mine_loop(*case)).nonzero()[:, 0]),
-    (FOUR, (0.25, 0, 0.5, 0.693)),
-    (OFFSETS, with_(offsets_loop, rule="order")),
+    (FOUR, (-0.25, 0, 0.5, 0.693)),
+    (BACK, with_(back_loop, rule="order")),
+    (DETECT, lambda *case: case[4]),
 ]
 
 TWICE = [
-    ("01-1", ((132, 82), with_(dilate_loop, rule="image"))),
-    ("01-2", ("bg bg bg bg bg fg", "neg neg neg neg neg pos")),
-    ("01-3", (with_(mine_loop, low=0),)),
-    ("01-4", ((0.25, 0, 0, 0.693), with_(offsets_loop, rule="corners"))),
+    ("01-A", ((76, 46), with_(shrink_loop, rule="picture"))),
+    ("01-B", ((0.4, 0.2, 0.4), with_(merge_loop, rule="sum"))),
+    ("01-C", ("bg bg bg bg bg fg", "neg neg neg neg neg pos")),
+    ("01-D", (0.5, with_(mine_loop, low=0))),
+    ("01-E", ((-0.25, -0.5, 0, -0.693), with_(back_loop, rule="larger"))),
+    ("01-F", (with_(detect_loop, rule="proposals"),)),
 ]
 
 CAUSES = [
-    (SIZE, "same number of pixels", "lie in the warped window"),
-    (SIZE, "14 px", "227 - 32"),
-    (SIZE, "8 px", "on both sides"),
+    (SIZE, "same number of pixels", "in the picture a large box"),
+    (SIZE, "6.4 px", "64 - 16"),
+    (SIZE, "4 px of", "on both sides: 16"),
     (SIZE, "higher than wide", "(width, height)"),
-    (DILATE, "as many pixels", "lie in the warped window"),
-    (DILATE, "199 px", "227 - 32"),
-    (DILATE, "211 px", "on both sides"),
-    (DILATE, "stays where it was", "Half of it belongs to each side"),
-    (DILATE, "moves away", "about (0, 0)"),
-    (DILATE, "stays inside", "was clipped"),
-    (DILATE, "227 alone", "where p or size should"),
+    (SHRINK, "as many pixels", "a share of the grown box"),
+    (SHRINK, "larger than the grown box", "turned over"),
+    (SHRINK, "199 px", "with the context, so"),
+    (SHRINK, "211 px", "on each of two sides"),
+    (SHRINK, "stays where it was", "Half of it lies on each side"),
+    (SHRINK, "moves towards", "about (0, 0)"),
+    (SHRINK, "227 alone", "where p or size should"),
+    *((part, "as much as", "Every pixel counts once") for part in (THREE, MERGE)),
+    *((part, "add up to 2", "adds up to 1") for part in (THREE, MERGE)),
+    *((part, "more than the large", "sizes are exchanged") for part in (THREE, MERGE)),
+    *((part, "are pixels", "Divide by the number") for part in (THREE, MERGE)),
     (TUNING, "IoU 0.5", ">= and not >"),
     (TUNING, "less than half", "bound of the SVMs"),
     (TUNING, "IoU 0.8", "needs many examples"),
@@ -196,31 +263,38 @@ CAUSES = [
     (SVM, "IoU 0.8", "not a positive, but no negative either"),
     (SVM, "a part of the object", "lie below 0.3"),
     (SVM, "no positive", "the only positive"),
+    (SUM, "wrong side of 0", "not enough for a positive"),
+    (SUM, "costs more than one", "pays for a high score"),
+    (SUM, "lower the sum", "not less than nothing"),
+    (SUM, "the mean", "about the sum"),
     (MINE, "false alarms enter", "margin is forgotten"),
     (MINE, "Positives enter", "mask of the positives"),
     (MINE, "Take 100", "fixed number"),
     (MINE, "exactly the margin", "> and not >="),
     (MINE, "worst false alarms", "no upper bound"),
     (MINE, "margin -1 alone", "where `margin` should"),
-    (FOUR, "ty is 0", "from centre to centre"),
-    (FOUR, "ty is too small", "not known when the offsets are applied"),
-    (FOUR, "to the left", "P and G are exchanged"),
-    (FOUR, "th is negative", "and not the other way round"),
-    (FOUR, "tw or th", "natural logarithms"),
-    (FOUR, "pixels", "is not divided"),
-    (OFFSETS, "same centre", "from centre to centre"),
-    (OFFSETS, "counts less", "not known when the offsets are applied"),
-    (OFFSETS, "lead back", "P and G are exchanged"),
-    (OFFSETS, "negative tw and th", "and not the other way round"),
-    (OFFSETS, "tw and th are not", "natural logarithms"),
-    (OFFSETS, "twice as large", "is not divided"),
+    *((part, "only changed their sign", "That is now G") for part in (FOUR, BACK)),
+    *((part, "by the growth", "fewer units") for part in (FOUR, BACK)),
+    *((part, "same direction", "turns the shift round") for part in (FOUR, BACK)),
+    *((part, "tw and th are not", "turns over") for part in (FOUR, BACK)),
+    (DETECT, "are the proposals", "offsets are not used"),
+    (DETECT, "overlap by more", "compared the proposals"),
+    (DETECT, "many boxes", "suppression is missing"),
+    (DETECT, "says no to", "only if its score"),
+    (DETECT, "between the margin", "something in training"),
+    (DETECT, "a little below 0", "the bias is missing"),
+    (DETECT, "their order is not", "best box comes first"),
 ]
 
 NEARLY = [
-    (SIZE, (116.5, 58.21)),
-    (DILATE, nudged(dilate_loop)),
-    (FOUR, (0.25, 0.5, 0.008, 0.693)),
-    (OFFSETS, nudged(offsets_loop)),
+    (SIZE, (80.1, 40)),
+    (SHRINK, nudged(shrink_loop)),
+    (THREE, (0.505, 0.3, 0.2)),
+    (MERGE, nudged(merge_loop)),
+    (SUM, 2.93),
+    (FOUR, (-0.25, -0.258, 0, -0.693)),
+    (BACK, nudged(back_loop)),
+    (DETECT, nudged(detect_loop)),
 ]
 
 TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE, CAUSES, NEARLY)
@@ -234,7 +308,8 @@ def test_of_all_labellings_one_is_right_and_none_has_two_hints(part, names):
 
 
 @pytest.mark.parametrize(
-    ("part", "answer"), [(SIZE, 116.41), (FOUR, (0.25, 0.5)), (TUNING, "bg fg"), (SVM, "neg ? ? ? ? pos")]
+    ("part", "answer"),
+    [(SIZE, 80), (THREE, (0.5, 0.3)), (FOUR, (0.25, 0.5)), (TUNING, "bg fg"), (SVM, "neg ? ? ? ? pos")],
 )
 def test_another_form_is_told(part, answer):
     with pytest.raises(ValueError, match="expected"):

@@ -1,0 +1,104 @@
+import pytest
+import torch
+
+from rcnn_tutorial.cache import FeatureCache
+from rcnn_tutorial.course import rcnn_steps, records
+from rcnn_tutorial.detectors.rcnn_windows import Windows
+from rcnn_tutorial.detectors.svm import Pass
+from rcnn_tutorial.ops.boxes import decode
+from rcnn_tutorial.proposals.selective_search import selective_search
+
+
+def test_five_regions_fit_together():
+    picture, labels, regions, pairs = rcnn_steps.five_regions()
+    assert picture.shape == (3, 6, 8) and labels.shape == (6, 8)
+    assert {letter: int(region.size) for letter, region in regions.items()} == dict(A=16, B=12, C=8, D=9, E=3)
+    assert regions["D"].box.tolist() == [4, 3, 8, 6] and pairs[0] == ("A", "B") and pairs[-1] == ("D", "E")
+    assert (picture[:, labels == 3] == picture[:, 3, 4][:, None]).all()
+    shared = torch.minimum(regions["D"].colour, regions["E"].colour).sum()
+    assert shared.item() == pytest.approx(2 / 3)
+
+
+def test_moments_have_as_many_regions_as_they_say():
+    image = torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(0))
+    moments = rcnn_steps.moments(image, (1000, 3, 1))
+    assert [count for _, count in moments][1:] == [3, 1] and moments[0][1] > 3
+    assert [len(labels.unique()) for labels, _ in moments] == [count for _, count in moments]
+
+
+def test_splits_come_with_proposals(tmp_path):
+    few, two = rcnn_steps.splits_with_proposals("shapes", FeatureCache(tmp_path), train=1, test=2)
+    assert (len(few), len(two)) == (1, 2) and few.classes[0] == "background"
+    image, target = two[1]
+    assert torch.equal(target["proposals"], selective_search(image, top=200))
+
+
+def test_three_proposers_are_compared_on_the_same_pictures():
+    image = torch.zeros(3, 60, 80)
+    image[0, 20:40, 30:60] = 1
+    target = {"boxes": torch.tensor([[30, 20, 60, 40.0]]), "labels": torch.tensor([1])}
+    recalls, mean = rcnn_steps.compare_proposers([image, image], [target, target], (10, 50))
+    assert list(recalls) == ["selective search", "random boxes", "sliding windows"] and mean >= 1
+    assert all(recall.shape == (2, 2) for recall in recalls.values())
+    assert recalls["selective search"].tolist() == [[1, 1], [1, 1]]
+    assert recalls["random boxes"][0, 1] < 1
+
+
+class Shifts:
+    """Moves every window by (0.1, 0) of its sides if the class is 1, by (0.2, 0) if it is 2."""
+
+    def refine(self, pool5, boxes):
+        offsets = torch.tensor([[0.1, 0, 0, 0], [0.2, 0, 0, 0]])
+        return decode(offsets[None].expand(len(boxes), 2, 4), boxes[:, None])
+
+
+def test_windows_near_an_object_are_moved_by_its_class():
+    truths = torch.tensor([[10, 0, 20, 10], [50, 0, 60, 10.0]])
+    proposals = torch.tensor([[9, 0, 19, 10], [0, 50, 10, 60], [48, 0, 58, 10], [40, 0, 50, 10.0]])
+    boxes = torch.cat((truths, proposals))
+    item = Windows(boxes, truths, torch.tensor([1, 2]), torch.zeros(6, 3), torch.zeros(6, 3), (80, 80))
+    raw, moved, before, after = rcnn_steps.refined_near(Shifts(), item)
+    assert raw.tolist() == proposals[[0, 2]].tolist()
+    assert moved.tolist() == [[10, 0, 20, 10], [50, 0, 60, 10]]
+    assert before.tolist() == pytest.approx([9 / 11, 8 / 12]) and after.tolist() == [1, 1]
+    nothing = item._replace(truths=truths[:0], labels=torch.tensor([], dtype=torch.int64))
+    assert [len(part) for part in rcnn_steps.refined_near(Shifts(), nothing)] == [0, 0, 0, 0]
+
+
+def test_as_many_detections_as_objects_the_best_ones():
+    answer = {
+        "boxes": torch.arange(12.0).view(3, 4),
+        "labels": torch.tensor([1, 2, 3]),
+        "scores": torch.tensor([-1, 2, 0.5]),
+    }
+    target = {"boxes": torch.zeros(2, 4)}
+    (kept,) = rcnn_steps.best_of_each([answer], [target])
+    assert kept["labels"].tolist() == [2, 3] and kept["boxes"].tolist() == answer["boxes"][1:].tolist()
+    (few,) = rcnn_steps.best_of_each([kept], [{"boxes": torch.zeros(5, 4)}])
+    assert len(few["scores"]) == 2
+
+
+def test_kinds_are_means_over_the_trainings():
+    record = records.load("rcnn_parts")
+    kinds = rcnn_steps.mean_kinds(record, ["CNN", "+ regression"])
+    runs = [run["variants"]["CNN"]["kinds"] for run in record["runs"].values()]
+    assert kinds["CNN"]["place"] == round(sum(run["place"] for run in runs) / len(runs))
+    assert list(kinds) == ["CNN", "+ regression"] and list(kinds["CNN"]) == [
+        "class",
+        "place",
+        "duplicate",
+        "background",
+    ]
+
+
+def test_the_share_of_hard_negatives_that_frame_an_object():
+    truths = torch.tensor([[0, 0, 10, 10.0]])
+    boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 9], [30, 30, 40, 40.0]])
+    item = Windows(boxes, truths, torch.tensor([1]), torch.zeros(3, 3), torch.zeros(3, 3), (80, 80))
+    empty = item._replace(truths=truths[:0], labels=torch.tensor([], dtype=torch.int64))
+    report = Pass(
+        image=torch.tensor([0, 0, 1, 0]), window=torch.tensor([2, 1, 0, 2]), label=torch.tensor([1, 2, 1, 2]),
+        score=torch.tensor([-0.5, 2, 1, 0.0]), cached=torch.tensor([1, 1]),
+    )  # fmt: skip
+    rows, share = rcnn_steps.hardest_negatives(report, [item, empty], 3)
+    assert rows == [1, 2] and share == pytest.approx(1 / 3)
