@@ -92,7 +92,7 @@ def shown_code(source: str) -> str:
 
 def outputs_of(cell, title: str) -> list[str]:
     """The outputs of a cell as HTML: answers as sentences, other text as it was printed, pictures with their words."""
-    blocks, printed = [], []
+    blocks, printed, maps = [], [], "network_map(" in cell.source
 
     def flush():
         if text := "\n".join(printed).strip("\n"):
@@ -107,16 +107,19 @@ def outputs_of(cell, title: str) -> list[str]:
                 blocks.append(f"<p class='told'>Answer: {escape(told[1])}</p>")
             elif not line.startswith("guess "):
                 printed.append(line)
-        flush()
         if kind := next((k for k in data if k.startswith("image/")), None):
+            flush()
             alt = output.get("metadata", {}).get(kind, {}).get("alt", title)
             body = "".join(data[kind].split())
-            blocks.append(f'<img alt="{escape(alt)}" src="data:{kind};base64,{body}">')
+            name = ' class="map"' if maps else ""  # the network's, of large letters
+            maps = False
+            blocks.append(f'<img{name} alt="{escape(alt)}" src="data:{kind};base64,{body}">')
         elif "text/markdown" in data:
+            flush()
             blocks += blocks_of(data["text/markdown"])
         elif "text/plain" in data:
             printed += data["text/plain"].splitlines()
-            flush()
+    flush()
     return blocks
 
 
@@ -159,6 +162,8 @@ def read(path: Path) -> list[Section]:
                 step.blocks.append(Highlight2HTML()(code).strip())
             told = outputs_of(cell, section.title)
             parts = [step, Step(told, True)] if step.answer else [step]
+            if "network_map(" in source and len(told) > 1:  # the map is for the section, the others for the question
+                parts.insert(0, Step([told.pop(0)]))
             if not step.answer:
                 step.blocks += told
             step.answer = False

@@ -2,7 +2,8 @@
 // its pictures grow or shrink, then it moves to a new page, and only a step longer than a page is divided.
 (async () => {
   const FREE = 720 - 30 - 40, WIDE = 1280 - 2 * 40; // inside the padding
-  const GROW = 1.33, SHRINK = 0.9, ALONE = 0.7; // of a picture: at most, beside other steps, on a page of its step
+  const GROW = 1.33, SHRINK = 0.9, ALONE = 0.6, MAP = 0.65; // of a picture: at most; at least beside other steps, on a
+  // page of its step, and for the network's map, whose letters are large
   await Promise.all([...document.images].map(i => i.decode().catch(() => 0)));
   const make = (tag, name, ...inside) => {
     const element = Object.assign(document.createElement(tag), { className: name });
@@ -27,7 +28,7 @@
       const natural = images.reduce((sum, image) => sum + image.naturalHeight, 0);
       const scale = Math.min(GROW, (FREE - bottom()) / natural, ...images.map(i => WIDE / i.naturalWidth));
       for (const image of images) image.style.height = Math.floor(Math.max(scale, 0) * image.naturalHeight) + "px";
-      return bottom() <= FREE && (!images.length || scale >= least);
+      return bottom() <= FREE && images.every(image => scale >= (image.matches(".map") ? Math.min(MAP, least) : least));
     };
     // Cuts printed text or code that is longer than a page at the line that is last to fit, between statements if possible.
     const cut = block => {
@@ -43,40 +44,43 @@
       (rest.matches("pre") ? rest : rest.querySelector("pre")).innerHTML = lines.slice(at).join("\n").trimStart();
       return rest;
     };
+    // Puts a step that is longer than a page on this page and the next ones, block by block.
     const divide = step => {
-      const blocks = [...step.children];
+      const blocks = [...step.children], empty = () => make("div", step.className);
       let part = step;
       step.replaceChildren();
       for (let block = blocks.shift(); block; block = blocks.shift()) {
         part.append(block);
-        if (fits(part, part.childElementCount > 1 ? ALONE : 0)) continue;
-        if (part.childElementCount > 1) {
+        const lone = part.childElementCount === 1 && steps() === 1;
+        if (fits(part, lone ? 0 : ALONE)) continue;
+        if (!lone) {
           block.remove();
-          fits(part, 0);
+          if (part.childElementCount) fits(part, 0);
+          else part.remove();
           turn();
-          page.append((part = make("div", step.className)));
+          page.append((part = empty()));
           blocks.unshift(block);
-        } else if (block.querySelector("pre") || block.matches("pre")) {
+        } else if (block.matches("pre") || block.querySelector("pre")) {
           blocks.unshift(cut(block));
         }
       }
     };
-    turn();
-    for (const step of section.querySelectorAll(".step")) {
-      if (step.matches(".fresh") && steps()) turn();
+    const place = step => {
       const others = steps();
       page.append(step);
-      if (fits(step, others ? SHRINK : ALONE)) {
-        step.classList.toggle("fragment", others > 0 && step.matches(".waits"));
-        continue;
-      }
-      if (others) {
+      const whole = fits(step, others ? SHRINK : ALONE);
+      if (others && !whole) {
         step.remove();
         turn();
         page.append(step);
+        if (fits(step, ALONE)) return;
+        page.replaceChildren(...pages.pop(), step);
       }
-      if (!fits(step, ALONE)) divide(step);
-    }
+      step.classList.toggle("fragment", others > 0 && step.matches(".waits, .fresh"));
+      if (!whole) divide(step);
+    };
+    turn();
+    section.querySelectorAll(".step").forEach(place);
     turn();
     section.replaceChildren(...pages.map(nodes => {
       const slide = make("section", "", ...nodes);
@@ -91,7 +95,7 @@
   page.remove();
   if (location.search.includes("answers")) document.documentElement.classList.add("with-answers");
   await Reveal.initialize({
-    width: 1280, height: 720, margin: 0, center: false, hash: true, slideNumber: "c/t", transition: "none",
+    width: 1280, height: 720, margin: 0, center: false, hash: true, slideNumber: "c/t", controls: false, transition: "none",
     backgroundTransition: "none", pdfSeparateFragments: false, plugins: [RevealNotes],
   });
   document.documentElement.classList.add("ready");
