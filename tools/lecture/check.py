@@ -35,11 +35,9 @@ MEASURE = """() => {
 }"""
 
 
-def find_browser() -> str:
-    for name in BROWSERS:
-        if path := shutil.which(name):
-            return path
-    sys.exit("No Chromium is installed, which this needs. On Debian and Ubuntu: apt-get install chromium")
+def browser() -> str | None:
+    """The path of a Chromium on this machine."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @contextmanager
@@ -47,15 +45,17 @@ def browser_page():
     """A page of a headless browser, and the list of its requests to a network and of its errors."""
     from playwright.sync_api import sync_playwright
 
+    if not (path := browser()):
+        sys.exit("No Chromium is installed, which this check needs. On Debian and Ubuntu: apt-get install chromium")
     complaints: list[str] = []
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
-        page = browser.new_page(viewport=SIZE)
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = chromium.new_page(viewport=SIZE)
         page.on("request", lambda r: complaints.append(f"asks for {r.url}") if r.url.startswith("http") else None)
         page.on("console", lambda m: complaints.append(f"console: {m.text}") if m.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
         yield page, complaints
-        browser.close()
+        chromium.close()
 
 
 def problems_of(before: dict, after: dict) -> list[str]:
@@ -100,8 +100,8 @@ def check_slides(page, complaints: list[str], path: Path, pictures: Path) -> lis
     return problems
 
 
-def main(slides: Path, pictures: Path) -> None:
+def check_all(files: list[Path], pictures: Path) -> list[str]:
+    """The problems of several files of slides, each of whose slides becomes a picture in a folder of its name."""
     with browser_page() as (page, complaints):
-        problems = [p for f in sorted(slides.glob("*.html")) for p in check_slides(page, complaints, f, pictures / f.stem)]
-    print("\n".join(problems) or "no slide overflows, is too small, asks the network or tells too early")
-    sys.exit(bool(problems))
+        found = [problem for file in files for problem in check_slides(page, complaints, file, pictures / file.stem)]
+    return found if files else ["There are no slides: make slides"]
