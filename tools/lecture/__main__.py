@@ -3,14 +3,14 @@
 python -m tools.lecture slides [--minutes 50] [NOTEBOOK ...]   build/slides/*.html
 python -m tools.lecture handouts [NOTEBOOK ...]                build/handouts/*.html, and *.pdf where Chromium is
 python -m tools.lecture check                                  every slide in a browser, and pictures in build/check
-python -m tools.lecture links                                  every page of build/book
+python -m tools.lecture book                                   the site build/book, and its links
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from tools.lecture import check, handouts, lesson, links, slides
+from tools.lecture import book, check, handouts, lesson, links, slides
 
 BUILD = lesson.ROOT / "build"
 
@@ -24,7 +24,7 @@ def write(folder: Path, name: str, html: str) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("do", choices=["slides", "handouts", "check", "links"])
+    parser.add_argument("do", choices=["slides", "handouts", "check", "book"])
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--minutes", type=int, choices=[50, 75, 90], help="leave out what the speaker notes leave out")
     args = parser.parse_args()
@@ -41,6 +41,8 @@ def main() -> None:
             print("No Chromium is installed, so the handouts are HTML. Print them from a browser.")
     elif args.do == "check":
         problems = check.check_all(sorted((BUILD / "slides").glob("*.html")), BUILD / "check")
+    elif book.build(BUILD / "book"):
+        problems = ["Sphinx found faults in the book."]
     else:
         problems = links.broken(BUILD / "book")
     sys.exit("\n".join(problems) or None)

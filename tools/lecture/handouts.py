@@ -16,7 +16,7 @@ def handout(notebook: Path) -> str:
     """The handout of a notebook as HTML that prints by itself."""
     cells = nbformat.read(notebook, as_version=4).cells
     title, goals = cells[0].source.split("\n", 1)
-    rows, sections, exercises, network, asking = [], [], [], "", ""
+    rows, sections, exercises, network, asking, named = [], [], [], "", "", title.lstrip("# ")
     for cell in cells[1:]:
         if cell.cell_type == "markdown":
             paragraphs = cell.source.split("\n\n")
@@ -24,12 +24,13 @@ def handout(notebook: Path) -> str:
             exercises += re.findall(r"^### (\d\d-[A-Z0-9].*)", cell.source, re.MULTILINE)
             if heading := re.match(r"## \d.*", cell.source):
                 sections.append([lesson.markdown(heading[0])])
+                named = heading[0].lstrip("# ")
             told = [text for text in paragraphs if "$$" in text or "In the code" in text]
             if sections and cell.metadata.get("slideshow", {}).get("slide_type") != "skip":
                 sections[-1] += map(lesson.markdown, told)
             asking = next((text for text in paragraphs if "*Guess first:*" in text), asking)
             continue
-        pictures = [html for html in lesson.outputs_of(cell, "") if html.startswith("<img")]
+        pictures = [html for html in lesson.outputs_of(cell, named) if html.startswith("<img")]
         if "network_map(" in cell.source:
             first = pictures.pop(0)
             network = network or first

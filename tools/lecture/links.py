@@ -27,7 +27,8 @@ class Page(HTMLParser):
 
 def broken(site: Path) -> list[str]:
     """What is wrong with the pages of a site, a sentence for each fault."""
-    pages = {path.resolve(): Page(path) for path in sorted(site.rglob("*.html"))}
+    files = [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]  # there, templates
+    pages = {path.resolve(): Page(path) for path in files}
     problems = [] if pages else [f"{site} has no page"]
     for path, page in pages.items():
         name = path.relative_to(site.resolve())
