@@ -1,9 +1,9 @@
-"""Slides and handouts of the notebooks as committed, and a look at them; nothing is executed.
+"""Slides, handouts and a book of the notebooks as committed, and a look at them; nothing is executed.
 
 python -m tools.lecture slides [--minutes 50] [NOTEBOOK ...]   build/slides/*.html
 python -m tools.lecture handouts [NOTEBOOK ...]                build/handouts/*.html, and *.pdf where Chromium is
-python -m tools.lecture check                                  every slide in a browser, and pictures in build/check
 python -m tools.lecture book                                   the site build/book, and its links
+python -m tools.lecture check                                  every slide in a browser, with pictures in build/check
 """
 
 import argparse
@@ -24,7 +24,7 @@ def write(folder: Path, name: str, html: str) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("do", choices=["slides", "handouts", "check", "book"])
+    parser.add_argument("do", choices=["slides", "handouts", "book", "check"])
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--minutes", type=int, choices=[50, 75, 90], help="leave out what the speaker notes leave out")
     args = parser.parse_args()
@@ -39,12 +39,12 @@ def main() -> None:
             problems = handouts.print_all(files)
         else:
             print("No Chromium is installed, so the handouts are HTML. Print them from a browser.")
-    elif args.do == "check":
-        problems = check.check_all(sorted((BUILD / "slides").glob("*.html")), BUILD / "check")
-    elif book.build(BUILD / "book"):
-        problems = ["Sphinx found faults in the book."]
+    elif args.do == "book":
+        problems = ["Sphinx found faults in the book."] if book.build(BUILD / "book") else links.broken(BUILD / "book")
     else:
-        problems = links.broken(BUILD / "book")
+        problems = check.check_slides(sorted((BUILD / "slides").glob("*.html")), BUILD / "check")
+        problems += check.check_book(BUILD / "book")
+        print(f"{len(problems)} problems")
     sys.exit("\n".join(problems) or None)
 
 

@@ -8,9 +8,45 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).parent / "book"
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*", "notebooks/*.ipynb", "notebooks/solutions/*.ipynb"]
+HERE = Path(__file__).parent / "book_pages"
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.*", "notebooks/**/*.ipynb"]
 RENAMED = {"README.md": "index.md", "notebooks/solutions": "solutions.md"}
+
+FOLDS = {(True, True): "hide-cell", (True, False): "hide-input", (False, True): "hide-output"}
+
+
+def fold(notebook: dict) -> list[str]:
+    """Turns JupyterLab's folding into tags that the page understands, and leaves sliders out, which need a kernel.
+
+    Returns:
+        the words of each picture, which are its section's title where it has none of its own.
+    """
+    words, title = [], ""
+    for cell in notebook["cells"]:
+        first = "".join(cell["source"]).partition("\n")[0]
+        if cell["cell_type"] == "markdown":
+            title = first.lstrip("# ") if first.startswith("#") else title
+            continue
+        folded = cell["metadata"].get("jupyter", {})
+        key = (folded.get("source_hidden", False), folded.get("outputs_hidden", False))
+        cell["metadata"].setdefault("tags", []).extend([FOLDS[key]] if key in FOLDS else [])
+        cell["outputs"] = [o for o in cell["outputs"] if not any("widget" in kind for kind in o.get("data", {}))]
+        for output in cell["outputs"]:
+            kinds = [kind for kind in output.get("data", {}) if kind.startswith("image/")]
+            words += [output.get("metadata", {}).get(kind, {}).get("alt", title) for kind in kinds]
+    return words
+
+
+def plain(lines: list[str]) -> list[str]:
+    """A docstring for Sphinx: tables, lists and sums stay as they were typed, and no sign in a sentence is markup."""
+    result = []
+    for block in re.split(r"\n\s*\n", "\n".join(lines).strip()):
+        named = re.match(r"(Args|Returns|Raises|Yields|Attributes):\n", block)
+        if not named and re.search(r"^(\s|- |\d\. |\|)", block, re.MULTILINE):
+            result += ["::", "", *("    " + line for line in block.split("\n")), ""]
+        else:
+            result += [*re.sub(r"([*|]|_\b)", r"\\\1", block).split("\n"), ""]
+    return result
 
 
 def link(target: str, page: str, pages: set[str]) -> str | None:

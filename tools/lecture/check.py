@@ -12,8 +12,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 # What the current slide measures. Formulas count with the size around them, because an index is smaller by nature.
 MEASURE = """() => {
   const slide = Reveal.getCurrentSlide(), box = slide.getBoundingClientRect();
-  const seen = {right: 0, bottom: 0, text: 999, code: 999, words: slide.innerText,
-                answers: [...slide.querySelectorAll(".step")].every(step => step.matches(".answer"))};
+  const steps = [...slide.querySelectorAll(".step")], asked = steps.findIndex(step => !step.matches(".answer"));
+  const told = (step, i) => step.matches(".answer") && i > asked && getComputedStyle(step).visibility !== "hidden";
+  const seen = {right: 0, bottom: 0, text: 999, code: 999, told: asked >= 0 && steps.some(told)};
   for (const element of slide.querySelectorAll("*")) {
     if (element.closest("aside.notes")) continue;
     const at = element.getBoundingClientRect();
@@ -69,14 +70,12 @@ def problems_of(before: dict, after: dict) -> list[str]:
         found.append(f"text of {after['text']:.1f} px")
     if after["code"] < CODE:
         found.append(f"code of {after['code']:.1f} px")
-    if "Answer:" in before["words"] and not before["answers"]:
-        found.append("an answer stands beside its question before its step")
-    if not after["words"].strip():
-        found.append("nothing on it")
+    if before["told"]:
+        found.append("an answer is there before its step")
     return found
 
 
-def check_slides(page, complaints: list[str], path: Path, pictures: Path) -> list[str]:
+def check_deck(page, complaints: list[str], path: Path, pictures: Path) -> list[str]:
     """The problems of one file of slides. It takes a picture of every slide with all its steps shown."""
     complaints.clear()
     shutil.rmtree(pictures, ignore_errors=True)
@@ -100,8 +99,17 @@ def check_slides(page, complaints: list[str], path: Path, pictures: Path) -> lis
     return problems
 
 
-def check_all(files: list[Path], pictures: Path) -> list[str]:
+def check_slides(files: list[Path], pictures: Path) -> list[str]:
     """The problems of several files of slides, each of whose slides becomes a picture in a folder of its name."""
     with browser_page() as (page, complaints):
-        found = [problem for file in files for problem in check_slides(page, complaints, file, pictures / file.stem)]
+        found = [problem for file in files for problem in check_deck(page, complaints, file, pictures / file.stem)]
     return found if files else ["There are no slides: make slides"]
+
+
+def check_book(site: Path) -> list[str]:
+    """What a browser complains of on the pages that a reader opens first."""
+    files = [site / "index.html", site / "search.html", site / "api.html", *sorted(site.glob("notebooks/*.html"))]
+    with browser_page() as (page, complaints):
+        for file in files:
+            page.goto(file.resolve().as_uri())
+    return complaints

@@ -128,7 +128,8 @@ def question(paragraphs: list[str], asked: dict[str, list[str] | None]) -> list[
     lines = []
     for choices in asked.values():
         ways = "".join(f"<li>{escape(choice)}</li>" for choice in choices or [])
-        lines.append(f"<ul class='choices'>{ways}</ul>" if ways else "<p class='choices'>Your number: <span></span></p>")
+        blank = "<p class='choices'>Your number: <span></span></p>"
+        lines.append(f"<ul class='choices'>{ways}</ul>" if ways else blank)
     asking = blocks_of(paragraphs[0]) if paragraphs else []
     behind = [html for text in paragraphs[1:] for html in blocks_of(text)]
     return [f"<div class='guess'>{''.join(asking + lines)}</div>", *behind]
