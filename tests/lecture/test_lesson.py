@@ -1,15 +1,18 @@
 """What of a notebook comes on the slides, in which steps, and what the speaker notes say."""
 
 import re
+from functools import cache
 
 import pytest
 
 from tools.lecture import lesson
 
+read = cache(lesson.read)
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture
 def sections(ducks):
-    return lesson.read(ducks)
+    return read(ducks)
 
 
 def html_of(steps):
@@ -107,7 +110,7 @@ LEAST = {50: 40, 75: 65, 90: 75}
 
 @pytest.mark.parametrize("path", sorted((lesson.ROOT / "docs" / "notes").glob("*.md")), ids=lambda path: path.stem)
 def test_notes_have_the_sections_of_their_notebook_and_fill_the_time(path):
-    titles = [section.title for section in lesson.read(lesson.ROOT / "notebooks" / f"{path.stem}.ipynb")]
+    titles = [section.title for section in read(lesson.ROOT / "notebooks" / f"{path.stem}.ipynb")]
     notes = lesson.notes(path)
     assert list(notes) == [title for title in titles if title[0].isdigit() and not title.startswith(path.stem[:2])]
     for length, least in LEAST.items():
@@ -118,7 +121,7 @@ def test_notes_have_the_sections_of_their_notebook_and_fill_the_time(path):
 
 @pytest.mark.parametrize("path", lesson.lessons(), ids=lambda path: path.stem)
 def test_lessons_tell_no_answer_outside_of_an_answer(path):
-    sections = lesson.read(path)
+    sections = read(path)
     steps = [step for section in sections for step in section.steps]
     assert len(sections) >= 7 and sum(step.answer for step in steps) >= 6
     assert "Answer:" not in html_of(step for step in steps if not step.answer)

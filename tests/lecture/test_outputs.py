@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.lecture.test_lesson import NOTES
+from tests.lecture.test_lesson import NOTES, read
 from tools.lecture import book, check, handouts, lesson, links, slides
 
 
@@ -37,7 +37,7 @@ def test_a_handout_asks_and_does_not_answer(ducks):
 @pytest.mark.parametrize("path", lesson.lessons(), ids=lambda path: path.stem)
 def test_handouts_of_the_lessons(path):
     html = handouts.handout(path)
-    asked = [s for section in lesson.read(path) for step in section.steps for s in step.blocks if "class='guess'" in s]
+    asked = [s for section in read(path) for step in section.steps for s in step.blocks if "class='guess'" in s]
     assert html.count("class='guess'") == len(asked) > 0
     assert "Answer:" not in html and "class='out'" not in html
 

@@ -2,7 +2,7 @@
 // its pictures grow or shrink, then it moves to a new page, and only a step longer than a page is divided.
 (async () => {
   const FREE = 720 - 30 - 40, WIDE = 1280 - 2 * 40; // inside the padding
-  const GROW = 1.33, SHRINK = 0.9, ALONE = 0.6, MAP = 0.65; // of a picture: at most; at least beside other steps, on a
+  const GROW = 1.33, SHRINK = 0.9, ALONE = 0.6, MAP = 0.6; // of a picture: at most; at least beside other steps, on a
   // page of its step, and for the network's map, whose letters are large
   await Promise.all([...document.images].map(i => i.decode().catch(() => 0)));
   const make = (tag, name, ...inside) => {
@@ -68,12 +68,13 @@
     const place = step => {
       const others = steps();
       page.append(step);
-      const whole = fits(step, others ? SHRINK : ALONE);
+      const least = step.matches(".answer") || step.querySelector(".guess") ? ALONE : SHRINK; // a picture of code may go on
+      const whole = fits(step, others ? SHRINK : least);
       if (others && !whole) {
         step.remove();
         turn();
         page.append(step);
-        if (fits(step, ALONE)) return;
+        if (fits(step, least)) return;
         page.replaceChildren(...pages.pop(), step);
       }
       step.classList.toggle("fragment", others > 0 && step.matches(".waits, .fresh"));

@@ -14,6 +14,7 @@ templates_path = ["templates"]
 exclude_patterns = ["contents.md"]
 html_theme = "sphinx_book_theme"
 html_theme_options = {"show_toc_level": 2}
+html_context = {"default_mode": "light"}
 if repository := os.environ.get("REPOSITORY"):  # its address gives the pages their buttons for Binder and Colab
     launch = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
     html_theme_options |= {"repository_url": repository, "use_repository_button": True, "launch_buttons": launch}
@@ -24,6 +25,7 @@ nb_execution_mode = "off"  # outputs as committed
 nb_ipywidgets_js = {}  # the scripts of sliders, which need a kernel, would come from a network
 autosummary_generate, add_module_names, autodoc_typehints = True, False, "description"
 napoleon_use_ivar = True  # attributes of a NamedTuple are described once
+suppress_warnings = ["ref.python"]  # a name of an attribute that several classes have
 default_role = "code"
 
 
