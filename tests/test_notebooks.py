@@ -78,7 +78,8 @@ def test_outputs_are_clean(path):
             assert output.get("name") != "stderr", cell.id
             data = output.get("data", {})
             assert not {"image/png", "image/jpeg"} <= set(data), f"{cell.id}: one picture twice"
-            if {"image/png", "image/jpeg"} & set(data):
+            for kind in {"image/png", "image/jpeg"} & set(data):
+                assert output.metadata.get(kind, {}).get("alt"), f"{cell.id}: a picture without a description"
                 live = "interact" in cell.source or "live_losses" in cell.source
                 assert cell.source.rstrip().endswith("plt.show()") or live, cell.id
         if "plt.show()" in cell.source and "interact" not in cell.source:

@@ -50,8 +50,8 @@ def normalise(path: Path) -> None:
             output.pop("execution_count", None) if output.output_type != "execute_result" else None
             if output.output_type == "execute_result":
                 output.execution_count = number
-            if "metadata" in output:
-                output.metadata = {}
+            if "metadata" in output:  # of a picture its description stays
+                output.metadata = {k: {"alt": v["alt"]} for k, v in output.metadata.items() if "alt" in v}
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
 

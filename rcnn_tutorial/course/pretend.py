@@ -53,3 +53,34 @@ def pretend_detections(
             }
         )
     return found
+
+
+def pretend_ranking(words: Sequence[str], objects: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Boxes of one class in one image that make up a ranking.
+
+    Args:
+        words: from the highest score to the lowest "hit" (the next object), "duplicate" (the object of the hit before)
+            or "false" (no object).
+        objects: how many the image has.
+    Returns:
+        A detection with `boxes` (D, 4), `labels` and `scores` (D,), and a target with `boxes` and `labels`.
+    Raises:
+        ValueError: another word, more hits than objects, or a duplicate before any hit.
+    """
+    hits = [word == "hit" for word in words]
+    if (
+        set(words) - {"hit", "duplicate", "false"}
+        or sum(hits) > objects
+        or "duplicate" in words[: (hits + [1]).index(1)]
+    ):
+        raise ValueError(f"words: expected hit, duplicate or false, a duplicate after a hit, got {list(words)}")
+    found = torch.tensor(hits).cumsum(0) - 1  # the object of the last hit
+    places = torch.where(torch.tensor([word == "false" for word in words]), objects + torch.arange(len(words)), found)
+
+    def row(places: Tensor) -> Tensor:  # squares of 20 pixels, 10 apart
+        left, top = 30.0 * places, torch.zeros(len(places))
+        return torch.stack((left, top, left + 20, top + 20), dim=1)
+
+    detection = {"boxes": row(places), "labels": torch.ones(len(words), dtype=torch.int64)}
+    target = {"boxes": row(torch.arange(objects)), "labels": torch.ones(objects, dtype=torch.int64)}
+    return detection | {"scores": torch.linspace(0.9, 0.5, len(words))}, target

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from rcnn_tutorial.course.pretend import pretend_detections
+from rcnn_tutorial.course.pretend import pretend_detections, pretend_ranking
 from rcnn_tutorial.evaluation import failures, voc_ap
 
 CLASSES = ("background", "a", "b", "c")
@@ -39,3 +40,19 @@ def test_detections_are_well_formed():
         assert len(d["boxes"]) == len(d["labels"]) == len(d["scores"]) >= 1
         assert (d["boxes"][:, 2:] > d["boxes"][:, :2]).all() and 0 < d["labels"].min() <= d["labels"].max() < 4
         assert d["scores"].min() >= 0 and d["scores"].max() <= 1
+
+
+@pytest.mark.parametrize(
+    "words", [("hit", "false", "hit", "hit", "duplicate"), ("false", "hit", "duplicate"), ("false",)]
+)
+def test_a_ranking_is_made_of_what_its_words_say(words):
+    detection, target = pretend_ranking(words, objects=4)
+    assert len(target["boxes"]) == 4 and detection["scores"].diff().lt(0).all()
+    (kinds,) = failures([detection], [target]).kinds
+    assert [{"correct": "hit", "background": "false"}.get(kind, kind) for kind in kinds] == list(words)
+
+
+@pytest.mark.parametrize("words", [("duplicate", "hit"), ("miss",), ("hit",) * 5])
+def test_a_ranking_that_cannot_be(words):
+    with pytest.raises(ValueError, match="words: expected"):
+        pretend_ranking(words, objects=4)

@@ -17,7 +17,7 @@ from rcnn_tutorial.course.draw.network import (
     side_by_side,
 )
 from rcnn_tutorial.course.draw.network_map import BOXES, NetworkMap, network_map
-from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, threshold_curve
+from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, rivals, threshold_curve
 from rcnn_tutorial.course.draw.pictures import (
     boxes,
     close_up,
@@ -161,6 +161,7 @@ __all__ = [
     "recall_curves",
     "receptive",
     "responses",
+    "rivals",
     "roi_grid",
     "sample_bar",
     "scene",

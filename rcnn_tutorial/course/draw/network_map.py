@@ -30,15 +30,15 @@ BOXES = NetworkMap(
         "detector": (1, 0),
         "suppress": (2, 0),
         "match": (3, 0),
-        "score": (4, 0),
-        "truths": (2, 1),
+        "AP": (4, 0),
+        "objects": (2, 1),
     },
     (
         ("picture", "detector", "(3, H, W)"),
         ("detector", "suppress", "(N, 4)"),
         ("suppress", "match", "(K, 4)"),
-        ("truths", "match", "(M, 4)"),
-        ("match", "score", "(K,)"),
+        ("objects", "match", "(M, 4)"),
+        ("match", "AP", "(K,)"),
     ),
 )
 

@@ -58,6 +58,20 @@ def iou_table(iou: Tensor, rows: Sequence[str], columns: Sequence[str], state: T
 
 
 @on_cpu
+def rivals(boxes_: Tensor, scores: Tensor, names: Sequence[str]) -> None:
+    """Boxes (N, 4) of which some will suppress others, each with its name and score in its upper left corner."""
+    _, ax = plt.subplots(figsize=(9, 5.4))
+    boxes(ax, boxes_, styles=Style(COLORS[0]))
+    for name, score, (x, y, _, _) in zip(names, scores.tolist(), boxes_.tolist(), strict=True):
+        ax.text(x + 0.4, y + 0.3, f"{name} {score:.2f}", va="top", fontsize=13, color="white", weight="bold",
+                bbox={"facecolor": COLORS[0], "edgecolor": "none", "pad": 2})  # fmt: skip
+    low, high = boxes_[:, :2].min(dim=0).values.tolist(), boxes_[:, 2:].max(dim=0).values.tolist()
+    ax.set(xlim=(low[0] - 2, high[0] + 2), ylim=(high[1] + 2, low[1] - 2), aspect="equal")
+    ax.set(xlabel="x, pixels", ylabel="y, pixels")
+    assert len(ax.patches) == len(names) > 0, "nothing was drawn"
+
+
+@on_cpu
 def nms_strip(boxes: Tensor, scores: Tensor, steps: Sequence[Step], names: Sequence[str]) -> None:
     """The decisions of `nms_steps`, one panel each."""
     rows = -(-len(steps) // 3)

@@ -44,7 +44,7 @@ def label(ax: Axes, x: float, y: float, text: str, color: str, below: float | No
     across, up = "left", "bottom"
     if ax.images:
         height, width = ax.images[0].get_array().shape[:2]
-        x = max(x, 0)
+        x = max(x, 0.008 * width)
         if y < 0.08 * height:
             up, y = "top", y if below is None or below - y > 0.2 * height else below
         if x + len(text) / characters(ax) * width > width:
@@ -126,21 +126,30 @@ def close_up(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], b
 
 
 @on_cpu
-def crowd(image: Tensor, *answers: tuple[str, dict[str, Tensor]]) -> None:
-    """All boxes of some answers, in the colours of their classes, without words; the titles count them.
+def crowd(
+    image: Tensor, *answers: tuple[str, dict[str, Tensor]], part: tuple[float, float, float, float] | None = None
+) -> None:
+    """All boxes of some answers, thin, in the colours of their classes, without words; the titles count them.
 
     Args:
         image: (3, H, W).
         answers: a name, and `boxes` (N, 4) and `labels` (N,) in pixels, of each; they stand side by side.
+        part: x1, y1, x2, y2 of the part of the image that is shown, and whose boxes are counted; None for all of it.
     """
     assert answers, "nothing was drawn"
+    x1, y1, x2, y2 = part or (0, 0, image.shape[2], image.shape[1])
     width = 10.9 / len(answers) if len(answers) > 1 else 9.0
-    high = width * image.shape[1] / image.shape[2] + 0.5
+    high = width * (y2 - y1) / (x2 - x1) + 0.5
     _, axes = plt.subplots(1, len(answers), figsize=(width * len(answers), high), squeeze=False)
     for ax, (name, answer) in zip(axes[0], answers, strict=True):
-        picture(image, ax).set_title(f"{name}: {len(answer['boxes'])} boxes")
-        styles = [Style(class_color(label), 1.5) for label in answer["labels"].tolist()]
-        boxes(ax, answer["boxes"], styles=styles)
+        middle = (answer["boxes"][:, :2] + answer["boxes"][:, 2:]) / 2
+        low, high_ = middle.new_tensor((x1, y1)), middle.new_tensor((x2, y2))
+        shown = ((middle >= low) & (middle <= high_)).all(dim=1)
+        picture(image, ax).set_title(f"{name}: {int(shown.sum())} boxes")
+        ax.set(xlim=(x1, x2), ylim=(y2, y1))
+        labels = answer["labels"][shown]
+        for label in labels.unique().tolist():
+            outlines(ax, answer["boxes"][shown][labels == label], class_color(label), 2)
 
 
 @on_cpu

@@ -6,6 +6,9 @@ from io import BytesIO
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
+from IPython import get_ipython
+from IPython.core.pylabtools import print_figure
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
@@ -82,7 +85,10 @@ def percent(share: float) -> str:
 
 
 def setup() -> None:
-    """Style of all figures, and in a notebook JPEG for figures that show a photograph, PNG for the others."""
+    """Style of all figures, and in a notebook JPEG for figures that show a photograph, PNG for the others.
+
+    What `describe` says of a figure goes with it, for those who cannot see it.
+    """
     plt.rcParams.update(
         {
             "figure.dpi": 110,
@@ -94,19 +100,44 @@ def setup() -> None:
             "lines.linewidth": 2.5,
         }
     )
-    try:
-        from IPython import get_ipython
-        from IPython.core.pylabtools import print_figure
-    except ImportError:
-        return
     if (shell := get_ipython()) is None:
         return
     formatters = shell.display_formatter.formatters
     plt.close(plt.figure())  # the first figure sets up the inline backend, which would take the formats back
-    formatters["image/png"].for_type(Figure, lambda f: None if _has_photo(f) else _few_colors(print_figure(f, "png")))
-    formatters["image/jpeg"].for_type(
-        Figure, lambda f: print_figure(f, "jpeg", pil_kwargs={"quality": 70}) if _has_photo(f) else None
-    )
+    formatters["image/png"].for_type(Figure, _png)
+    formatters["image/jpeg"].for_type(Figure, _jpeg)
+
+
+def describe(figure: Figure) -> str:
+    """What a figure says in words, panel by panel: title, axes, legend, and the first words written in it."""
+    panels = [said for ax in figure.axes if ax.get_visible() and (said := _said(ax))]
+    count = f"{len(panels)} panels. " if len(panels) > 1 else ""
+    title = f"{figure.get_suptitle()}. " if figure.get_suptitle() else ""
+    return title + count + ". ".join(panels) if panels or title else "A picture without words"
+
+
+def _said(ax: Axes) -> str:
+    legend, parts = ax.get_legend(), [ax.get_title()]
+    if ax.axison:
+        parts += [
+            f"{name}: {text}" for name, text in zip("xy", (ax.get_xlabel(), ax.get_ylabel()), strict=True) if text
+        ]
+    if legend:
+        parts.append("legend: " + ", ".join(text.get_text() for text in legend.get_texts()))
+    written = dict.fromkeys(text.get_text() for text in ax.texts if text.get_text())
+    if written:
+        parts.append("words in it: " + ", ".join(list(written)[:12]) + (", ..." if len(written) > 12 else ""))
+    return "; ".join(part.replace("\n", " ") for part in parts if part)
+
+
+def _png(figure: Figure) -> tuple[bytes, dict] | None:
+    return None if _has_photo(figure) else (_few_colors(print_figure(figure, "png")), {"alt": describe(figure)})
+
+
+def _jpeg(figure: Figure) -> tuple[bytes, dict] | None:
+    if not _has_photo(figure):
+        return None
+    return print_figure(figure, "jpeg", pil_kwargs={"quality": 70}), {"alt": describe(figure)}
 
 
 def _few_colors(png: bytes) -> bytes:

@@ -169,5 +169,12 @@ def reveal(id: str, answer: Any, why: str = "") -> None:
         why: one sentence.
     """
     shown = f"{answer:.4g}" if isinstance(answer, float) else f"{answer}"
-    guessed = f" (your guess: {_guesses[id]})" if id in _guesses else ""
+    guessed = f" (your guess: {_guesses[id]}, {_verdict(_guesses[id], answer)})" if id in _guesses else ""
     print(f"answer {id}: {shown}{guessed}{'. ' + why if why else ''}")
+
+
+def _verdict(guessed: Any, answer: Any) -> str:
+    if guessed == answer:
+        return "right"
+    numbers = all(isinstance(value, int | float) for value in (guessed, answer))
+    return "close" if numbers and abs(guessed - answer) <= 0.1 * abs(answer) else "not this time"

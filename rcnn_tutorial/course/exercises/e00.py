@@ -42,7 +42,7 @@ _SUM = "The common part is counted twice.", "The union is the sum of both areas 
 IOU = (
     Part(
         "the number",
-        near(16 / 56, 0.004),
+        near(16 / 56, 0.005),
         (
             Mistake(*_COUNTED_INSIDE, near(25 / 73, 0.004)),
             Mistake(*_ONE_AREA, lambda answer: near(16 / 48, 0.004)(answer) or near(16 / 24, 0.004)(answer)),
@@ -82,13 +82,19 @@ SIDES = (
     Part(
         "outwards",
         near(10, 0.1),
-        (Mistake(*_ONE_SIDE, lambda answer: 10.1 < float(answer) <= 40),),
+        (
+            Mistake("That is the answer for a side that moves inwards.", _ONE_SIDE[1], near(8, 0.1)),
+            Mistake(*_ONE_SIDE, lambda answer: 10.1 < float(answer) <= 40),
+        ),
         "Write the IoU as a fraction: the area of the old box over the area of the new one.",
     ),
     Part(
         "inwards",
         near(8, 0.1),
-        (Mistake(*_OTHER_WAY, lambda answer: 0 <= float(answer) < 7.9),),
+        (
+            Mistake("That is the answer for a side that moves outwards.", _OTHER_WAY[1], near(10, 0.1)),
+            Mistake(*_OTHER_WAY, lambda answer: 0 <= float(answer) < 7.9),
+        ),
         "Write the IoU as a fraction: the area of the new box over the area of the old one.",
     ),
     Part(
@@ -127,8 +133,17 @@ def _nms(
     at_least: bool = False,
     sort: bool = True,
     by_class: bool = True,
+    result: str = "ranked",
 ) -> list[int]:
     """Greedy NMS within each class, with the mistakes one can make as options."""
+    if result != "ranked":  # class after class: with the indices of all boxes, or with those within the class
+        groups = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
+        kept_by_class = [_nms(boxes[group], scores[group], labels[group], threshold) for group in groups]
+        return [
+            int(group[i]) if result == "by class" else i
+            for group, kept in zip(groups, kept_by_class, strict=True)
+            for i in kept
+        ]
     order = scores.argsort(descending=True, stable=True).tolist() if sort else range(len(boxes))
     iou = box_iou(boxes, boxes).double()
     seen: list[int] = []
@@ -181,6 +196,16 @@ NMS = (
                 "A box is gone that only a box of another class overlaps.",
                 "Suppression runs within a class: compare the two labels as well.",
                 agrees(partial(_nms, by_class=False), _NMS_CASES),
+            ),
+            Mistake(
+                "The right boxes stay, but one class comes after the other.",
+                "Sort what stays by its score at the end.",
+                agrees(partial(_nms, result="by class"), _NMS_CASES),
+            ),
+            Mistake(
+                "The indices count within a class.",
+                "Translate them: boxes[labels == k] numbers its boxes anew.",
+                agrees(partial(_nms, result="within"), _NMS_CASES),
             ),
             Mistake(*_BY_DROPPED, agrees(partial(_nms, dropped_drop=True), _NMS_CASES)),
             Mistake(*_AT_LEAST, agrees(partial(_nms, at_least=True), _NMS_CASES)),

@@ -11,12 +11,13 @@ from rcnn_tutorial.ops.boxes import box_iou
 
 # 00-E: average precision by hand
 
-_DUPLICATE = "The ranking counts four hits.", "A second box on an object that is found already is a false positive."
-_LEFT_OUT = "The ranking has only four places.", "A duplicate is a false positive, and stays in the ranking."
+_DUPLICATE = "The ranking counts four hits.", "A second box on an object that is found already is wrong."
+_LEFT_OUT = "The ranking has only four places.", "A duplicate is wrong, and stays in the ranking."
 _FOUND_ONLY = (
     "One object is missing from the count.",
     "Recall divides by the objects that exist, and not by those found.",
 )
+_ROUNDED = "Nearly.", "Give three digits."
 
 AP = (
     Part(
@@ -36,6 +37,7 @@ AP = (
                 near(0.4417),
             ),
             Mistake(*_FOUND_ONLY, near(0.6444)),
+            Mistake(*_ROUNDED, near(0.48, 1e-9)),
         ),
         "Write precision and recall after each of the five detections, then take the envelope from the right.",
     ),
@@ -46,6 +48,7 @@ AP = (
             Mistake(*_DUPLICATE, near(0.8)),
             Mistake(*_LEFT_OUT, near(0.5455)),
             Mistake(*_FOUND_ONLY, near(0.6424)),
+            Mistake(*_ROUNDED, near(0.47, 1e-9)),
             Mistake(
                 "Ten recalls were looked at.",
                 "The eleven recalls are 0, 0.1, ..., 1.0: recall 0 counts too.",
@@ -63,6 +66,7 @@ AP = (
                 "They add no recall, so that no step of the envelope changes.",
                 lambda answer: 0 <= float(answer) < 0.48,
             ),
+            Mistake(*_ROUNDED, near(0.48, 1e-9)),
         ),
         "Ask which step of the envelope the new detections change.",
     ),
@@ -130,7 +134,7 @@ SCORE = (
             ),
             Mistake(
                 "A second box on the same object counts as a hit.",
-                "Remember which objects are taken; a box whose object is taken is a false positive.",
+                "Remember which objects are taken; a box whose object is taken is wrong.",
                 agrees(partial(_score, again=True), CASES),
             ),
             Mistake(

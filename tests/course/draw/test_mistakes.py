@@ -1,6 +1,7 @@
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 from rcnn_tutorial.course import draw
 from rcnn_tutorial.evaluation import failures
@@ -18,7 +19,6 @@ from tests.course.draw.figures import (
     render,
     texts,
     ticks,
-    written,
 )
 
 
@@ -28,7 +28,14 @@ def test_kinds_and_bars():
     found = failures([detection], [target])
     ax = draw.kinds(IMAGE, detection, found.kinds[0], target, found.missed[0], CLASSES)
     render()
-    assert texts(ax) == ["missed", "missed", "class: ring"]
+    assert texts(ax) == ["1", "2", "3", "1  class: ring", "2  missed: disc", "3  missed: ring"]
+    beside = [t for t in ax.texts if "  " in t.get_text()]
+    assert [to_hex(t.get_color()).upper() for t in beside] == [
+        draw.words(c).upper() for c in (draw.KIND_COLORS["class"], draw.TRUTH, draw.TRUTH)
+    ]
+    assert all(t.get_position()[0] > 1 for t in beside)
+    heights = [t.get_position()[1] for t in beside]
+    assert heights == sorted(heights, reverse=True) and 0 < heights[-1] < heights[0] < 1
     assert pixels(ax)[0] == IMAGE.permute(1, 2, 0).tolist()
     draw.kind_bars(found.counts | {"correct": 7})
     render()
@@ -46,15 +53,32 @@ def test_kinds_draw_missed_objects_dotted_and_failures_on_top():
     }
     ax = draw.kinds(IMAGE, detection, ("correct", "background", "below"), TARGET, torch.tensor([True, False]), CLASSES)
     render()
-    missed, *found = extents(ax)
+    *found, missed = extents(ax)
+    difficult, *found = found
+    assert difficult == TARGET["boxes"][1].tolist()
     assert missed == TARGET["boxes"][0].tolist() and found == detection["boxes"][:2].tolist()
-    assert edges(ax) == ["#000000", draw.GOOD, draw.BAD] and rectangles(ax)[0].get_linestyle() == ":"
-    assert [r.get_linestyle() for r in rectangles(ax)[1:]] == ["-", "-"]
-    assert written(ax)[:2] == [("missed", (5, 20)), ("correct: ring", (30, 10))]
-    assert texts(ax)[2:] == ["background: disc"]  # what is below the score is not drawn
+    assert edges(ax) == [draw.IGNORED, draw.GOOD, draw.BAD, "#000000"]
+    assert [r.get_linestyle() for r in rectangles(ax)] == [":", "-", "-", ":"]
+    assert texts(ax)[3:] == [
+        "1  correct: ring",
+        "2  background: disc",
+        "3  missed: disc",
+    ]  # not what is below the score
     ax = draw.kinds(IMAGE, detection, ("place", "correct", "below"), TARGET, torch.tensor([False, False]), CLASSES)
-    assert extents(ax) == detection["boxes"][[1, 0]].tolist()  # the failure on top
-    assert edges(ax) == [draw.GOOD, draw.KIND_COLORS["place"]] and texts(ax) == ["correct: disc", "place: ring"]
+    assert extents(ax)[1:] == detection["boxes"][[1, 0]].tolist()  # the failure on top
+    assert edges(ax)[1:] == [draw.GOOD, draw.KIND_COLORS["place"]]
+    assert texts(ax)[2:] == [
+        "1  correct: disc",
+        "2  place: ring",
+    ]
+
+
+def test_kinds_draw_difficult_objects_without_a_number():
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    target = TARGET | {"difficult": torch.tensor([True, False])}
+    ax = draw.kinds(IMAGE, none, (), target, torch.tensor([False, True]), CLASSES)
+    assert edges(ax) == [draw.IGNORED, "#000000"] and extents(ax) == TARGET["boxes"].tolist()
+    assert texts(ax) == ["1", "1  missed: ring"]
 
 
 def test_kind_stacks_pile_up_the_failures():

@@ -22,8 +22,8 @@ def test_the_current_part_is_lit():
     assert set(colors) == set(draw.BOXES.parts)
     assert {name for name, color in colors.items() if color == LIT} == {"suppress"}
     assert {color for name, color in colors.items() if name != "suppress"} == {UNLIT}
-    draw.network_map(draw.BOXES, ["truths", "match"])
-    assert {name for name, color in fills_by_name(plt.gca()).items() if color == LIT} == {"truths", "match"}
+    draw.network_map(draw.BOXES, ["objects", "match"])
+    assert {name for name, color in fills_by_name(plt.gca()).items() if color == LIT} == {"objects", "match"}
     draw.network_map(draw.BOXES)
     assert set(fills_by_name(plt.gca()).values()) == {UNLIT}
 
@@ -50,8 +50,8 @@ def test_the_road_of_the_first_notebook():
     draw.network_map(draw.BOXES)
     assert [t for t in texts(plt.gca()) if t.startswith("(")] == ["(3, H, W)", "(N, 4)", "(K, 4)", "(M, 4)", "(K,)"]
     assert [(a, b) for a, b, _ in draw.BOXES.arrows] == [
-        ("picture", "detector"), ("detector", "suppress"), ("suppress", "match"), ("truths", "match"),
-        ("match", "score"),
+        ("picture", "detector"), ("detector", "suppress"), ("suppress", "match"), ("objects", "match"),
+        ("match", "AP"),
     ]  # fmt: skip
 
 

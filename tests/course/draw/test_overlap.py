@@ -128,3 +128,12 @@ def test_threshold_curve_marks_the_choice_and_keeps_colours():
     assert edges(low)[0] == edges(middle)[0] == edges(high)[1] and edges(middle)[1] == edges(high)[0]
     assert len(set(edges(high))) == 3
     assert all(ax.get_xlim() == (-4, 54) and ax.get_ylim() == (36, -4) for ax in (low, middle, high))
+
+
+def test_rivals_have_their_names_and_scores():
+    boxes = torch.tensor([[4, 4, 24, 24], [7, 5, 27, 25.0]])
+    draw.rivals(boxes, torch.tensor([0.95, 0.9]), "AB")
+    render()
+    ax = plt.gca()
+    assert extents(ax) == boxes.tolist() and texts(ax) == ["A 0.95", "B 0.90"]
+    assert ax.get_xlim() == (2, 29) and ax.get_ylim() == (27, 2) and labels(ax) == ("x, pixels", "y, pixels")

@@ -74,19 +74,37 @@ def test_a_label_that_does_not_fit_above_stands_in_its_box_or_below_it():
     assert [t.get_va() for t in ax.texts] == ["top", "top", "bottom"]
 
 
+def outlined(ax):
+    """For each colour of thin outlines the boxes drawn in it."""
+    found = {}
+    for lines in ax.collections:
+        corners = [path.vertices for path in lines.get_paths()]
+        boxes = [[*c.min(axis=0).tolist(), *c.max(axis=0).tolist()] for c in corners]
+        found[to_hex(lines.get_edgecolor()[0]).upper()] = boxes
+    return found
+
+
 def test_crowd_counts_the_boxes_of_each_answer():
     more = {"boxes": TARGET["boxes"].repeat(2, 1), "labels": torch.tensor([2, 1, 1, 2])}
     draw.crowd(IMAGE, ("before", more), ("after", TARGET))
     render()
     left, right = panels()
     assert titles() == ["before: 4 boxes", "after: 2 boxes"]
-    assert extents(left) == more["boxes"].tolist() and extents(right) == TARGET["boxes"].tolist()
-    assert edges(left) == [draw.class_color(k) for k in (2, 1, 1, 2)] and edges(right)[0] == draw.class_color(1)
+    first, second = TARGET["boxes"].tolist()
+    assert outlined(left) == {draw.class_color(1): [second, first], draw.class_color(2): [first, second]}
+    assert outlined(right) == {draw.class_color(1): [first], draw.class_color(2): [second]}
     assert not texts(left) and pixels(left) == pixels(right)
     draw.crowd(IMAGE, ("alone", TARGET))
     assert titles() == ["alone: 2 boxes"]
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.crowd(IMAGE)
+
+
+def test_crowd_shows_and_counts_a_part():
+    draw.crowd(IMAGE, ("part", TARGET), part=(0, 0, 30, 25))
+    ax = plt.gca()
+    assert titles() == ["part: 1 boxes"] and outlined(ax) == {draw.class_color(1): [TARGET["boxes"][0].tolist()]}
+    assert ax.get_xlim() == (0, 30) and ax.get_ylim() == (25, 0)
 
 
 def test_pixel_grid_writes_each_value_into_its_pixel():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rcnn_tutorial.course import draw
-from rcnn_tutorial.course.draw.style import _has_photo, ink, on_cpu, percent
+from rcnn_tutorial.course.draw.style import _has_photo, _jpeg, _png, describe, ink, on_cpu, percent
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND, UNUSED
 from tests.course.draw.figures import CLASSES, IMAGE, TARGET, panels, rectangles
 
@@ -43,6 +43,32 @@ def test_a_colour_has_its_meaning():
     assert (draw.TRUTH, draw.PROPOSAL, draw.DETECTION, draw.MISTAKE, draw.IGNORED) == (
         "#000000", "#0072B2", draw.GOOD, draw.BAD, draw.PALE,
     )  # fmt: skip
+
+
+def test_a_figure_is_described_by_what_stands_in_it():
+    figure, (left, right) = plt.subplots(1, 2)
+    left.plot([0, 1], label="mean")
+    left.set(title="AP\nof five", xlabel="seconds", ylabel="AP")
+    left.legend()
+    draw.picture(IMAGE, right)
+    for word in (*"aab", *"cdefghijklmn"):
+        right.text(0, 0, word)
+    said = "AP of five; x: seconds; y: AP; legend: mean. words in it: a, b, c, d, e, f, g, h, i, j, k, l, ..."
+    assert describe(figure) == f"2 panels. {said}"
+    right.remove()
+    figure.suptitle("All")
+    assert describe(figure) == "All. AP of five; x: seconds; y: AP; legend: mean"
+    assert describe(plt.figure()) == "A picture without words"
+
+
+def test_the_description_goes_with_the_picture():
+    draw.network_map(draw.BOXES)
+    png, told = _png(plt.gcf())
+    assert png[1:4] == b"PNG" and told["alt"].startswith("words in it: picture, detector, suppress")
+    assert _jpeg(plt.gcf()) is None
+    draw.contact_sheet({"four": torch.rand(4, 3, 64, 64)})
+    jpeg, told = _jpeg(plt.gcf())
+    assert jpeg[:2] == b"\xff\xd8" and "four" in told["alt"] and _png(plt.gcf()) is None
 
 
 def test_class_colours_start_over():

@@ -98,16 +98,29 @@ def test_guess_and_reveal(capsys):
     reveal("99-3", "B")
     guess("99-2")
     reveal("99-2", 4)
+    for guessed in (30, 33, 34):
+        guess("99-2", guessed)
+        reveal("99-2", 30)
+    guess("99-3", "B", choices=("A", "B"))
+    reveal("99-3", "B")
     assert capsys.readouterr().out.splitlines() == [
         "guess 99-2: open. Write it in place of the three dots.",
         "answer 99-2: 4. x2 is exclusive.",
         "guess 99-2: 5",
-        "answer 99-2: 4 (your guess: 5)",
+        "answer 99-2: 4 (your guess: 5, not this time)",
         "guess 99-3: open. Choose one of: A, B. Write it in place of the three dots.",
         "guess 99-3: A",
-        "answer 99-3: B (your guess: A)",
+        "answer 99-3: B (your guess: A, not this time)",
         "guess 99-2: open. Write it in place of the three dots.",
         "answer 99-2: 4",
+        "guess 99-2: 30",
+        "answer 99-2: 30 (your guess: 30, right)",
+        "guess 99-2: 33",
+        "answer 99-2: 30 (your guess: 33, close)",
+        "guess 99-2: 34",
+        "answer 99-2: 30 (your guess: 34, not this time)",
+        "guess 99-3: B",
+        "answer 99-3: B (your guess: B, right)",
     ]
     with pytest.raises(ValueError, match="one of"):
         guess("99-3", "C", choices=("A", "B"))
