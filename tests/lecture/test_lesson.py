@@ -4,7 +4,9 @@ import re
 from functools import cache
 
 import pytest
+from nbformat.v4 import new_code_cell
 
+from tests.lecture.conftest import printed
 from tools.lecture import lesson
 
 read = cache(lesson.read)
@@ -77,7 +79,10 @@ def test_code_that_only_draws_is_left_out(sections):
 
 def test_guesses_are_read_with_their_choices():
     source = 'ways = ("a", 2)\nguess("1", ..., ways)\nguess("2", ..., choices=("c", "d"))\na, b = 1, 2\nguess("3", ...)'
-    assert lesson.guesses(source) == {"1": ["a", "2"], "2": ["c", "d"], "3": None}
+    assert lesson.guesses(new_code_cell(source)) == {"1": ["a", "2"], "2": ["c", "d"], "3": []}
+    told = printed("guess 4: open. Choose one of: e, f. Write it in place of the three dots.\n")
+    for source in ('guess("4", ..., from_above)', 'mine = sorted(ways)\nguess("4", ..., choices=mine)'):
+        assert lesson.guesses(new_code_cell(source, outputs=[told])) == {"4": ["e", "f"]}
 
 
 NOTES = """# Speaker notes: 09_ducks

@@ -31,10 +31,10 @@ def handout(notebook: Path) -> str:
             asking = next((text for text in paragraphs if "*Guess first:*" in text), asking)
             continue
         pictures = [html for html in lesson.outputs_of(cell, named) if html.startswith("<img")]
-        if "network_map(" in cell.source:
+        if "network_map(" in cell.source and pictures:
             first = pictures.pop(0)
             network = network or first
-        if (asked := lesson.guesses(cell.source)) and sections:
+        if (asked := lesson.guesses(cell)) and sections:
             sections[-1] += lesson.question([asking] if asking else [], asked)
             sections[-1] += [] if cell.metadata.get("jupyter") else pictures
             asking = ""

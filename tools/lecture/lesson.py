@@ -54,16 +54,23 @@ def blocks_of(text: str) -> list[str]:
     return [html for part in re.split(r"\n\s*\n", text) if (html := markdown(part))]
 
 
-def guesses(source: str) -> dict[str, list[str] | None]:
-    """The ids that a cell asks for, each with its choices, or None where a number is asked."""
+def guesses(cell) -> dict[str, list[str]]:
+    """The ids that a cell asks for, each with its choices, which are none where a number is asked."""
     asked, names = {}, {}
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(cell.source)):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             names[node.targets[0].id] = node.value
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "guess":
-            given = [*node.args[2:], *(k.value for k in node.keywords)]
-            value = names.get(given[0].id) if given and isinstance(given[0], ast.Name) else (given or [None])[0]
-            asked[node.args[0].value] = [str(v) for v in ast.literal_eval(value)] if value else None
+            given = [*node.args[2:], *(keyword.value for keyword in node.keywords)]
+            choices = [names.get(each.id) if isinstance(each, ast.Name) else each for each in given[:1]]
+            asked[node.args[0].value] = choices[0] if choices else ast.Tuple([])
+    printed = "\n".join(output.get("text", "") for output in cell.get("outputs", []))
+    for id, choices in asked.items():
+        try:
+            asked[id] = [str(choice) for choice in ast.literal_eval(choices)]
+        except ValueError:  # computed, or of another cell: as `guess` printed them
+            line = re.search(rf"^guess {re.escape(id)}: .*Choose one of: (.*)\. Write it", printed, re.MULTILINE)
+            asked[id] = line[1].split(", ") if line else []
     return asked
 
 
@@ -123,11 +130,11 @@ def outputs_of(cell, title: str) -> list[str]:
     return blocks
 
 
-def question(paragraphs: list[str], asked: dict[str, list[str] | None]) -> list[str]:
+def question(paragraphs: list[str], asked: dict[str, list[str]]) -> list[str]:
     """A box with the question and a line for each guess; what the text says after the question comes behind it."""
     lines = []
     for choices in asked.values():
-        ways = "".join(f"<li>{escape(choice)}</li>" for choice in choices or [])
+        ways = "".join(f"<li>{escape(choice)}</li>" for choice in choices)
         blank = "<p class='choices'>Your number: <span></span></p>"
         lines.append(f"<ul class='choices'>{ways}</ul>" if ways else blank)
     asking = blocks_of(paragraphs[0]) if paragraphs else []
@@ -155,7 +162,7 @@ def read(path: Path) -> list[Section]:
             step.blocks = blocks_of(source[:asked_at] if waiting else source)
             parts = [step]
         else:
-            asked = guesses(source)
+            asked = guesses(cell)
             if asked:
                 step.blocks, waiting = question(waiting, asked), []
             code = "" if folded.get("source_hidden") else shown_code(source)
