@@ -68,6 +68,13 @@ def test_formulas_are_mathml(sections):
     assert "<mfrac>" in html and html.count("<math") == 2 and "$" not in html
 
 
+def test_a_formula_is_drawn_whole():
+    html = lesson.formula(r"\Bigl\lfloor\frac{x}{s}\Bigr\rfloor + \arg\max_k y", "block")
+    assert "⌊" in html and "<mo>arg</mo>" in html and 'display="block"' in html
+    with pytest.raises(ValueError, match="nosuch"):
+        lesson.formula(r"\nosuch{x}")
+
+
 def test_code_that_only_draws_is_left_out(sections):
     html = html_of(sections[1].steps)
     assert "quack" in html and "plt" not in html and "draw" not in html

@@ -35,14 +35,35 @@ class Section:
     steps: list[Step] = field(default_factory=list)
 
 
-class _Renderer(IPythonRenderer):
-    """Formulas become MathML, which browsers draw by themselves: no script and no font is loaded."""
+UNKNOWN = {
+    r"\lfloor": "⌊",
+    r"\rfloor": "⌋",
+    r"\lceil": "⌈",
+    r"\rceil": "⌉",
+    r"\arg": r"\operatorname{arg}",
+}  # to latex2mathml
 
+
+def formula(tex: str, display: str = "inline") -> str:
+    """A formula as MathML, which browsers draw by themselves: no script and no font is loaded.
+
+    Raises:
+        ValueError: a command that the converter would show instead of drawing it.
+    """
+    for command, sign in UNKNOWN.items():
+        tex = re.sub(re.escape(command) + r"(?![A-Za-z])", lambda found, sign=sign: sign, tex)
+    html = convert(tex, display=display)
+    if left := re.findall(r"\\[A-Za-z]+", html):
+        raise ValueError(f"tex: expected commands that become MathML, got {left} in {tex!r}")
+    return html
+
+
+class _Renderer(IPythonRenderer):
     def block_math(self, body):
-        return convert(body, display="block")
+        return formula(body, "block")
 
     def inline_math(self, body):
-        return convert(body)
+        return formula(body)
 
 
 def markdown(text: str) -> str:

@@ -68,6 +68,10 @@
     const place = step => {
       const others = steps();
       page.append(step);
+      for (const math of step.querySelectorAll("math[display=block]")) { // a long formula becomes a little smaller
+        const wide = math.firstElementChild.getBoundingClientRect().width;
+        if (wide > WIDE) math.style.fontSize = Math.max(24, Math.floor((27 * WIDE) / wide)) + "px";
+      }
       const least = step.matches(".answer") || step.querySelector(".guess") ? ALONE : SHRINK; // a picture of code may go on
       const whole = fits(step, others ? SHRINK : least);
       if (others && !whole) {

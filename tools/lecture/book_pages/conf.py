@@ -4,9 +4,8 @@ import json
 import os
 
 from docutils import nodes
-from latex2mathml.converter import convert
 
-from tools.lecture import book
+from tools.lecture import book, lesson
 
 project, author, html_title = "rcnn-tutorial", "The rcnn-tutorial authors", "Two-stage object detection"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
@@ -18,6 +17,7 @@ html_context = {"default_mode": "light"}
 if repository := os.environ.get("REPOSITORY"):  # its address gives the pages their buttons for Binder and Colab
     launch = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
     html_theme_options |= {"repository_url": repository, "use_repository_button": True, "launch_buttons": launch}
+html_static_path, html_css_files = ["static"], ["book.css"]
 html_math_renderer = "mathml"  # MathJax would come from a network
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -51,7 +51,7 @@ def plain(app, what, name, obj, options, lines):
 
 def formula(display):
     def visit(self, node):
-        self.body.append(convert(node.astext(), display=display))
+        self.body.append(lesson.formula(node.astext(), display))
         raise nodes.SkipNode
 
     return visit, None
