@@ -13,6 +13,7 @@ PYTHON ?= python3
 LAB ?=
 BENCH ?=
 MINUTES ?=
+REPOSITORY ?=
 BIN := .venv/bin
 READY := .venv/ready
 DOCS_READY := .venv/docs-ready
@@ -53,6 +54,7 @@ slides: $(DOCS_READY)
 handouts: $(DOCS_READY)
 	$(BIN)/python -m tools.lecture handouts
 
+book: export REPOSITORY := $(REPOSITORY)
 book: $(DOCS_READY)
 	$(BIN)/python -m tools.lecture book
 
