@@ -31,10 +31,11 @@ lint: $(READY)
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 check: $(READY)
-	$(BIN)/python -m pytest -q -n 2 tests
+	$(BIN)/python -m pytest -q -n 2 -m "not own" tests
 
 notebooks: $(READY)
 	$(BIN)/python -m pytest -q --nbval notebooks/
+	$(BIN)/python -m pytest -q -m own tests/test_own_folder.py
 
 run: $(READY)
 	$(BIN)/python tools/notebooks.py run

@@ -1,4 +1,4 @@
-"""Make what the README says of the ladder, from its records: two pictures, and the table between the two marks."""
+"""Make what the README says of the ladder, from its records: three pictures, and the table between the two marks."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from rcnn_tutorial.course.records import ladder
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- ladder -->\n", "<!-- end of ladder -->"
+TRAINED = ROOT / "docs/trained_shapes.jpg"
 NAMES = {"shapes": "ladder_shapes", "blood cells": "ladder_bccd"}
 
 
@@ -32,8 +33,13 @@ def main() -> None:
     draw.setup()
     for data, record in found().items():
         draw.trade_off(ladder.points(record), ladder.under(record), ladder.X_LABEL, f"AP, {data}")
-        plt.savefig(picture(data), dpi=75, pil_kwargs={"quality": 85, "comment": comment(record)})
+        plt.savefig(picture(data), dpi=110, pil_kwargs={"quality": 85, "comment": comment(record)})
         print(picture(data))
+    race = records.load(NAMES["shapes"])
+    draw.trade_off(ladder.shipped_points(race), ladder.under(race), ladder.X_LABEL, "AP, shapes")
+    about = fingerprint(ladder.shipped_points(race)).encode()
+    plt.savefig(TRAINED, dpi=110, pil_kwargs={"quality": 85, "comment": about})
+    print(TRAINED)
     readme = ROOT / "README.md"
     before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
     table = ladder.markdown(ladder.summary(found()))

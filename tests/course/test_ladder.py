@@ -9,6 +9,7 @@ from PIL import Image
 from torch import nn
 
 from experiments import ladder
+from rcnn_tutorial.cache import fingerprint
 from rcnn_tutorial.course import records
 from rcnn_tutorial.course.records import by_variant
 from rcnn_tutorial.course.records.ladder import (
@@ -19,6 +20,8 @@ from rcnn_tutorial.course.records.ladder import (
     gains,
     markdown,
     points,
+    shipped,
+    shipped_points,
     summary,
     table,
 )
@@ -147,3 +150,9 @@ def test_the_readme_shows_the_records():
         assert f"(docs/{path.name})" in readme
         with Image.open(path) as picture:
             assert picture.info["comment"] == readme_ladder.comment(record)
+    points = shipped_points(found["shapes"])
+    with Image.open(readme_ladder.TRAINED) as picture:
+        assert picture.info["comment"] == fingerprint(points).encode()
+    assert f"(docs/{readme_ladder.TRAINED.name})" in readme
+    assert [point["y"] for point in points.values()] == [[ap] for ap in shipped()]
+    assert points["FPN"]["x"] == [mean(by_variant(found["shapes"], "milliseconds")["FPN"])]

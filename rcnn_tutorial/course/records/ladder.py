@@ -126,6 +126,16 @@ def points(record: dict, x: str = "milliseconds", y: str = "AP") -> dict[str, di
     return {name: {"x": across[name], "y": up[name]} for name in DETECTORS}
 
 
+def shipped_points(record: dict) -> dict[str, dict[str, list[float]]]:
+    """For `draw.trade_off`: the accuracy of the package's own detectors, and the time of the same networks in a record.
+
+    Args:
+        record: of `experiments.run ladder_shapes`, whose times are taken.
+    """
+    across = by_variant(record, "milliseconds")
+    return {name: {"x": [mean(across[name])], "y": [ap]} for name, ap in zip(DETECTORS, shipped(), strict=True)}
+
+
 def gains(record: dict, metric: str = "AP") -> dict[str, tuple[float, float]]:
     """For `draw.gains`: what each change adds, seed by seed: the mean and the standard deviation."""
     return {change: difference(record, after, before, metric)[:2] for change, (before, after) in CHANGES.items()}
