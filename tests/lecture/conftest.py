@@ -43,7 +43,7 @@ CELLS = [
     cell("interact(quack)", "-", [new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}})]),
     cell("## 2 A lake", "slide"),
     cell('boxes = [1, 2]\nguess("09-2", ...)\ndraw.network_map(draw.POND)\ndraw.boxes(boxes)', "-",
-         [printed("guess 09-2: open.\n"), picture("the map again"), picture("a lake")]),
+         [printed("guess 09-2: open.\nfour\n"), picture("the map again"), picture("a lake")]),
     cell("from pond import lake\n\ndraw.lake(lake)\nplt.show()", "-", [picture()]),
     cell("## Exercises", "skip"),
     cell("### 09-A Count\n\nCount them.", "skip"),

@@ -52,7 +52,7 @@ def formula(tex: str, display: str = "inline") -> str:
     """
     for command, sign in UNKNOWN.items():
         tex = re.sub(re.escape(command) + r"(?![A-Za-z])", lambda found, sign=sign: sign, tex)
-    html = convert(tex, display=display)
+    html = convert(tex, display=display).replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')
     if left := re.findall(r"\\[A-Za-z]+", html):
         raise ValueError(f"tex: expected commands that become MathML, got {left} in {tex!r}")
     return html
@@ -176,7 +176,7 @@ def read(path: Path) -> list[Section]:
         if kind == "slide" and (heading := re.match(r"#+ (.*)", source)):
             sections.append(Section(heading[1]))
         section, fresh = sections[-1], fresh or kind in ("slide", "subslide")
-        step = Step([], folded.get("outputs_hidden", False), kind == "fragment")
+        step = Step([], fragment=kind == "fragment")
         if cell.cell_type == "markdown":
             asked_at = source.find("*Guess first:*")
             waiting = source[asked_at:].split("\n\n") if asked_at >= 0 else []
@@ -190,12 +190,15 @@ def read(path: Path) -> list[Section]:
             if code:
                 step.blocks.append(Highlight2HTML()(code).strip())
             told = outputs_of(cell, section.title)
-            parts = [step, Step(told, True)] if step.answer else [step]
-            if "network_map(" in source and len(told) > 1:  # the map is for the section, the others for the question
-                parts.insert(0, Step([told.pop(0)]))
-            if not step.answer:
+            parts = [step]
+            network = [block for block in told if 'class="map"' in block]
+            if len(told) > len(network) > 0:  # the map is for the section, the others for the question
+                told = [block for block in told if block not in network]
+                parts.insert(0, Step(network))
+            if folded.get("outputs_hidden"):
+                parts.append(Step(told, answer=True))
+            else:
                 step.blocks += told
-            step.answer = False
         for part in parts:
             if part.blocks:
                 part.fresh, fresh = fresh, False
