@@ -123,11 +123,15 @@ LEAST = {50: 40, 75: 65, 90: 75}
 
 @pytest.mark.parametrize("path", sorted((lesson.ROOT / "docs" / "notes").glob("*.md")), ids=lambda path: path.stem)
 def test_notes_have_the_sections_of_their_notebook_and_fill_the_time(path):
-    titles = [section.title for section in read(lesson.ROOT / "notebooks" / f"{path.stem}.ipynb")]
+    notebook = lesson.ROOT / "notebooks" / f"{path.stem}.ipynb"
+    titles = [section.title for section in read(notebook)]
     notes = lesson.notes(path)
     assert list(notes) == [title for title in titles if title[0].isdigit() and not title.startswith(path.stem[:2])]
     for length, least in LEAST.items():
         assert least <= sum(note.minutes for note in notes.values() if length in note.lengths) <= length
+    told, asked = path.read_text(encoding="utf-8"), notebook.read_text(encoding="utf-8")
+    asked = re.findall(r'guess\(\\"([\d-]+)', asked)
+    assert set(re.findall(r"[Gg]uess (\d\d-\d+)", told)) <= set(asked), "a guess that the notebook does not ask"
     for title, note in notes.items():
         assert re.findall(r"^\*\*(\w+)\.\*\* \S", note.text, re.MULTILINE) == ["Ask", "Draw", "Correct"], title
 

@@ -35,6 +35,9 @@ MEASURE = """() => {
   return seen;
 }"""
 
+# Whether the pages for the printer show an answer.
+PRINTED = "[...document.querySelectorAll('.answer')].some(step => getComputedStyle(step).visibility !== 'hidden')"
+
 
 def browser() -> str | None:
     """The path of a Chromium on this machine."""
@@ -94,6 +97,10 @@ def check_deck(page, complaints: list[str], path: Path, pictures: Path) -> list[
         if page.evaluate("Reveal.isLastSlide()"):
             break
         page.evaluate("Reveal.next()")
+    page.goto(f"{path.resolve().as_uri()}?print-pdf")
+    page.wait_for_selector("html.ready.print-pdf", state="attached", timeout=60_000)
+    if page.evaluate(PRINTED):
+        problems.append(f"{path.name}: an answer is printed")
     problems += [f"{path.name}: {complaint}" for complaint in complaints]
     print(f"{path.name}: {number} slides, text from {smallest['text']} px, code from {smallest['code']} px")
     return problems
