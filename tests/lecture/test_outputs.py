@@ -66,7 +66,6 @@ def test_problems_of_a_slide(before, after, word):
 
 
 def test_no_browser_is_said(monkeypatch):
-    pytest.importorskip("playwright")
     monkeypatch.setattr(check, "browser", lambda: None)
     with pytest.raises(SystemExit, match="No Chromium is installed"), check.browser_page():
         pass

@@ -47,10 +47,10 @@ def browser() -> str | None:
 @contextmanager
 def browser_page():
     """A page of a headless browser, and the list of its requests to a network and of its errors."""
-    from playwright.sync_api import sync_playwright
-
     if not (path := browser()):
         sys.exit("No Chromium is installed, which this check needs. On Debian and Ubuntu: apt-get install chromium")
+    from playwright.sync_api import sync_playwright  # only here: it is not needed to make slides
+
     complaints: list[str] = []
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
