@@ -113,7 +113,7 @@ def test_economy(path):
     assert all(c.metadata.get("slideshow", {}).get("slide_type") for c in notebook.cells), "a cell without slide type"
 
 
-@pytest.mark.parametrize("path", [NOTEBOOKS / "00_boxes.ipynb"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [NOTEBOOKS / "00_boxes.ipynb", NOTEBOOKS / "03_fast_rcnn.ipynb"], ids=lambda p: p.stem)
 def test_cells_fit_a_slide(path):
     _, code = read(path)
     lengths = [len(c.source.splitlines()) for c in code]

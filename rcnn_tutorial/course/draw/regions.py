@@ -1,4 +1,4 @@
-"""Regions of interest: their grid, where the gradient lands, the loss that they are trained with, what is left over."""
+"""Regions of interest: the network that reads them, their grid, where the gradient lands, their loss, what is left."""
 
 from collections.abc import Sequence
 from math import copysign
@@ -7,15 +7,39 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Circle, Patch, Rectangle
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.maps import LIT, WINNER, bins, cell_map, range_of, winners
+from rcnn_tutorial.course.draw.maps import LIT, bins, cell_map
+from rcnn_tutorial.course.draw.network_map import NetworkMap
 from rcnn_tutorial.course.draw.pictures import boxes
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, Style, on_cpu, percent
+from rcnn_tutorial.course.draw.style import COLORS, PALE, PROPOSAL, Style, ink, on_cpu
 from rcnn_tutorial.ops.losses import smooth_l1
 
-EXACT, ROUNDED = Style("black", 2.5, "--"), Style(GOOD, 4)
+FAST_RCNN = NetworkMap(
+    {
+        "picture": (0, 0),
+        "conv\nnet": (1.13, 0),
+        "RoIs": (1.13, 1.2),
+        "RoI\npooling": (2.1, 0.6),
+        "fc6\nfc7": (3.37, 0.6),
+        "class\nscores": (4.27, 0),
+        "box\noffsets": (4.27, 1.2),
+        "loss": (5.17, 0.6),
+    },
+    (
+        ("picture", "conv\nnet", "(3, H, W)"),
+        ("conv\nnet", "RoI\npooling", "(C, h, w)"),
+        ("RoIs", "RoI\npooling", "(R, 4)"),
+        ("RoI\npooling", "fc6\nfc7", "(R, C, 4, 4)"),
+        ("fc6\nfc7", "class\nscores", ""),
+        ("fc6\nfc7", "box\noffsets", "(R, 256)"),
+        ("class\nscores", "loss", "(R, K+1)"),
+        ("box\noffsets", "loss", "(R, 4K)"),
+    ),
+)
+EXACT, CELLS, CHOSEN, POINT = Style(PROPOSAL, 3, "--"), Style("black", 3), COLORS[6], COLORS[3]
 
 
 def rounded(roi: Sequence[float]) -> list[int]:
@@ -25,48 +49,164 @@ def rounded(roi: Sequence[float]) -> list[int]:
 
 
 @on_cpu
-def roi_grid(
-    feature_map: Tensor,
+def roi_numbers(
+    values: Tensor,
     roi: Sequence[float],
+    pooled: Tensor,
     switches: Tensor,
-    before: Tensor | None = None,
-    view: Sequence[float] | None = None,
+    titles: Sequence[str] = ("the map", "pooled"),
 ) -> None:
-    """An RoI on a map as it is and as it is rounded, its bins and their maxima, and what is pooled.
+    """A small map with its numbers, an RoI on it with its bins, the cell that each bin chose, and beside it the bins.
+
+    The same picture shows the way back: then the map holds its gradient, and the bins hold theirs.
+
+    Args:
+        values: (H, W).
+        roi: x1, y1, x2, y2 in cells, not rounded; whole numbers are the middles of cells.
+        pooled: (h, w), a number of each bin.
+        switches: (h, w, 2), row and column of the cell that each bin chose.
+        titles: of the map and of the bins.
+    """
+    rows, columns = values.shape
+    high = 10.9 * rows / (columns + 2 * pooled.shape[1] + 0.6) + 1.6
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, high), width_ratios=(columns, 2 * pooled.shape[1]))
+    for row, column in switches.flatten(0, 1).tolist():
+        left.add_patch(Rectangle((column + 0.15, row + 0.15), 0.7, 0.7, fc=CHOSEN, ec="black", zorder=2))
+    bins(rounded(roi), tuple(pooled.shape), left)
+    _numbers(left, values, 18, counted=True)
+    boxes(left, torch.tensor([rounded(roi)]), styles=CELLS)
+    boxes(left, torch.tensor([roi]) + 0.5, styles=EXACT)
+    _numbers(right, pooled, 26)
+    for ax, title in zip((left, right), titles, strict=True):
+        ax.set_title(title)
+    handles = [*_handles(RoI=EXACT, rounded=CELLS), Patch(color=CHOSEN, label="chosen by a bin")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+
+
+def _numbers(ax: Axes, values: Tensor, size: float, counted: bool = False, down: float = 0.5) -> None:
+    """A table of cells with a number in each, zeros in grey; if `counted`, its columns and rows have theirs.
+
+    The numbers stand `down` cells below the upper edges of their cells; below the middle they cover what crosses them.
+    """
+    plate = dict(fc="white", ec="none", pad=1) if down > 0.5 else None
+    rows, columns = values.shape
+    ax.hlines(range(rows + 1), 0, columns, color=PALE, lw=0.8, zorder=0.5)
+    ax.vlines(range(columns + 1), 0, rows, color=PALE, lw=0.8, zorder=0.5)
+    for row, numbers in enumerate(values.tolist()):
+        for column, number in enumerate(numbers):
+            ax.text(column + 0.5, row + down, f"{number:.3g}", ha="center", va="center", fontsize=size,
+                    color="black" if number else PALE, zorder=4, bbox=plate)  # fmt: skip
+    ax.set(xlim=(-0.05, columns + 0.05), ylim=(rows + 0.05, -0.05), aspect="equal")
+    ax.set_xticks([column + 0.5 for column in range(columns)], range(columns) if counted else [""] * columns)
+    ax.set_yticks([row + 0.5 for row in range(rows)], range(rows) if counted else [""] * rows)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0, labelcolor=PALE)
+    ax.spines[:].set_visible(False)
+
+
+def _handles(**styles: Style) -> list[Line2D]:
+    return [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, s in styles.items()]
+
+
+@on_cpu
+def roi_steps(feature_map: Tensor, roi: Sequence[float], starts: Sequence[float], changed: Sequence[int]) -> None:
+    """An RoI on a real map, as it is and rounded, and how many pooled numbers change when it moves on by a pixel.
 
     Args:
         feature_map: (H, W).
-        roi: x1, y1, x2, y2 in cells, not rounded.
-        switches: (h, w, 2) row and column of each bin's maximum; -1 for a bin without a cell.
-        before: (h, w) pooled values to compare with; those that changed are framed.
-        view: x1, y1, x2, y2 in cells, the part of the map to show; by default the RoI and two cells around it.
+        roi: x1, y1, x2, y2 in cells.
+        starts: left borders, pixels.
+        changed: for each of them how many numbers are others one pixel further to the right.
     """
-    rows, columns = switches.shape[:2]
-    cells = rounded(roi)
-    x1, y1, x2, y2 = cells
-    view = view or (x1 - 2, y1 - 2, x2 + 2, y2 + 2)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, 6.2), width_ratios=(1.3, 1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, 4.6), width_ratios=(1, 1.1))
     cell_map(feature_map, left)
-    bins(cells, (rows, columns), left)
-    boxes(left, torch.tensor([cells]), styles=ROUNDED)
-    boxes(left, torch.tensor([roi]), styles=EXACT)
-    winners(switches, left)
-    left.set(xlim=(view[0], view[2]), ylim=(view[3], view[1]))
-    left.set_title(f"{x2 - x1} x {y2 - y1} cells into {columns} x {rows} bins")
+    boxes(left, torch.tensor([rounded(roi)]), styles=CELLS)
+    boxes(left, torch.tensor([roi]) + 0.5, styles=EXACT)
+    left.set_title("one map")
+    left.legend(handles=_handles(RoI=EXACT, rounded=CELLS), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2,
+                frameon=False)  # fmt: skip
+    right.bar(starts, changed, color=COLORS[0], width=0.8)
+    right.set(xlabel="left border of the RoI, pixels", ylabel="numbers that change", ylim=(0, max(*changed, 4) + 0.5))
+    right.yaxis.set_major_locator(MaxNLocator(integer=True))
+    right.set_title(f"{sum(count > 0 for count in changed)} of {len(changed)} steps change something")
+    assert left.patches and right.patches, "nothing was drawn"
 
-    row, column = switches.unbind(dim=2)
-    pooled = torch.where(row < 0, 0, feature_map.detach()[row, column])
-    cell_map(pooled, right, range_of(feature_map))
-    right.set_title("pooled")
-    if before is not None:
-        changed = (pooled != before).nonzero().tolist()
-        for i, j in changed:
-            right.add_patch(Rectangle((j + 0.06, i + 0.06), 0.88, 0.88, fill=False, ec=BAD, lw=3))
-        right.set_title(f"pooled: {len(changed)} of {pooled.numel()} changed")
-    handles = [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name)
-               for s, name in ((EXACT, "RoI"), (ROUNDED, "rounded"))]  # fmt: skip
-    figure.legend(handles=[*handles, WINNER], loc="outside lower center", ncols=3, frameon=False)
-    assert left.patches, "nothing was drawn"
+
+@on_cpu
+def interpolation(corners: Tensor, across: float, down: float) -> None:
+    """A point between the middles of four cells, and the weight of each cell: the area opposite to it.
+
+    Args:
+        corners: (2, 2), the numbers of the four cells.
+        across, down: how far the point is from the upper left middle, both in (0, 1).
+    """
+    _, ax = plt.subplots(figsize=(8.8, 5.6))
+    for (row, column), color in zip(((0, 0), (0, 1), (1, 0), (1, 1)), COLORS, strict=False):
+        wide = across if column else 1 - across
+        high = down if row else 1 - down
+        x, y = (0 if column else across), (0 if row else down)  # the opposite area
+        ax.add_patch(Rectangle((x, y), wide, high, fc=color, alpha=0.35, ec="white", lw=2))
+        ax.text(x + wide / 2, y + high / 2, f"{wide * high:.3g}", ha="center", va="center", fontsize=18)
+        ax.add_patch(Circle((column, row), 0.11, fc=color, ec="black", zorder=3))
+        ax.text(column, row, f"{corners[row, column].item():g}", ha="center", va="center", fontsize=20, zorder=4,
+                color=ink(color), weight="bold")  # fmt: skip
+    ax.plot(across, down, "o", color="black", ms=16, mec="white", zorder=5)
+    ax.set(xlim=(-0.35, 1.35), ylim=(1.13, -0.13), aspect="equal")
+    ax.set_axis_off()
+
+
+@on_cpu
+def align_numbers(values: Tensor, roi: Sequence[float], pooled: Tensor, points: int) -> None:
+    """A small map with its numbers, an RoI that is not rounded, the points of its bins, and the mean of each bin.
+
+    Args:
+        values: (H, W); a cell's number lies at its middle.
+        roi: x1, y1, x2, y2 in cells; whole numbers are the middles of cells.
+        pooled: (h, w), the mean of each bin.
+        points: of each bin, along each side.
+    """
+    rows, columns = values.shape
+    high = 10.9 * rows / (columns + 2 * pooled.shape[1] + 0.6) + 1.6
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, high), width_ratios=(columns, 2 * pooled.shape[1]))
+    _numbers(left, values, 18, counted=True, down=0.8)  # below the points
+    grid = torch.cartesian_prod(torch.arange(columns), torch.arange(rows)) + 0.5
+    (middles,) = left.plot(*grid.T, ".", color="black", ms=7, label="middle of a cell")
+    x1, y1, x2, y2 = (c + 0.5 for c in roi)
+    across, down = pooled.shape[1], pooled.shape[0]
+    left.vlines([x1 + j * (x2 - x1) / across for j in range(1, across)], y1, y2, color=PROPOSAL, lw=2)
+    left.hlines([y1 + i * (y2 - y1) / down for i in range(1, down)], x1, x2, color=PROPOSAL, lw=2)
+    boxes(left, torch.tensor([[x1, y1, x2, y2]]), styles=EXACT)
+    x = [x1 + (k + 0.5) * (x2 - x1) / (across * points) for k in range(across * points)]
+    y = [y1 + (k + 0.5) * (y2 - y1) / (down * points) for k in range(down * points)]
+    places = [(a, b) for b in y for a in x]
+    (dots,) = left.plot(*zip(*places, strict=True), "o", mfc="none", mec=POINT, ms=17, mew=3, label="point", zorder=5)
+    _numbers(right, pooled, 24)
+    left.set_title("the map")
+    right.set_title("mean of each bin")
+    figure.legend(handles=[*_handles(RoI=EXACT), dots, middles], loc="outside lower center", ncols=3, frameon=False)
+
+
+@on_cpu
+def slide(shifts: Tensor, pooled: Sequence[Tensor], borders: Sequence[Tensor]) -> None:
+    """What a window gives while it slides: one pooled number of it, and the border that a detector finds from it.
+
+    Args:
+        shifts: (S,) pixels.
+        pooled: (S,) values of one bin, by RoI pooling and by RoIAlign.
+        borders: (S,) errors of the left border, pixels, of a detector with each.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, 4.8))
+    for ax, curves in ((left, pooled), (right, borders)):
+        for values, name, color in zip(curves, ("RoI pooling", "RoIAlign"), (COLORS[1], COLORS[0]), strict=True):
+            step = values.diff().abs().max().item()
+            ax.plot(shifts, values, ".", color=color, ms=9, label=f"{name}: steps of the border up to {step:.1f}")
+        ax.set(xlabel="shift of the window, pixels")
+        ax.xaxis.set_major_locator(MultipleLocator(4))
+    left.set(title="one number of its 4 x 4", ylim=(0, None))
+    right.set(title="left border that is found", ylabel="error, pixels")
+    right.axhline(0, color=PALE, lw=1.5, ls=":")
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, markerscale=2)
 
 
 @on_cpu
@@ -126,68 +266,6 @@ def loss_curves() -> None:
         ax.grid(axis="y", color=PALE, alpha=0.3)
     axes[1].legend(frameon=False, loc="lower right")
     assert axes[1].lines, "nothing was drawn"
-
-
-@on_cpu
-def target_histograms(before: Tensor, after: Tensor) -> None:
-    """Regression targets (N, 4) before and after they are normalised: one column per number, the same scale for all."""
-    assert len(before) and len(after), "nothing was drawn"
-    figure, axes = plt.subplots(2, 4, figsize=(10.9, 5.2), sharex=True)
-    edges = torch.linspace(-3, 3, 61)
-    for line, targets, color, name in zip(axes, (before, after), (PALE, GOOD), ("before", "after"), strict=True):
-        for ax, column, title in zip(line, targets.T, ("tx", "ty", "tw", "th"), strict=True):
-            ax.stairs(torch.histogram(column.float().clamp(-3, 3), edges).hist, edges, color=color, fill=True)
-            mean = round(column.mean().item(), 2) + 0.0  # + 0.0: -0.0 becomes 0.0
-            ax.set_title(f"{title}: mean {mean:.2f}, std {column.std(correction=0):.2f}", fontsize=12)
-            ax.set(yticks=[], xticks=(-2, 0, 2))
-            ax.spines["left"].set_visible(False)
-        line[0].set_ylabel(name)
-    figure.supxlabel("target", fontsize=14)
-
-
-@on_cpu
-def singular_values(values: dict[str, Tensor], ranks: dict[str, int], ax: Axes | None = None) -> None:
-    """The singular values of some layers, largest first; strong what a rank of t keeps, faint what it drops.
-
-    Args:
-        values: of each layer, in descending order.
-        ranks: t of each layer.
-    """
-    ax = ax or plt.subplots(figsize=(10, 4.8))[1]
-    for (name, each), color in zip(values.items(), COLORS, strict=False):
-        each, rank = each.tolist(), ranks[name]
-        places = range(1, len(each) + 1)
-        ax.plot(places, each, color=color, lw=1.5, alpha=0.6)
-        ax.plot(places[:rank], each[:rank], color=color, lw=5, label=f"{name}: t = {rank} of {len(each)}")
-        ax.plot(rank, each[rank - 1], "o", color=color, ms=13, mec="black")
-    ax.set(yscale="log", xlabel="singular value number", ylabel="singular value")
-    ax.legend(frameon=False)
-    assert ax.lines, "nothing was drawn"
-
-
-def compression(
-    ranks: Sequence[int | None], ap: Sequence[float], milliseconds: Sequence[float], parameters: Sequence[float]
-) -> None:
-    """AP and time of a detector whose head was made smaller, against the share of the parameters that is left.
-
-    The steps of the axis are equal, whatever the shares.
-
-    Args:
-        ranks: t; None for the head as it was.
-        ap: with each.
-        milliseconds: per image.
-        parameters: share of the head's parameters, in (0, 1].
-    """
-    _, axes = plt.subplots(1, 2, figsize=(10.9, 4.6))
-    order = sorted(range(len(ranks)), key=lambda i: parameters[i])
-    ticks = [f"{percent(parameters[i])}\n" + ("full" if ranks[i] is None else f"t={ranks[i]}") for i in order]
-    for ax, values, title, color in zip(axes, (ap, milliseconds), ("AP", "ms per image"), COLORS, strict=False):
-        if None in ranks:
-            ax.axhline(values[ranks.index(None)], color=PALE, lw=1.5, ls=":")
-        ax.plot(range(len(order)), [values[i] for i in order], "o-", color=color, ms=10)
-        ax.set(xlabel="parameters of the head", title=title, ylim=(0, 1.15 * max(values)))
-        ax.set_xticks(range(len(order)), ticks, fontsize=12)
-    assert order, "nothing was drawn"
 
 
 def kind_groups(kinds: dict[str, Sequence[dict[str, int]]], ax: Axes | None = None) -> None:

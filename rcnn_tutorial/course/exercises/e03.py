@@ -1,14 +1,19 @@
-"""The exercises of 03_fast_rcnn: RoI pooling and the search for a fault here, losses and layers in `e03_head`."""
+"""The exercises of 03_fast_rcnn: RoI pooling, there and back, and the search for a fault.
+
+The loss and the head are in `e03_head`, RoIAlign is in `e03_align`.
+"""
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.course.exercises.core import Mistake, Part, agrees, agrees_any, each_once
-from rcnn_tutorial.course.exercises.e03_head import FACTOR, LOSS, SMOOTH
+from rcnn_tutorial.course.exercises.core import Mistake, Part, agrees, agrees_any, each_once, near_all
+from rcnn_tutorial.course.exercises.e03_align import SPREAD
+from rcnn_tutorial.course.exercises.e03_head import HEAD, LOSS
 
 _generator = torch.Generator().manual_seed(3)
 
@@ -21,24 +26,31 @@ def _half_up(value: float) -> int:
     return math.floor(value + 0.5)
 
 
-# 03-1: RoI pooling
+# 03-A: RoI pooling
 
 
-def _bins(roi: Tensor, shape: tuple, n: int, stride: int, to_cell: Callable = _half_up, last: int = 1) -> list[tuple]:
+def _bins(roi: Tensor, shape: tuple, grid: tuple, stride: int, to_cell: Callable = _half_up, last: int = 1) -> list:
     """The bins (y1, y2, x1, x2) of an RoI on the map, row by row, with the mistakes one can make as options."""
     left, top, right, bottom = (to_cell(v / stride) for v in roi.tolist())
 
-    def cut(first: int, end: int, cells: int) -> list[tuple]:
+    def cut(first: int, end: int, n: int, cells: int) -> list[tuple]:
         width = end - first + last
         edges = ((first + i * width // n, first - (-(i + 1) * width // n)) for i in range(n))
         return [(min(max(a, 0), cells), min(max(b, 0), cells)) for a, b in edges]
 
-    return [(*y, *x) for y in cut(top, bottom, shape[0]) for x in cut(left, right, shape[1])]
+    return [(*y, *x) for y in cut(top, bottom, grid[0], shape[0]) for x in cut(left, right, grid[1], shape[1])]
 
 
-def _pool(feature_map: Tensor, roi: Tensor, n: int, stride: int, of: Callable = torch.amax, **options) -> Tensor:
-    bins = _bins(roi, feature_map.shape, n, stride, **options)
-    return torch.stack([of(feature_map[y1:y2, x1:x2]) for y1, y2, x1, x2 in bins]).reshape(n, n)
+def _pool(feature_map: Tensor, roi: Tensor, grid: tuple, stride: int, of: Callable = torch.amax, **options) -> Tensor:
+    cells = (feature_map[y1:y2, x1:x2] for y1, y2, x1, x2 in _bins(roi, feature_map.shape, grid, stride, **options))
+    return torch.stack([of(each) if each.numel() else torch.tensor(0.0) for each in cells]).reshape(grid)
+
+
+def _pool_clipped(feature_map: Tensor, roi: Tensor, grid: tuple, stride: int) -> Tensor:
+    """The mistake of cutting into bins what is left of the RoI on the map."""
+    ends = feature_map.shape[1] - 1, feature_map.shape[0] - 1
+    inside = [min(max(_half_up(v / stride), 0), end) * stride for v, end in zip(roi.tolist(), 2 * ends, strict=True)]
+    return _pool(feature_map, torch.tensor(inside), grid, stride)
 
 
 def _rois(reach: int) -> Iterator[tuple]:
@@ -47,47 +59,75 @@ def _rois(reach: int) -> Iterator[tuple]:
         height, width = _draw(6, 11, 2) if k % 2 else _draw(6, 11) * 2
         x1, x2, y1, y2 = (4 * v for size in (width, height) for v in sorted(_draw(-reach, 4 * size + reach, 2)))
         feature_map = torch.randint(0, 1000, (height, width), generator=_generator).float()
-        yield feature_map, torch.tensor([x1, y1, x2, y2]).float(), 2 + k % 3, 16
+        yield feature_map, torch.tensor([x1, y1, x2, y2]).float(), (2 + k % 3, 2 + k // 2 % 3), 16
 
 
 def _has_cells(bin: tuple) -> bool:
     return bin[0] < bin[1] and bin[2] < bin[3]
 
 
-def _is_full(feature_map: Tensor, roi: Tensor, *rest: int) -> bool:
+def _is_full(feature_map: Tensor, roi: Tensor, *rest) -> bool:
     """Has every bin a cell, even where the last row and column are forgotten?"""
     return all(_has_cells(b) for last in (0, 1) for b in _bins(roi, feature_map.shape, *rest, last=last))
 
 
-_GIVEN = [
-    (torch.arange(64.0).reshape(8, 8), torch.tensor(roi), 2, 16)
-    for roi in ((24.0, 40.0, 88.0, 104.0), (0.0, 0.0, 64.0, 64.0))
-]
-_POOL_CASES = _GIVEN + list(islice((case for case in _rois(0) if _is_full(*case)), 18))
-_ON_SQUARES = [case for case in _POOL_CASES if case[0].shape[0] == case[0].shape[1]]
+def _reaches_beyond(feature_map: Tensor, roi: Tensor, grid: tuple, stride: int) -> bool:
+    """Lies a part of the RoI on the map, at least two cells wide and high, and a part beyond it?"""
+    cells = [_half_up(v / stride) for v in roi.tolist()]
+    height, width = feature_map.shape
+    (x1, x2), (y1, y2) = ((max(cells[i], 0), min(cells[i + 2], n - 1)) for i, n in ((0, width), (1, height)))
+    return x1 < x2 and y1 < y2 and [x1, y1, x2, y2] != cells
+
+
+_DIGITS = ("10213012", "02413520", "13281261", "20137102", "01521429", "31024130")  # the map of section 2
+MAP = torch.tensor([[float(digit) for digit in row] for row in _DIGITS])
+_GIVEN = (MAP, torch.tensor([12.0, 12.0, 52.0, 40.0]), (2, 3), 8)
+_INSIDE = list(islice((case for case in _rois(0) if _is_full(*case)), 12))
+_BEYOND = list(islice((case for case in _rois(12) if _reaches_beyond(*case)), 8))
+_POOL_CASES = [_GIVEN, *_INSIDE, *_BEYOND]
+_ON_SQUARES = [case for case in _POOL_CASES if case[0].shape[0] == case[0].shape[1] and case[2][0] == case[2][1]]
+
+
+def _six(**options) -> Callable:
+    """A test for the six numbers of the first part, as a mistake would make them."""
+    return near_all(_pool(*_GIVEN, **options).flatten().tolist(), tol=0.006)
+
+
+_CUT_OFF = (
+    "A border at 1.5 cells goes to cell 1.",
+    "It is cut off. Round to the nearest cell, half upwards: floor(v + 0.5).",
+)
+_TO_EVEN = (
+    "A border at 1.5 cells goes to cell 2, but one at 6.5 goes to cell 6.",
+    "round() sends a half to the even number: take floor(v + 0.5).",
+)
+_NO_LAST = "The RoI has one row and one column too few.", "The cells of both borders belong to it: w = b - a + 1."
 
 POOL = (
+    Part(
+        "the six numbers",
+        _six(),
+        (
+            Mistake(*_CUT_OFF, _six(to_cell=math.floor)),
+            Mistake(*_TO_EVEN, _six(to_cell=round)),
+            Mistake(*_NO_LAST, _six(last=0)),
+        ),
+        "The borders lie at 1.5, 1.5, 6.5 and 5 cells. Write down which columns and which rows the RoI has.",
+    ),
     Part(
         "the function",
         agrees(_pool, _POOL_CASES),
         (
+            Mistake(*_CUT_OFF, agrees_any(_POOL_CASES, lambda *case: _pool(*case, to_cell=math.floor))),
+            Mistake(*_TO_EVEN, agrees_any(_POOL_CASES, lambda *case: _pool(*case, to_cell=round))),
+            Mistake(*_NO_LAST, agrees_any(_POOL_CASES, lambda *case: _pool(*case, last=0))),
             Mistake(
-                "A corner at 1.5 cells goes to cell 1.",
-                "It is cut off. Round to the nearest cell, half upwards: floor(v + 0.5).",
-                agrees_any(_POOL_CASES, lambda *case: _pool(*case, to_cell=math.floor)),
+                "RoIs on the map are right, those that reach beyond it are not.",
+                "The whole RoI is cut into bins. Only then the cells beyond the map are left out.",
+                agrees_any(_POOL_CASES, _pool_clipped),
             ),
             Mistake(
-                "A corner at 1.5 cells goes to cell 2, and so does one at 2.5.",
-                "round() sends a half to the even number: take floor(v + 0.5).",
-                agrees_any(_POOL_CASES, lambda *case: _pool(*case, to_cell=round)),
-            ),
-            Mistake(
-                "The RoI (0, 0, 64, 64) is 4 cells wide.",
-                "Cells 0 to 4 are five: the cell of the far corner belongs to the RoI.",
-                agrees_any(_POOL_CASES, lambda *case: _pool(*case, last=0)),
-            ),
-            Mistake(
-                "On a square map an RoI on the diagonal is right, others are not.",
+                "On a square map with a square grid an RoI on the diagonal is right, others are not.",
                 "x and y are exchanged: the RoI is (x1, y1, x2, y2), the map and the result are read by [y, x].",
                 agrees_any(
                     _ON_SQUARES,
@@ -102,21 +142,21 @@ POOL = (
                 agrees_any(_POOL_CASES, lambda *case: _pool(*case, of=torch.mean)),
             ),
         ),
-        "On the map of 0 to 63 the RoI (24, 40, 88, 104) goes from cell (2, 3) to cell (6, 7). Which cells are in the "
-        "first bin?",
+        "Try it on the map and the RoI of the first part. Then move the RoI so far up that a row of bins is empty.",
     ),
 )
 
 
-# 03-2: backward
+# 03-B: backward
 
 
-def _backward(gradient: Tensor, feature_map: Tensor, bins: list[tuple]) -> Tensor:
+def _backward(gradient: Tensor, feature_map: Tensor, bins: list[tuple], offset: bool = True) -> Tensor:
+    """The gradient at the map; without `offset` with the mistake of taking a place in the bin for one on the map."""
     out = torch.zeros_like(feature_map)
     for g, (y1, y2, x1, x2) in zip(gradient, bins, strict=True):
         if y1 < y2 and x1 < x2:
             y, x = divmod(int(feature_map[y1:y2, x1:x2].argmax()), x2 - x1)
-            out[y1 + y, x1 + x] += g
+            out[(y1 + y, x1 + x) if offset else (y, x)] += g
     return out
 
 
@@ -159,6 +199,7 @@ _winners_right = _where(lambda won: won == 1, _DISTINCT + _TIED)
 _losers_right = _where(lambda won: won == 0, _DISTINCT)
 _distinct_right = agrees(_backward, _DISTINCT)
 _full_right = agrees(_backward, _DISTINCT + _TIED)
+_forgets_offset = agrees(partial(_backward, offset=False), _DISTINCT + _TIED)
 
 
 def _several_win(function: Callable) -> bool:
@@ -177,9 +218,14 @@ BACKWARD = (
                 lambda f: not _full_right(f) and _winners_right(f),
             ),
             Mistake(
+                "All gradients land near the upper left corner of the map.",
+                "argmax counts within the bin. Add y1 and x1 to get to the place on the map.",
+                _forgets_offset,
+            ),
+            Mistake(
                 "A cell that wins no bin gets a gradient.",
                 "That is the backward pass of a mean or a sum. Each bin has one winner, and it gets all.",
-                lambda f: not _losers_right(f),
+                lambda f: not _losers_right(f) and not _forgets_offset(f),
             ),
             Mistake(
                 "On a flat map several cells of a bin get a gradient.",
@@ -197,7 +243,7 @@ BACKWARD = (
 )
 
 
-# 03-6: which fault has which detector?
+# 03-E: which fault has which detector?
 
 FAULTS = ("exchange", "twice", "class")  # of the detectors A, B, C
 
@@ -231,4 +277,4 @@ FIND = (
     ),
 )
 
-EXERCISES = {"03-1": POOL, "03-2": BACKWARD, "03-3": SMOOTH, "03-4": LOSS, "03-5": FACTOR, "03-6": FIND}
+EXERCISES = {"03-A": POOL, "03-B": BACKWARD, "03-C": LOSS, "03-D": SPREAD, "03-E": FIND, "03-F": HEAD}

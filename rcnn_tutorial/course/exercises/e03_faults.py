@@ -1,4 +1,4 @@
-"""Exercise 03-6: one detector with three faults, one at a time."""
+"""Exercise 03-E: one detector with three faults, one at a time."""
 
 from copy import deepcopy
 

@@ -2,9 +2,10 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from matplotlib.colors import to_hex
+from matplotlib.patches import Circle
 
 from rcnn_tutorial.course import draw
-from rcnn_tutorial.course.draw.maps import LIT, bin_maxima
+from rcnn_tutorial.course.draw.maps import LIT
 from rcnn_tutorial.course.draw.regions import rounded
 from rcnn_tutorial.ops.pooling import roi_pool
 from tests.course.draw.figures import (
@@ -19,7 +20,6 @@ from tests.course.draw.figures import (
     rectangles,
     render,
     texts,
-    ticks,
     titles,
 )
 
@@ -38,42 +38,116 @@ def test_rounding_is_that_of_roi_pooling(roi):
     assert -turned.item() == MAP[max(y1, 0) : y2, max(x1, 0) : x2].min()
 
 
-def test_roi_grid_shows_both_roundings_and_what_is_pooled():
-    roi = (1.5, 2.5, 5.5, 6.4)
-    switches = bin_maxima(MAP, rounded(roi), 2)
-    before = torch.tensor([[36.0, 37], [52, 55]])
-    draw.roi_grid(MAP, roi, switches, before)
+def test_the_map_of_the_network_says_which_shapes_flow():
+    draw.network_map(draw.FAST_RCNN, "RoI\npooling")
     render()
-    left, right = panels()
-    *bins, solid, dashed = rectangles(left)
-    assert solid.get_bbox().extents.tolist() == [2, 3, 7, 7] and solid.get_linestyle() == "-"
-    assert dashed.get_bbox().extents.tolist() == pytest.approx(roi) and dashed.get_linestyle() == "--"
-    assert edges(left)[-2:] == [draw.GOOD, "#000000"] and pixels(left)[0] == MAP.tolist()
-    assert [[round(v) for v in b.get_bbox().extents.tolist()] for b in bins] == [
-        [2, 3, 5, 5], [4, 3, 7, 5], [2, 5, 5, 7], [4, 5, 7, 7],
-    ]  # fmt: skip
-    assert {tuple(line.get_xydata()[0]) for line in left.lines} == {(4.5, 4.5), (6.5, 4.5), (4.5, 6.5), (6.5, 6.5)}
-    assert titles() == ["5 x 4 cells into 2 x 2 bins", "pooled: 2 of 4 changed"]
-    assert right.images[0].get_array().tolist() == [[36, 38], [52, 54]]
-    assert [[round(v) for v in box] for box in extents(right)] == [[1, 0, 2, 1], [1, 1, 2, 2]]
-    assert right.images[0].get_clim()[0] == left.images[0].get_clim()[0] == 0
-    assert edges(right) == [draw.BAD] * 2
-    named = key(plt.gcf().legends[0])
-    assert named.pop("RoI") == ("#000000", "--") and named.pop("rounded") == (draw.GOOD, "-") and len(named) == 1
-    assert left.get_xlim() == (0, 9) and left.get_ylim() == (9, 1)
+    shapes = {(first, last): shape for first, last, shape in draw.FAST_RCNN.arrows}
+    assert shapes["conv\nnet", "RoI\npooling"] == "(C, h, w)" and shapes["RoIs", "RoI\npooling"] == "(R, 4)"
+    assert shapes["RoI\npooling", "fc6\nfc7"] == "(R, C, 4, 4)"
+    assert shapes["class\nscores", "loss"] == "(R, K+1)" and shapes["box\noffsets", "loss"] == "(R, 4K)"
+    ax = plt.gca()
+    words = [t.get_window_extent() for t in ax.texts if t.get_text().startswith("(")]
+    parts = [patch.get_window_extent() for patch in ax.patches]
+    assert len(words) == 7 and not any(word.overlaps(part) for word in words for part in parts)
+    assert not any(a.overlaps(b) for k, a in enumerate(words) for b in words[:k])
 
 
-def test_roi_grid_keeps_its_view_and_counts_empty_bins_as_zero():
-    switches = bin_maxima(MAP + 1, (6, 6, 10, 8), 2)
-    draw.roi_grid(MAP + 1, (6, 6, 9, 7), switches, view=(0, 0, 12, 8))
+def test_roi_numbers_show_the_map_both_roundings_and_the_way_back():
+    roi, switches = (1.5, 0.5, 6.25, 4.25), torch.tensor([[[2, 3], [2, 6]], [[3, 4], [3, 4]]])
+    draw.roi_numbers(MAP, roi, torch.tensor([[19.0, 22], [28, 28]]), switches)
     render()
     left, right = panels()
-    assert left.get_xlim() == (0, 12) and left.get_ylim() == (8, 0)
-    assert right.images[0].get_array().tolist() == [[56, 0], [64, 0]] and right.get_title() == "pooled"
-    draw.roi_grid(MAP, (2, 3, 4, 6), bin_maxima(MAP, (2, 3, 5, 7), 2)[:1])
-    assert titles()[0] == "3 x 4 cells into 2 x 1 bins"
-    bins = rectangles(panels()[0])[:-2]
-    assert [[round(v) for v in b.get_bbox().extents.tolist()] for b in bins] == [[2, 3, 4, 7], [3, 3, 5, 7]]
+    assert titles() == ["the map", "pooled"]
+    numbers = {t.get_position(): t.get_text() for t in left.texts}
+    assert numbers == {(c + 0.5, r + 0.5): f"{MAP[r, c]:g}" for r in range(8) for c in range(8)}
+    assert texts(right) == ["19", "22", "28", "28"]
+    *others, rounded_box, exact = rectangles(left)
+    assert rounded_box.get_bbox().extents.tolist() == [2, 1, 7, 5]
+    assert exact.get_bbox().extents.tolist() == pytest.approx([2, 1, 6.75, 4.75]) and exact.get_linestyle() == "--"
+    assert edges(left)[-2:] == ["#000000", draw.PROPOSAL]
+    chosen = [box for box, r in zip(extents(left), rectangles(left), strict=True) if looks(r) == draw.COLORS[6]]
+    assert [[round(x - 0.15), round(y - 0.15)] for x, y, *_ in chosen] == [[3, 2], [6, 2], [4, 3], [4, 3]]
+    bins = [[round(v) for v in b.get_bbox().extents.tolist()] for b in others[4:]]
+    assert bins == [[2, 1, 5, 3], [4, 1, 7, 3], [2, 3, 5, 5], [4, 3, 7, 5]]
+    zero = next(t for t in left.texts if t.get_text() == "0")
+    assert zero.get_color() == draw.PALE and left.texts[1].get_color() == "black"
+    assert min(t.get_fontsize() for t in left.texts + right.texts) >= 18
+    assert set(key(plt.gcf().legends[0])) == {"RoI", "rounded", "chosen by a bin"}
+    assert key(plt.gcf().legends[0])["RoI"] == (draw.PROPOSAL, "--")
+    draw.roi_numbers(MAP, roi, torch.ones(2, 2), switches, ("gradient of the map", "gradient of the bins"))
+    assert titles() == ["gradient of the map", "gradient of the bins"]
+
+
+def test_roi_steps_count_what_changes():
+    draw.roi_steps(MAP, (1.5, 2.5, 5.5, 6.4), [10, 11, 12], [0, 3, 0])
+    render()
+    left, right = panels()
+    cells, exact = rectangles(left)
+    assert cells.get_bbox().extents.tolist() == [2, 3, 7, 7] and cells.get_linestyle() == "-"
+    assert exact.get_bbox().extents.tolist() == pytest.approx([2, 3, 6, 6.9]) and exact.get_linestyle() == "--"
+    assert pixels(left)[0] == MAP.tolist()
+    bars = [(r.get_x() + r.get_width() / 2, r.get_height()) for r in rectangles(right)]
+    assert [(round(x), h) for x, h in bars] == [(10, 0), (11, 3), (12, 0)]
+    assert titles() == ["one map", "1 of 3 steps change something"]
+    assert labels(right) == ("left border of the RoI, pixels", "numbers that change") and right.get_ylim()[0] == 0
+    assert key(left.get_legend()) == {"RoI": (draw.PROPOSAL, "--"), "rounded": ("#000000", "-")}
+
+
+def test_the_weight_of_a_number_is_the_area_opposite_to_it():
+    corners = torch.tensor([[8.0, 1], [3, 7]])
+    draw.interpolation(corners, 0.25, 0.5)
+    render()
+    ax = plt.gca()
+    areas, circles = {}, {}
+    for patch in ax.patches:
+        color = to_hex(patch.get_facecolor()).upper()
+        if isinstance(patch, Circle):
+            circles[color] = patch.center
+        else:
+            box = patch.get_bbox()
+            areas[color] = box.width * box.height, (box.x0, box.y0)
+    assert circles == dict(zip(draw.COLORS[:4], [(0, 0), (1, 0), (0, 1), (1, 1)], strict=True))
+    assert [areas[c][0] for c in draw.COLORS[:4]] == pytest.approx([0.375, 0.125, 0.375, 0.125])
+    assert [areas[c][1] for c in draw.COLORS[:4]] == [(0.25, 0.5), (0, 0.5), (0.25, 0), (0, 0)]
+    said = {t.get_position(): t.get_text() for t in ax.texts}
+    assert said[0, 0] == "8" and said[1, 0] == "1" and said[0, 1] == "3" and said[1, 1] == "7"
+    assert sorted(texts(ax)) == sorted(["8", "1", "3", "7", "0.375", "0.125", "0.375", "0.125"])
+    (point,) = ax.lines
+    assert point.get_xydata().tolist() == [[0.25, 0.5]]
+
+
+def test_align_numbers_show_points_and_means():
+    pooled = torch.tensor([[1.25, 2.5]])
+    draw.align_numbers(MAP, (1, 2, 5, 4), pooled, 2)
+    render()
+    left, right = panels()
+    (exact,) = rectangles(left)
+    assert exact.get_bbox().extents.tolist() == [1.5, 2.5, 5.5, 4.5] and edges(left) == [draw.PROPOSAL]
+    middles, dots = left.lines
+    assert len(middles.get_xydata()) == 64 and middles.get_xydata()[[0, -1]].tolist() == [[0.5, 0.5], [7.5, 7.5]]
+    assert dots.get_xydata().tolist() == [[x, y] for y in (3, 4) for x in (2, 3, 4, 5)]
+    assert texts(right) == ["1.25", "2.5"] and texts(left) == [f"{v:g}" for v in MAP.flatten().tolist()]
+    assert titles() == ["the map", "mean of each bin"]
+    lines = [segment.tolist() for lines in left.collections for segment in lines.get_segments()]
+    assert [[3.5, 2.5], [3.5, 4.5]] in lines
+    assert [t.get_text() for t in plt.gcf().legends[0].get_texts()] == ["RoI", "point", "middle of a cell"]
+
+
+def test_slide_keeps_the_two_ways_of_pooling_apart():
+    shifts, rounded_one, smooth = torch.tensor([0.0, 1, 2]), torch.tensor([1.0, 1, 2]), torch.tensor([1.0, 1.4, 1.9])
+    draw.slide(shifts, [rounded_one, smooth], [smooth - 2, rounded_one])
+    render()
+    left, right = panels()
+    assert titles() == ["one number of its 4 x 4", "left border that is found"]
+    assert labels(left) == ("shift of the window, pixels", "")
+    assert labels(right) == ("shift of the window, pixels", "error, pixels")
+    assert [line.get_ydata().tolist() for line in left.lines] == [rounded_one.tolist(), smooth.tolist()]
+    assert [line.get_ydata().tolist() for line in right.lines[:2]] == [(smooth - 2).tolist(), rounded_one.tolist()]
+    assert [looks(line)[0] for line in right.lines[:2]] == [draw.COLORS[1], draw.COLORS[0]]
+    assert [looks(line)[0] for line in left.lines] == [draw.COLORS[1], draw.COLORS[0]]
+    said = [t.get_text() for t in plt.gcf().legends[0].get_texts()]
+    assert said == ["RoI pooling: steps of the border up to 0.5", "RoIAlign: steps of the border up to 1.0"]
+    assert left.get_ylim()[0] == 0
 
 
 def test_landing_adds_up_in_shared_cells():
@@ -122,56 +196,6 @@ def test_loss_curves_and_their_slopes():
     for name in ("L2", "smooth L1"):
         steps = torch.as_tensor(values[name]).diff() / 0.02
         assert steps.tolist() == pytest.approx(((slopes[name][1:] + slopes[name][:-1]) / 2).tolist(), abs=0.01)
-
-
-def test_target_histograms_have_one_scale():
-    before = torch.tensor([[0.1, 0.2, -1, 0], [0.3, 0.2, 1, 9]])
-    draw.target_histograms(before, torch.tensor([[-1.0, -1, -1, -1], [0.998, 1, 1, 1]]))
-    render()
-    assert titles()[0] == "tx: mean 0.20, std 0.10" and titles()[3] == "th: mean 4.50, std 4.50"
-    assert titles()[4] == "tx: mean 0.00, std 1.00"
-    assert [title.split(":")[0] for title in titles()] == ["tx", "ty", "tw", "th"] * 2
-    assert plt.gcf().get_supxlabel() == "target"
-    assert [ax.get_ylabel() for ax in panels()] == ["before", "", "", "", "after", "", "", ""]
-    colors = [to_hex(ax.patches[0].get_facecolor()).upper() for ax in panels()]
-    assert colors == [draw.PALE] * 4 + [draw.GOOD] * 4
-    assert len({ax.get_xlim() for ax in panels()}) == 1
-    bins = [ax.patches[0].get_data() for ax in panels()]
-    assert all(each.values.sum() == 2 for each in bins)  # 9 is in the last bin
-    assert bins[3].values[-1] == 1 and bins[1].values[32] + bins[1].values[31] == 2
-    with pytest.raises(AssertionError, match="nothing was drawn"):
-        draw.target_histograms(before[:0], before)
-
-
-def test_singular_values_mark_the_rank():
-    draw.singular_values({"fc6": torch.tensor([4.0, 2, 1]), "fc7": torch.tensor([3.0, 0.1])}, {"fc6": 2, "fc7": 1})
-    render()
-    ax = plt.gca()
-    every, kept, chosen = ax.lines[:3]
-    assert (
-        list(every.get_xdata()) == [1, 2, 3]
-        and list(every.get_ydata()) == [4, 2, 1]
-        and list(kept.get_ydata()) == [4, 2]
-    )
-    assert chosen.get_xydata().tolist() == [[2, 2]] and ax.lines[5].get_xydata().tolist() == [[1, 3]]
-    named = {"fc6: t = 2 of 3": (draw.COLORS[0], "-"), "fc7: t = 1 of 2": (draw.COLORS[1], "-")}
-    assert key(ax.get_legend()) == named and ax.get_yscale() == "log"
-    assert [looks(line)[0] for line in ax.lines] == [draw.COLORS[0]] * 3 + [draw.COLORS[1]] * 3
-    assert labels(ax) == ("singular value number", "singular value") and kept.get_linewidth() > every.get_linewidth()
-    assert list(kept.get_xdata()) == [1, 2]
-
-
-def test_compression_is_ordered_by_its_parameters():
-    draw.compression([None, 8, 77], [0.5, 0.3, 0.49], [6, 3, 4], [1, 0.035, 0.333])
-    render()
-    left, right = panels()
-    assert titles() == ["AP", "ms per image"]
-    assert [list(line.get_ydata()) for line in left.lines] == [[0.5, 0.5], [0.3, 0.49, 0.5]]
-    assert [list(line.get_ydata()) for line in right.lines] == [[6, 6], [3, 4, 6]]
-    for ax, color in ((left, draw.COLORS[0]), (right, draw.COLORS[1])):
-        assert ticks(ax.xaxis) == {0: "3.5 %\nt=8", 1: "33 %\nt=77", 2: "100 %\nfull"}
-        assert labels(ax) == ("parameters of the head", "") and looks(ax.lines[1]) == (color, "-")
-        assert ax.lines[1].get_xdata().tolist() == [0, 1, 2] and ax.get_ylim()[0] == 0
 
 
 def test_kind_groups_have_means_and_spreads():

@@ -1,0 +1,65 @@
+"""What the learner's own detector says on some pictures, before its training and after it."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from rcnn_tutorial.course.draw.pictures import boxes, part_labels, picture
+from rcnn_tutorial.course.draw.style import GOOD, IGNORED, MISTAKE, TRUTH, Style, on_cpu
+from rcnn_tutorial.evaluation import failures
+
+
+@on_cpu
+def own_results(
+    images: Sequence[Tensor],
+    targets: Sequence[dict[str, Tensor]],
+    before: Sequence[dict[str, Tensor]],
+    after: Sequence[dict[str, Tensor]],
+    classes: Sequence[str],
+    threshold: float = 0.5,
+) -> None:
+    """Some pictures, one to a row: the truth, the detections before a training, and those after it.
+
+    True boxes are black and dotted. A detection carries its class and its score; it is green where `failures` calls it
+    correct, grey where it is ignored, and vermillion where it is wrong. The titles count over all rows.
+
+    Args:
+        images: (3, H, W) each; the sizes may differ. Four fit.
+        targets: of each image `boxes` (M, 4), `labels` (M,) and, where there are any, `difficult` (M,).
+        before, after: of each image `boxes` (N, 4), `labels` (N,) and `scores` (N,).
+        classes: their names, the background first.
+        threshold: the least score of a detection that is drawn and counted.
+    Raises:
+        ValueError: no image, or lists of different length.
+    """
+    lengths = {len(part) for part in (images, targets, before, after)}
+    if lengths == {0} or len(lengths) > 1:
+        raise ValueError(f"expected as many targets and detections as images, and one at least, got {sorted(lengths)}")
+    ratios = [image.shape[1] / image.shape[2] for image in images]
+    _, axes = plt.subplots(len(images), 3, figsize=(10.9, 3.6 * sum(ratios) + 0.5), height_ratios=ratios, squeeze=False)
+    objects = sum(len(target["boxes"]) for target in targets)
+    axes[0, 0].set_title(f"truth: {objects} object{'s' * (objects != 1)}")
+    for ax, image, target in zip(axes[:, 0], images, targets, strict=True):
+        hard = target.get("difficult", torch.zeros(len(target["boxes"]))).tolist()
+        names = [classes[k] + "?" * bool(d) for k, d in zip(target["labels"].tolist(), hard, strict=True)]
+        boxes(picture(image, ax), target["boxes"], names, Style(TRUTH, dashes=":"))
+    for column, name, answers in ((axes[:, 1], "before", before), (axes[:, 2], "after", after)):
+        told = failures(answers, targets, score_threshold=threshold)
+        right, missed = told.counts["correct"], told.counts["missed"]
+        wrong = sum(told.counts.values()) - right - missed
+        column[0].set_title(f"{name}: {right} right, {wrong} wrong")
+        for ax, image, answer, kinds in zip(column, images, answers, told.kinds, strict=True):
+            _judged(picture(image, ax), answer, kinds, classes)
+    for ax in axes.flat:
+        part_labels(ax)
+
+
+def _judged(ax: plt.Axes, answer: dict[str, Tensor], kinds: Sequence[str], classes: Sequence[str]) -> None:
+    """Detections in the colours of their kinds, those that are right on top."""
+    colors = {"correct": GOOD, "ignored": IGNORED}
+    shown = sorted((i for i, kind in enumerate(kinds) if kind != "below"), key=lambda i: kinds[i] == "correct")
+    labels, scores = answer["labels"].tolist(), answer["scores"].tolist()
+    texts = [f"{classes[labels[i]]} {scores[i]:.2f}" for i in shown]
+    boxes(ax, answer["boxes"][shown], texts, [Style(colors.get(kinds[i], MISTAKE)) for i in shown])
