@@ -3,16 +3,22 @@
 #   make test    set up, lint, unit tests, notebooks         make claims   docs/claims.md of a whole test run
 #   make check   set up, unit tests alone                    make lint     set up, style and types alone
 #   make bench   times beside torchvision's, in 15 minutes  make clean    remove the virtual environment
+#   make slides  slides that need no network, in build/slides; MINUTES=50 for a shorter lecture
+#   make handouts  a page or two without answers              make book   a site of files, in build/book
+#   make docs    all three, and a look at every slide and link; it needs Chromium
 #   make lab LAB=--no-browser hands options to JupyterLab, make bench BENCH="--minutes 5" to the benchmarks, and
 #   make PYTHON=python3.12 ... names the interpreter.
 
 PYTHON ?= python3
 LAB ?=
 BENCH ?=
+MINUTES ?=
+REPOSITORY ?=
 BIN := .venv/bin
 READY := .venv/ready
+DOCS_READY := .venv/docs-ready
 
-.PHONY: lab test check lint notebooks run claims bench clean
+.PHONY: lab test check lint notebooks run claims bench slides handouts book docs clean
 
 lab: $(READY)
 	$(BIN)/jupyter lab $(LAB) notebooks/
@@ -43,6 +49,19 @@ claims:
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)
 
+slides: $(DOCS_READY)
+	$(BIN)/python -m tools.lecture slides $(MINUTES:%=--minutes %)
+
+handouts: $(DOCS_READY)
+	$(BIN)/python -m tools.lecture handouts
+
+book: export REPOSITORY := $(REPOSITORY)
+book: $(DOCS_READY)
+	$(BIN)/python -m tools.lecture book
+
+docs: slides handouts book
+	$(BIN)/python -m tools.lecture check
+
 clean:
 	rm -rf .venv
 
@@ -53,4 +72,8 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	$(BIN)/python -c 'import matplotlib.pyplot'
 	$(BIN)/python data_scripts/make_shapes.py
+	touch $@
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
