@@ -4,6 +4,7 @@ Each seed has training scenes of its own, the same for all variants, its own new
 start from the same backbone and are tested on the same scenes.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from time import process_time
 
@@ -58,9 +59,19 @@ def untrained(chosen: TwoStageSettings, kind: type[TwoStage] = FasterRCNN) -> Tw
     return kind(tiny_net(pretrained=True), classes, chosen, seed=chosen.training.seed).to(device())
 
 
-def trained(chosen: TwoStageSettings, kind: type[TwoStage] = FasterRCNN) -> tuple[TwoStage, dict]:
-    """A detector, trained once for all experiments, with the last losses and the seconds of its training."""
+def trained(
+    chosen: TwoStageSettings, kind: type[TwoStage] = FasterRCNN, begin: Callable[[TwoStage], None] | None = None
+) -> tuple[TwoStage, dict]:
+    """A detector, trained once for all experiments, with the last losses and the seconds of its training.
+
+    Args:
+        chosen: settings, with the seed.
+        kind: of detector.
+        begin: called with the detector before its training; its name tells the kept detector from the others.
+    """
     seed, model = chosen.training.seed, untrained(chosen, kind)
+    if begin:
+        begin(model)
 
     def compute() -> dict:
         data = mirrored(scenes("train", seed * TRAIN, TRAIN), seed)
@@ -69,7 +80,8 @@ def trained(chosen: TwoStageSettings, kind: type[TwoStage] = FasterRCNN) -> tupl
         spent = {"seconds": round(process_time() - start, 1)}
         return {"weights": dict(model.state_dict()), "notes": notes(history) | spent}
 
-    found = kept("networks").get((kind.__name__, TRAIN, chosen), compute)
+    key = (kind.__name__, TRAIN, chosen, *([begin.__name__] if begin else []))
+    found = kept("networks").get(key, compute)
     model.load_state_dict(found["weights"])
     return model.eval(), found["notes"]
 

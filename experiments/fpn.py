@@ -14,15 +14,23 @@ from torch import Tensor, nn
 from experiments import faster_rcnn
 from experiments.designs import DESIGNS, ImagesFPN, NotSmoothedFPN, SingleFPN
 from experiments.faster_rcnn import tested, trained
-from experiments.scenes import TEST, TRAIN, Experiment
+from experiments.scenes import TEST, TRAIN, Experiment, kept
 from experiments.variants import SeparateHeads
+from rcnn_tutorial.data.generated.auxiliary import AuxiliaryBatches, accuracy
+from rcnn_tutorial.data.generated.shapes import AUXILIARY_CLASSES
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
-from rcnn_tutorial.nets.backbones import ConvNet
+from rcnn_tutorial.detectors.rcnn_windows import FineTuning
+from rcnn_tutorial.detectors.two_stage import TwoStage
+from rcnn_tutorial.nets.backbones import ConvNet, tiny_net
+from rcnn_tutorial.nets.fpn import BottomUp, tiny_stages
 from rcnn_tutorial.nets.preprocess import Batch
+from rcnn_tutorial.training import TrainSettings, train
 
-STEPS, LONGER = 400, 1000
+STEPS, LONGER, LONGEST = 400, 1000, 1500
 SETTINGS = {"train": TRAIN, "test": TEST, "steps": STEPS}
 READ = ("single", "hierarchy", "no laterals", "finest", "top-down")
+CLOSEST = ("single", "hierarchy", "top-down")
+COARSE_STEPS = 2000  # of the pre-training of C4 and C5
 RATES = {"finest": 0.02}  # where one map has all the gradient, no detection is learnt at the others' 0.05
 
 
@@ -67,6 +75,51 @@ def designs(seed: int) -> dict[str, dict]:
         training = replace(chosen.training, lr=RATES.get(design, chosen.training.lr))
         results[design] = tested(*trained(replace(chosen, training=training), DESIGNS[design]))
     return results
+
+
+class Classifier(nn.Module):
+    """A classifier of the auxiliary shapes that reads the mean of the coarsest map."""
+
+    def __init__(self, stages: BottomUp, classes: int):
+        super().__init__()
+        self.stages, self.last = stages, nn.Linear(stages.channels[-1], classes)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Mean-subtracted crops (B, 3, H, W) to scores before the softmax (B, classes)."""
+        return self.last(self.stages(crops)[-1].mean(dim=(2, 3)))
+
+
+def coarse_stages() -> dict[str, Tensor]:
+    """Weights of C4 and C5, learnt from the auxiliary shapes behind the frozen C2 and C3, once for all seeds."""
+
+    def compute() -> dict:
+        generator = torch.Generator().manual_seed(1)
+        net = Classifier(tiny_stages(tiny_net(pretrained=True), generator), len(AUXILIARY_CLASSES))
+        nn.ModuleList((net.stages.stem, *net.stages.stages[:2])).requires_grad_(False)
+        chosen = TrainSettings(
+            COARSE_STEPS, batch_size=1, lr=0.03, weight_decay=5e-4, schedule="cosine", warmup=COARSE_STEPS // 4, seed=1,
+        )  # fmt: skip
+        train(FineTuning(net), AuxiliaryBatches(0, 20_000, COARSE_STEPS, processes=0), chosen, progress=False)
+        share = accuracy(net.eval(), AuxiliaryBatches(40_000, 2_000, 0, processes=0))
+        print(f"C4 and C5: {share:.3f} of the fresh auxiliary shapes are named rightly", flush=True)
+        return {"weights": dict(net.stages.stages[2:].state_dict())}
+
+    return kept("networks").get(("C4 and C5", COARSE_STEPS), compute)["weights"]
+
+
+def with_coarse_stages(model: TwoStage) -> None:
+    """Put the learnt C4 and C5 into a detector that reads them."""
+    stages = model.body.bottom_up.stages[2:]
+    if len(stages):
+        stages.load_state_dict(coarse_stages())
+
+
+def longer(seed: int) -> dict[str, dict]:
+    """FPN-07, FPN-16: the three closest designs, with C4 and C5 pre-trained and for longer."""
+    return {
+        design: tested(*trained(settings(seed, steps=LONGEST), DESIGNS[design], with_coarse_stages))
+        for design in CLOSEST
+    }
 
 
 def detectors(seed: int) -> dict[str, dict]:
@@ -120,6 +173,12 @@ def pyramids(seed: int) -> dict[str, dict]:
 EXPERIMENTS = {
     "fpn_07": Experiment(
         "what is read: five designs", ("FPN-07", "FPN-10", "FPN-16"), designs, SETTINGS | {"rates": RATES}
+    ),
+    "fpn_07_longer": Experiment(
+        "what is read: three designs, C4 and C5 pre-trained",
+        ("FPN-07", "FPN-16"),
+        longer,
+        SETTINGS | {"steps": LONGEST, "coarse_steps": COARSE_STEPS},
     ),
     "fpn_16": Experiment("one map, or a pyramid", ("FPN-16",), detectors, SETTINGS | {"steps": LONGER}),
     "fpn_03": Experiment("the 3 x 3 convolutions on the merged maps", ("FPN-03",), smoothing, SETTINGS),
