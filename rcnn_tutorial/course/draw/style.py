@@ -113,6 +113,7 @@ def describe(figure: Figure) -> str:
     panels = [said for ax in figure.axes if ax.get_visible() and (said := _said(ax))]
     count = f"{len(panels)} panels. " if len(panels) > 1 else ""
     title = f"{figure.get_suptitle()}. " if figure.get_suptitle() else ""
+    panels += [f"legend: {', '.join(text.get_text() for text in legend.get_texts())}" for legend in figure.legends]
     return title + count + ". ".join(panels) if panels or title else "A picture without words"
 
 

@@ -58,6 +58,9 @@ def test_a_figure_is_described_by_what_stands_in_it():
     right.remove()
     figure.suptitle("All")
     assert describe(figure) == "All. AP of five; x: seconds; y: AP; legend: mean"
+    left.get_legend().remove()
+    figure.legend()
+    assert describe(figure) == "All. AP of five; x: seconds; y: AP. legend: mean"
     assert describe(plt.figure()) == "A picture without words"
 
 
