@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.pictures import boxes, part_labels, picture
+from rcnn_tutorial.course.draw.pictures import boxes, picture
 from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, STATES, Style, ink, on_cpu, words
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.ops.nms import Step
@@ -102,7 +102,7 @@ def threshold_curve(
         ap: for each threshold.
         chosen: the threshold that the detector keeps, one of `ap`.
         image: (3, H, W) with the pair.
-        detections: for each threshold to show, what stays: `boxes` (N, 4), and maybe `iou` (N,) to write at them.
+        detections: for each threshold to show, what stays: `boxes` (N, 4), and maybe `iou` (N,) to write above.
             The panels show the part of the image that all of these boxes take.
     """
     figure = plt.figure(figsize=(10.9, 7.0))
@@ -125,9 +125,8 @@ def threshold_curve(
     for panel, threshold, each in zip(panels, detections, kept, strict=True):
         picture(image, panel)
         iou = detections[threshold].get("iou")
-        texts = None if iou is None else [f"{value:.2f}" for value in iou.tolist()]
-        boxes(panel, each, texts, [Style(colors.pop(0), 4) for _ in each])
-        part_labels(panel)
+        boxes(panel, each, styles=[Style(colors.pop(0), 4) for _ in each])
         panel.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
-        panel.set_title(f"{threshold:g}: {len(each)} box{'es' * (len(each) != 1)}")
+        told = "" if iou is None else "\nIoU " + ", ".join(f"{value:.2f}" for value in iou.tolist())
+        panel.set_title(f"{threshold:g}: {len(each)} box{'es' * (len(each) != 1)}{told}")
     assert ax.lines and panels[0].patches, "nothing was drawn"

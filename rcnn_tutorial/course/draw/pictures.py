@@ -58,7 +58,7 @@ def part_labels(ax: Axes) -> None:
 
     A word that has to move takes the nearest free line above or below, within the picture.
     """
-    ax.figure.figure.draw_without_rendering()  # from here on the words have their places
+    ax.figure.draw_without_rendering()  # from here on the words have their places
     taken: list[Bbox] = []
     for text in ax.texts:
         where = text.get_window_extent().padded(3)

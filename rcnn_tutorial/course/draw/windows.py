@@ -133,7 +133,7 @@ def numbered_crops(image: Tensor, windows: Tensor, rows: dict[str, Tensor], fram
     assert len(windows) and rows, "nothing was drawn"
     columns, texts = 3, [str(number + 1) for number in range(len(windows))]
     lines = -(-len(windows) // columns)
-    figure = plt.figure(figsize=(10.9, 1.5 * lines * len(rows) + 0.4))
+    figure = plt.figure(figsize=(10.9, max(4.4, 1.5 * lines * len(rows) + 0.4)))
     grid = figure.add_gridspec(lines * len(rows), columns + 1, width_ratios=[columns * 1.2, *[1] * columns])
     ax = picture(image, figure.add_subplot(grid[:, 0]))
     boxes(ax, windows, texts, Style(PROPOSAL, 2.5))
