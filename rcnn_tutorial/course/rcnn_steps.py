@@ -6,14 +6,17 @@ import torch
 from torch import Tensor
 
 from rcnn_tutorial.cache import FeatureCache
-from rcnn_tutorial.course.records import by_variant
+from rcnn_tutorial.course import records
+from rcnn_tutorial.course.profile import multiply_adds
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.data.wrappers import at_most
-from rcnn_tutorial.detectors.rcnn import RCNN
-from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, Windows
+from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
+from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, Windows, detect, svm_negatives
 from rcnn_tutorial.detectors.svm import Pass
-from rcnn_tutorial.evaluation import recall
+from rcnn_tutorial.evaluation import coco_ap, recall
+from rcnn_tutorial.nets.backbones import ConvNet, tiny_net
 from rcnn_tutorial.ops.boxes import box_iou
+from rcnn_tutorial.ops.warp import warp
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.proposals.grouping import grouping_steps, labels_at
 from rcnn_tutorial.proposals.regions import Regions, convert, describe, pixel_bins, segment, touching
@@ -38,6 +41,181 @@ def five_regions() -> tuple[Tensor, Tensor, dict[str, Regions], list[tuple[str, 
     regions = {letter: Regions(*row) for letter, row in zip("ABCDE", rows, strict=True)}
     pairs = [("ABCDE"[a], "ABCDE"[b]) for a, b in touching(labels).tolist()]
     return picture, labels, regions, pairs
+
+
+def joined(pairs: Sequence[tuple[str, str]], a: str, b: str) -> list[tuple[str, str]]:
+    """Name the pairs of regions that touch after the regions a and b have become one, a + b."""
+    renamed = [[a + b if name in (a, b) else name for name in pair] for pair in pairs]
+    return sorted({(min(pair), max(pair)) for pair in renamed if pair[0] != pair[1]})
+
+
+def similarities_of_merges(picture: Tensor, labels: Tensor) -> list[float]:
+    """Group a picture, cut into regions as `labels` (H, W) says, by colour, size and fill as the package does.
+
+    Returns:
+        The similarity of the two regions of each merge, in order.
+    """
+    merges = grouping_steps(describe(labels, pixel_bins(picture)), touching(labels), ("colour", "size", "fill"))
+    return [merge.similarity for merge in merges]
+
+
+def bar_and_square() -> tuple[Tensor, Tensor]:
+    """Give a picture with a bar and a square, each a checker of 2 x 2 fields in two colours, and their boxes (2, 4)."""
+    picture, boxes = torch.zeros(3, 200, 400), torch.tensor([[40, 70, 200, 130], [260, 55, 350, 145]])
+    for x1, y1, x2, y2 in boxes.tolist():
+        x, y = (x1 + x2) // 2, (y1 + y2) // 2
+        picture[0, y1:y2, x1:x2] = 1
+        picture[1, y1:y, x1:x] = picture[1, y:y2, x:x2] = 1
+    return picture, boxes.float()
+
+
+def some_windows(image: Tensor, target: dict[str, Tensor], label: int) -> tuple[Tensor, Tensor]:
+    """Pick proposals of a scene that overlap its objects little, half and well, and a true box of a class.
+
+    Returns:
+        The windows (7, 4), the last one true; and of each object whether it is of the class (M,).
+    """
+    proposals, objects = selective_search(image, top=200), target["labels"] == label
+    best = box_iou(proposals, target["boxes"]).amax(dim=1)
+    some = [int((best - value).abs().argmin()) for value in (0.1, 0.2, 0.4, 0.55, 0.6, 0.8)]
+    return torch.cat((proposals[some], target["boxes"][objects][:1])), objects
+
+
+def new_model(classes: Sequence[str], steps: int) -> RCNN:
+    """Make an R-CNN from the pre-trained network with a new, random last layer; to be fine-tuned for some steps."""
+    net = tiny_net(pretrained=True)
+    net.replace_classifier(len(classes), torch.Generator().manual_seed(0))
+    return RCNN(net, classes, RCNNSettings.tiny(steps))
+
+
+class Measure:
+    """Detects on a test set with a model as it stands at the moment, and measures how well.
+
+    Args:
+        model: whose stages are trained between the calls.
+        test: with proposals.
+        cache: keeps the features.
+
+    Attributes:
+        passes: AP50 without the regression, each time that `after_pass` was called.
+    """
+
+    def __init__(self, model: RCNN, test: WithProposals, cache: FeatureCache):
+        self.model, self.test, self.cache = model, test, cache
+        self.truths = [test.target(index) for index in range(len(test))]
+        self.passes: list[float] = []
+
+    def features(self) -> WindowFeatures:
+        """Give the features of the test set."""
+        return WindowFeatures(self.model, self.test, self.cache)
+
+    def detect(self, **how: str) -> list[dict[str, Tensor]]:
+        """Detect on each picture; `how` goes to `rcnn_windows.detect`."""
+        return detect(self.features(), **how)
+
+    def ap(self, key: str = "AP50", **how: str) -> float:
+        """Give an average precision of the detections."""
+        return coco_ap(self.detect(**how), self.truths, self.test.classes)[key]
+
+    def after_pass(self, _: Pass) -> None:
+        """Measure the SVMs after a pass of the mining."""
+        self.passes.append(self.ap(regression="none"))
+
+    def truth(self, index: int) -> Tensor:
+        """Give the true boxes (M, 4) of a picture."""
+        return self.truths[index]["boxes"]
+
+
+def share_on_other_objects(features: WindowFeatures) -> float:
+    """Find which share of the negatives of all SVMs has an IoU of 0.5 or more with an object, of another class."""
+    framed = total = 0
+    for item in features:
+        negative = svm_negatives(item.boxes, item.truths, item.labels, features.model)  # (P, K)
+        total += int(negative.sum())
+        if len(item.truths):
+            framed += int(negative[box_iou(item.boxes, item.truths).amax(dim=1) >= 0.5].sum())
+    return framed / max(total, 1)
+
+
+def what_it_frames(item: Windows, window: int, classes: Sequence[str]) -> str:
+    """Name the class of the object with which a window has an IoU of 0.5 or more, or say that there is none."""
+    if len(item.truths):
+        overlap, index = box_iou(item.boxes[[window]], item.truths)[0].max(dim=0)
+        if overlap >= 0.5:
+            return classes[int(item.labels[index])]
+    return "no object"
+
+
+def negative_crops(
+    report: Pass, rows: Sequence[int], dataset: WithProposals, features: WindowFeatures
+) -> tuple[Tensor, list[str]]:
+    """Cut out some negatives of a report, and say of which class each is none and what it frames.
+
+    Returns:
+        The crops (N, 3, 64, 64), and a text of two lines for each.
+    """
+    crops, names = [], []
+    for row in rows:
+        item, window = features[int(report.image[row])], int(report.window[row])
+        image = dataset[int(report.image[row])][0].to(item.boxes.device)
+        crops.append(warp(image, item.boxes[[window]], 64, 4.5))
+        wanted = dataset.classes[int(report.label[row])]
+        names.append(f"no {wanted}:\n{what_it_frames(item, window, dataset.classes)}")
+    return torch.cat(crops), names
+
+
+def pair_by_threshold(
+    model: RCNN, image: Tensor, target: dict[str, Tensor], thresholds: Sequence[float]
+) -> dict[float, dict[str, Tensor]]:
+    """Detect the two objects of one class that overlap most, with several thresholds of NMS.
+
+    Returns:
+        For each threshold what stays near the two: `boxes` (N, 4), `scores` (N,), and `iou` (N,) with the nearer one.
+    """
+    truths, labels = target["boxes"], target["labels"]
+    same = box_iou(truths, truths) * (labels[:, None] == labels)
+    pair = list(divmod(int(same.fill_diagonal_(0).argmax()), len(same)))
+    scored, stay = model.score(image, selective_search(image, top=200)), {}
+    for threshold in thresholds:
+        kept = model.select(*scored, image.shape[1:], nms_threshold=threshold)
+        iou = box_iou(kept["boxes"], truths[pair]).amax(dim=1)
+        near = (iou > 0.3) & (kept["labels"] == labels[pair[0]]) & (kept["scores"] > 0)
+        stay[threshold] = {"boxes": kept["boxes"][near], "scores": kept["scores"][near], "iou": iou[near]}
+    return stay
+
+
+def few_objects(targets: Sequence[dict[str, Tensor]], count: int = 2) -> list[int]:
+    """Choose pictures with two to four objects, the first ones; if there are too few of them, others too."""
+    good = [i for i, target in enumerate(targets) if 2 <= len(target["boxes"]) <= 4]
+    return (good + [i for i in range(len(targets)) if i not in good])[:count]
+
+
+def cost_of_windows(net: ConvNet, count: int) -> str:
+    """Say how many multiply-adds a network needs for a window and for a picture of `count` windows."""
+    layers = multiply_adds(net, 1, 3, net.size, net.size)
+    one = sum(layers.values())
+    convolutions = sum(n for layer, n in layers.items() if layer.startswith("convs")) / one
+    return (f"{one / 1e6:.1f} million a window, {convolutions:.1%} in convolutions; "
+            f"{count * one / 1e9:,.0f} billion a picture of {count} windows")  # fmt: skip
+
+
+def part_differences() -> list[str]:
+    """Say what each part of R-CNN changes, from the recorded trainings, with 95 % intervals."""
+    names = ("CNN", "+ SVM", "+ mining", "+ regression")
+    rows = [("rcnn_parts", metric, one, other) for metric in ("AP50", "AP75")
+            for other, one in zip(names, names[1:], strict=False)]  # fmt: skip
+    rows.insert(3, ("rcnn_parts", "AP50", "+ mining", "CNN"))
+    told = []
+    for record, metric, one, other in rows:
+        d = records.difference(records.load(record), one, other, metric)
+        told.append(
+            f"{metric} {one:12} less {other:8} {d.mean:+.3f}, 95 %: {d.interval[0]:+.3f} to {d.interval[1]:+.3f}"
+        )
+    for positives in ("IoU 0.5", "truth alone"):
+        d = records.difference(records.load("rcnn_19"), f"IoU 0.5 | SVM, {positives}", "IoU 0.5 | softmax", "AP75")
+        interval = f"{d.interval[0]:+.3f} to {d.interval[1]:+.3f}"
+        told.append(f"AP75 SVM on {positives}, less CNN: {d.mean:+.3f}, 95 %: {interval}")
+    return told
 
 
 def moments(image: Tensor, counts: Sequence[int]) -> list[tuple[Tensor, int]]:
@@ -128,9 +306,9 @@ def best_of_each(answers: Sequence[dict[str, Tensor]], targets: Sequence[dict[st
 
 
 def mean_kinds(record: dict, variants: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Average the failures of each variant of a record over its trainings, rounded to whole detections."""
-    runs = by_variant(record, "kinds")
-    kinds = ("class", "place", "duplicate", "background")
+    """Average the detections of each kind over the trainings of each variant of a record, rounded to whole ones."""
+    runs = records.by_variant(record, "kinds")
+    kinds = ("correct", "class", "place", "duplicate", "background")
     return {name: {k: round(sum(run[k] for run in runs[name]) / len(runs[name])) for k in kinds} for name in variants}
 
 

@@ -84,6 +84,7 @@ def test_kinds_are_means_over_the_trainings():
     runs = [run["variants"]["CNN"]["kinds"] for run in record["runs"].values()]
     assert kinds["CNN"]["place"] == round(sum(run["place"] for run in runs) / len(runs))
     assert list(kinds) == ["CNN", "+ regression"] and list(kinds["CNN"]) == [
+        "correct",
         "class",
         "place",
         "duplicate",
@@ -102,3 +103,44 @@ def test_the_share_of_hard_negatives_that_frame_an_object():
     )  # fmt: skip
     rows, share = rcnn_steps.hardest_negatives(report, [item, empty], 3)
     assert rows == [1, 2] and share == pytest.approx(1 / 3)
+
+
+def test_pairs_of_a_merged_region_are_named_anew():
+    pairs = [("A", "B"), ("A", "C"), ("C", "D"), ("D", "E")]
+    assert rcnn_steps.joined(pairs, "D", "E") == [("A", "B"), ("A", "C"), ("C", "DE")]
+
+
+def test_the_package_merges_the_five_regions():
+    picture, labels, _, _ = rcnn_steps.five_regions()
+    told = rcnn_steps.similarities_of_merges(picture, labels)
+    assert told == pytest.approx([2 / 3 + 0.75 + 1, 2 / 3 + 0.5 + 1, 1.75, 1.49], abs=0.005)
+
+
+def test_a_bar_and_a_square_carry_one_pattern():
+    picture, boxes = rcnn_steps.bar_and_square()
+    (a, b), areas = boxes, (boxes[:, 2:] - boxes[:, :2]).tolist()
+    assert areas == [[160, 60], [90, 90]]
+    for x1, y1, x2, y2 in (a.int().tolist(), b.int().tolist()):
+        part = picture[:, y1:y2, x1:x2]
+        assert part[0].min() == 1 and part[1, 0, 0] == 1 == part[1, -1, -1] and part[1, 0, -1] == 0
+    assert picture.sum() == picture[0].sum() * 1.5
+
+
+def test_negatives_are_named_by_what_they_frame():
+    truths = torch.tensor([[0, 0, 10, 10.0]])
+    boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 9], [30, 30, 40, 40.0]])
+    item = Windows(boxes, truths, torch.tensor([2]), torch.zeros(3, 3), torch.zeros(3, 3), (80, 80))
+    classes = ("background", "disc", "ring")
+    assert [rcnn_steps.what_it_frames(item, i, classes) for i in (1, 2)] == ["ring", "no object"]
+
+
+def test_pictures_with_few_objects_come_first():
+    targets = [{"boxes": torch.zeros(n, 4)} for n in (9, 3, 1, 4)]
+    assert rcnn_steps.few_objects(targets) == [1, 3] and rcnn_steps.few_objects(targets, 3) == [1, 3, 0]
+
+
+def test_differences_of_the_parts_are_those_of_the_records():
+    told = rcnn_steps.part_differences()
+    d = records.difference(records.load("rcnn_parts"), "+ mining", "CNN", "AP50")
+    assert f"AP50 + mining     less CNN      {d.mean:+.3f}, 95 %: {d.interval[0]:+.3f} to {d.interval[1]:+.3f}" in told
+    assert len(told) == 9 and "+0.026 to +0.065" in told[-1]

@@ -58,4 +58,6 @@ def ablation(
     ax.set(ylabel=ylabel, xlim=(-0.6, len(values) - 0.4))
     ax.margins(y=0.2)
     ax.tick_params(axis="x", length=0)
+    if ax.get_ylim()[0] > 0:
+        ax.set_title("the axis does not start at 0", fontsize=13, loc="right")
     assert ax.lines, "nothing was drawn"

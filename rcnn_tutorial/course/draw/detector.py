@@ -4,30 +4,46 @@ from collections.abc import Sequence
 from textwrap import fill
 
 import matplotlib.pyplot as plt
+import torch
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from torch import Tensor
 
+from rcnn_tutorial.course.draw.own_results import judged
 from rcnn_tutorial.course.draw.pictures import boxes, characters, outlines, part_labels, picture
-from rcnn_tutorial.course.draw.style import COLORS, PROPOSAL, Style, class_color, ink, on_cpu, percent
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, MISTAKE, PROPOSAL, TRUTH, Style, ink, on_cpu, percent
+from rcnn_tutorial.evaluation import failures
 
 
 @on_cpu
-def pipeline(image: Tensor, windows: Tensor, detection: dict[str, Tensor], classes: Sequence[str]) -> None:
-    """An image with all windows that a detector looks at, and beside it with what the detector answers.
+def pipeline(
+    image: Tensor, windows: Tensor, detection: dict[str, Tensor], target: dict[str, Tensor], classes: Sequence[str]
+) -> None:
+    """An image with all windows that a detector looks at, and beside it what it answers, right or wrong.
 
     Args:
         image: (3, H, W).
         windows: (N, 4), pixels; thin lines on a faint picture.
-        detection: the answer: `boxes` (M, 4), `labels` (M,).
+        detection: the answer: `boxes` (M, 4), `labels` (M,) and `scores` (M,).
+        target: the truth: `boxes` (G, 4) and `labels` (G,); dotted in both panels.
         classes: their names, the background first.
     """
-    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 5.4 * image.shape[1] / image.shape[2] + 0.5))
+    height = 5.4 * image.shape[1] / image.shape[2] + 0.9
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, height))
     picture(image, left, faint=True).set_title(f"{len(windows)} windows")
     outlines(left, windows, PROPOSAL, 0.8)
-    labels = detection["labels"].tolist()
-    picture(image, right).set_title(f"{len(labels)} detections")
-    boxes(right, detection["boxes"], [classes[k] for k in labels], [Style(class_color(k), 3) for k in labels])
+    truth = Style(TRUTH, 2.5, ":")
+    told = failures([detection], [target], score_threshold=-torch.inf)
+    found, objects = told.counts["correct"], len(target["boxes"])
+    wrong = len(detection["boxes"]) - found
+    picture(image, right).set_title(f"{found} of {objects} objects found, {wrong} box{'es' * (wrong != 1)} wrong")
+    for ax in (left, right):
+        boxes(ax, target["boxes"], styles=truth)
+    judged(right, detection, told.kinds[0], classes)
     part_labels(right)
+    looks = {"object": truth, "right": Style(GOOD, 3), "wrong": Style(MISTAKE, 3)}
+    handles = [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, s in looks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
 def time_bar(seconds: dict[str, float], ax: Axes | None = None) -> None:

@@ -56,7 +56,7 @@ def kind_stacks(counts: dict[str, dict[str, int]], ax: Axes | None = None) -> No
         counts: for each detector the `counts` of its `failures`.
     """
     ax = ax or plt.subplots(figsize=(10, 5))[1]
-    kinds = dict.fromkeys(kind for each in counts.values() for kind in each if kind != "correct")
+    kinds = dict.fromkeys(kind for each in counts.values() for kind, n in each.items() if n and kind != "correct")
     highest = max(sum(each.get(kind, 0) for kind in kinds) for each in counts.values())
     bottom = [0] * len(counts)
     for kind in kinds:

@@ -116,8 +116,8 @@ def threshold_curve(
         ap: for each threshold.
         chosen: the threshold that the detector keeps, one of `ap`.
         image: (3, H, W) with the pair.
-        detections: for each threshold to show, what stays: `boxes` (N, 4). The panels show the part of the image that
-            all of these boxes take.
+        detections: for each threshold to show, what stays: `boxes` (N, 4), and maybe `iou` (N,) to write above.
+            The panels show the part of the image that all of these boxes take.
     """
     figure = plt.figure(figsize=(10.9, 7.0))
     upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1))
@@ -138,7 +138,9 @@ def threshold_curve(
     panels = lower.subplots(1, len(kept), squeeze=False)[0]
     for panel, threshold, each in zip(panels, detections, kept, strict=True):
         picture(image, panel)
+        iou = detections[threshold].get("iou")
         boxes(panel, each, styles=[Style(colors.pop(0), 4) for _ in each])
         panel.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
-        panel.set_title(f"{threshold:g}: {len(each)} box{'es' * (len(each) != 1)}")
+        told = "" if iou is None else "\nIoU " + ", ".join(f"{value:.2f}" for value in iou.tolist())
+        panel.set_title(f"{threshold:g}: {len(each)} box{'es' * (len(each) != 1)}{told}")
     assert ax.lines and panels[0].patches, "nothing was drawn"

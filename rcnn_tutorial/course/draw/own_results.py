@@ -51,12 +51,13 @@ def own_results(
         wrong = sum(told.counts.values()) - right - missed
         column[0].set_title(f"{name}: {right} right, {wrong} wrong")
         for ax, image, answer, kinds in zip(column, images, answers, told.kinds, strict=True):
-            _judged(picture(image, ax), answer, kinds, classes)
+            judged(picture(image, ax), answer, kinds, classes)
     for ax in axes.flat:
         part_labels(ax)
 
 
-def _judged(ax: plt.Axes, answer: dict[str, Tensor], kinds: Sequence[str], classes: Sequence[str]) -> None:
+@on_cpu
+def judged(ax: plt.Axes, answer: dict[str, Tensor], kinds: Sequence[str], classes: Sequence[str]) -> None:
     """Detections in the colours of their kinds, those that are right on top."""
     colors = {"correct": GOOD, "ignored": IGNORED}
     shown = sorted((i for i, kind in enumerate(kinds) if kind != "below"), key=lambda i: kinds[i] == "correct")

@@ -70,31 +70,38 @@ def _mean_colours(image: Tensor, labels: Tensor) -> Tensor:
 
 @on_cpu
 def windows_by_iou(
-    image: Tensor, windows: Tensor, iou: Tensor, truths: Tensor, fine_tuning: Tensor, svm: Tensor, label: str
+    image: Tensor, windows: Tensor, iou: Tensor, truths: Tensor, state: Tensor, bounds: Sequence[float], xlabel: str
 ) -> None:
-    """The same windows under both of R-CNN's rules, coloured by what each makes of them; objects dotted.
+    """Numbered windows on a picture, and beside it the IoU of each as a bar, in the colour of what a rule makes of it.
 
     Args:
         image: (3, H, W).
         windows: (N, 4), pixels.
-        iou: (N,) of each window with the object that it overlaps most; written at the window.
-        truths: (M, 4), pixels.
-        fine_tuning, svm: (N,) int64, FOREGROUND, BACKGROUND or UNUSED by each rule.
-        label: the class whose SVM it is.
+        iou: (N,) by which the rule decides.
+        truths: (M, 4), pixels; dotted.
+        state: (N,) int64, FOREGROUND, BACKGROUND or UNUSED by the rule.
+        bounds: of the rule, IoU.
+        xlabel: with what the IoU is.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10.9, 6 * image.shape[1] / image.shape[2] + 0.8))
-    for ax, name, state in zip(axes, ("fine-tuning", f"SVM of {label}"), (fine_tuning, svm), strict=True):
-        picture(image, ax)
-        order = state.argsort(stable=True)  # unused ones at the bottom, foreground on top
-        styles = [Style(STATES[s][1], 3) for s in state[order].tolist()]
-        boxes(ax, truths, styles=DOTTED)
-        boxes(ax, windows[order], styles=styles)
-        _texts_inside(ax, windows, [f"{v:.2f}" for v in iou.tolist()], [STATES[s][1] for s in state.tolist()])
-        counts = {word: int((state == s).sum()) for s, (word, _) in STATES.items()}
-        ax.set_title(f"{name}: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count))
-    styles = {word: Style(color, 3) for word, color in STATES.values()} | {"object": DOTTED}
+    height = 6 * image.shape[1] / image.shape[2] + 0.7
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, height), width_ratios=(1.35, 1))
+    order = state.argsort(stable=True)  # unused ones at the bottom, foreground on top
+    boxes(picture(image, left), truths, styles=DOTTED)
+    boxes(left, windows[order], styles=[Style(STATES[s][1], 3) for s in state[order].tolist()])
+    numbers, colors = [str(i + 1) for i in range(len(windows))], [STATES[s][1] for s in state.tolist()]
+    _texts_inside(left, windows, numbers, colors)
+    bars = right.barh(numbers, iou.tolist(), color=colors, height=0.65)
+    right.bar_label(bars, [f"{value:.2f}" for value in iou.tolist()], padding=5)
+    for bound in bounds:
+        right.axvline(bound, color="black", lw=2, ls="--")
+    right.invert_yaxis()
+    right.set(xlim=(0, 1.2), xticks=sorted({0, *bounds, 1}), xlabel=xlabel, ylabel="window")
+    right.tick_params(axis="y", length=0)
+    counts = {word: int((state == s).sum()) for s, (word, _) in STATES.items()}
+    left.set_title(", ".join(f"{count} {word}" for word, count in counts.items() if count))
+    styles = {word: Style(color, 3) for word, color in STATES.values() if counts[word]} | {"object": DOTTED}
     figure.legend(handles=_handles(styles), loc="outside lower center", ncols=4, frameon=False)
-    assert axes[0].texts, "nothing was drawn"
+    assert left.texts, "nothing was drawn"
 
 
 def _texts_inside(ax: Axes, windows: Tensor, texts: Sequence[str], colors: Sequence[str]) -> None:
@@ -126,7 +133,7 @@ def numbered_crops(image: Tensor, windows: Tensor, rows: dict[str, Tensor], fram
     assert len(windows) and rows, "nothing was drawn"
     columns, texts = 3, [str(number + 1) for number in range(len(windows))]
     lines = -(-len(windows) // columns)
-    figure = plt.figure(figsize=(10.9, 1.5 * lines * len(rows) + 0.4))
+    figure = plt.figure(figsize=(10.9, max(4.4, 1.5 * lines * len(rows) + 0.4)))
     grid = figure.add_gridspec(lines * len(rows), columns + 1, width_ratios=[columns * 1.2, *[1] * columns])
     ax = picture(image, figure.add_subplot(grid[:, 0]))
     boxes(ax, windows, texts, Style(PROPOSAL, 2.5))

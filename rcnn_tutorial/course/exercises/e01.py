@@ -193,14 +193,19 @@ def _labels(allowed: str, test: Callable[[str], bool]) -> Callable[[str | Iterab
     return passes
 
 
-_tuning = partial(_labels, "bg fg")
-_svm = partial(_labels, "pos neg -")
+_tuning = partial(_labels, "bg fg -")
+_svm = partial(_labels, "bg fg -")
 
 LABELS = (
     Part(
         "for fine-tuning",
         _tuning(lambda six: six == "bbbfff"),
         (
+            Mistake(
+                "A window is left out.",
+                "Fine-tuning leaves no window out: write only bg and fg.",
+                _tuning(lambda six: "-" in six),
+            ),
             Mistake(
                 "The window of IoU 0.5 is background.",
                 "Foreground begins at 0.5: >= and not >.",
@@ -221,30 +226,30 @@ LABELS = (
     ),
     Part(
         "for an SVM",
-        _svm(lambda six: six == "n----p"),
+        _svm(lambda six: six == "b----f"),
         (
             Mistake(
-                "A window that is not the true box is positive.",
-                "That is the rule of fine-tuning. The positives of an SVM are the true boxes alone.",
-                _svm(lambda six: "p" in six[:5]),
+                "A window that is not the true box is foreground.",
+                "That is the rule of fine-tuning. The foreground windows of an SVM are the true boxes alone.",
+                _svm(lambda six: "f" in six[:5]),
             ),
             Mistake(
-                "The window of IoU 0.8 is negative.",
-                "It shows most of the object: not a positive, but no negative either. Such windows are left out.",
-                _svm(lambda six: "p" not in six[:5] and six[4] == "n"),
+                "The window of IoU 0.8 is background.",
+                "It shows most of the object: not a foreground window, but no background either. It is left out.",
+                _svm(lambda six: "f" not in six[:5] and six[4] == "b"),
             ),
             Mistake(
-                "A window with a part of the object in it is negative.",
-                "Negatives lie below 0.3. From there to the true box the windows are left out.",
-                _svm(lambda six: "p" not in six[:5] and "n" in six[1:4] and six[4] == "-"),
+                "A window with a part of the object in it is background.",
+                "Background windows lie below 0.3. From there to the true box the windows are left out.",
+                _svm(lambda six: "f" not in six[:5] and "b" in six[1:4] and six[4] == "-"),
             ),
             Mistake(
-                "The SVM has no positive.",
-                "An IoU of 1 is the true box itself: the only positive.",
-                _svm(lambda six: "p" not in six and six[1:5] == "----"),
+                "The SVM has no foreground.",
+                "An IoU of 1 is the true box itself: the only foreground.",
+                _svm(lambda six: "f" not in six and six[1:5] == "----"),
             ),
         ),
-        "Ask of each window: is it the true box? Is it below the bound of the negatives? All others are left out.",
+        "Ask of each window: is it the true box? Is it below the bound of the background? All others are left out.",
     ),
 )
 

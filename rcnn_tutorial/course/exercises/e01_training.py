@@ -64,22 +64,22 @@ SVM = (
         agrees_any(_MINE_CASES, mine),
         (
             Mistake(
-                "Only false alarms enter the cache.",
+                "Only false alarms are in your mask.",
                 "The margin is forgotten: a negative between -1 and 0 is on the right side and costs something.",
                 _mines(lambda s, p, m: (s > 0) & ~p, lambda s, p, m: (s >= 0) & ~p),
             ),
             Mistake(
-                "Positives enter the cache.",
+                "Positives are in your mask.",
                 "The mask of the positives is not used: a high score is what they should have.",
                 _mines(lambda s, p, m: s > m),
             ),
             Mistake(
-                "Take 100 from every score, and the same windows enter.",
-                "A fixed number of them, or all, enter whatever their score. Hard is what lies above the margin.",
+                "Take 100 from every score, and the same windows are in your mask.",
+                "A fixed number of them, or all, are chosen whatever their score. Hard is what lies above the margin.",
                 _by_rank,
             ),
             Mistake(
-                "A window with a score of exactly the margin enters.",
+                "A window with a score of exactly the margin is in your mask.",
                 "There the hinge is 0 already: > and not >=.",
                 _mines(lambda s, p, m: (s >= m) & ~p),
             ),

@@ -1,5 +1,6 @@
 import matplotlib.pyplot as plt
 import pytest
+import torch
 from matplotlib.colors import to_hex
 
 from rcnn_tutorial.course import draw
@@ -13,6 +14,7 @@ from tests.course.draw.figures import (
     key,
     panels,
     pixels,
+    rectangles,
     render,
     texts,
     thin,
@@ -21,24 +23,32 @@ from tests.course.draw.figures import (
 )
 
 
-def test_pipeline_shows_windows_beside_detections():
+def test_pipeline_shows_windows_beside_detections_right_and_wrong():
     windows = TARGET["boxes"].repeat(10, 1)
-    draw.pipeline(IMAGE, windows, TARGET, CLASSES)
+    answer = {
+        "boxes": torch.cat((TARGET["boxes"][:1], TARGET["boxes"][:1])),
+        "labels": torch.tensor([1, 2]),
+        "scores": torch.tensor([0.9, 0.4]),
+    }
+    draw.pipeline(IMAGE, windows, answer, TARGET, CLASSES)
     render()
     left, right = panels()
-    assert titles() == ["20 windows", "2 detections"]
+    assert titles() == ["20 windows", "1 of 2 objects found, 1 box wrong"]
     assert thin(left.collections[0]) == windows.tolist() and left.images[0].get_alpha() < 0.5
     assert to_hex(left.collections[0].get_edgecolor()[0]).upper() == draw.PROPOSAL
     assert pixels(right) == (IMAGE.permute(1, 2, 0).tolist(), [0, 80, 60, 0])
-    assert extents(right) == TARGET["boxes"].tolist() and texts(right) == ["disc", "ring"]
-    assert edges(right) == [draw.class_color(1), draw.class_color(2)] and not extents(left)
+    assert extents(left) == TARGET["boxes"].tolist() == extents(right)[:2]
+    assert [r.get_linestyle() for r in rectangles(right)] == [":", ":", "-", "-"]
+    assert edges(right)[2:] == [draw.MISTAKE, draw.GOOD]  # what is right on top
+    assert sorted(texts(right)) == ["disc 0.90", "ring 0.40"]
+    assert [text.get_text() for text in plt.gcf().legends[0].get_texts()] == ["object", "right", "wrong"]
 
 
 def test_pipeline_without_detections():
-    empty = {key: value[:0] for key, value in TARGET.items()}
-    draw.pipeline(IMAGE, TARGET["boxes"][:0], empty, CLASSES)
+    empty = {key: value[:0] for key, value in TARGET.items()} | {"scores": torch.zeros(0)}
+    draw.pipeline(IMAGE, TARGET["boxes"][:0], empty, TARGET, CLASSES)
     render()
-    assert titles() == ["0 windows", "0 detections"]
+    assert titles() == ["0 windows", "0 of 2 objects found, 0 boxes wrong"]
 
 
 def test_time_bar_has_the_share_of_each_stage():

@@ -114,7 +114,11 @@ def test_nms_step_shows_what_is_decided_by_then():
 
 
 def test_threshold_curve_marks_the_choice_and_keeps_colours():
-    kept = {0.1: {"boxes": SIX[:1]}, 0.3: {"boxes": SIX[[0, 2]]}, 0.7: {"boxes": SIX[[2, 0, 4]]}}
+    kept = {
+        0.1: {"boxes": SIX[:1], "iou": torch.tensor([0.876])},
+        0.3: {"boxes": SIX[[0, 2]]},
+        0.7: {"boxes": SIX[[2, 0, 4]]},
+    }
     draw.threshold_curve({0.1: 0.4, 0.3: 0.55, 0.7: 0.2}, 0.3, IMAGE, kept)
     render()
     curve, low, middle, high = panels()
@@ -124,7 +128,7 @@ def test_threshold_curve_marks_the_choice_and_keeps_colours():
     assert curve.get_ylim()[0] > 0 and curve.get_title("right") == "the axis of AP50 does not start at 0"
     assert labels(curve) == ("IoU above which the lower score is dropped", "AP50")
     assert all(pixels(ax)[0] == IMAGE.permute(1, 2, 0).tolist() for ax in (low, middle, high))
-    assert titles() == ["", "0.1: 1 box", "0.3: 2 boxes", "0.7: 3 boxes"]
+    assert titles() == ["", "0.1: 1 box\nIoU 0.88", "0.3: 2 boxes", "0.7: 3 boxes"]
     assert extents(high) == SIX[[2, 0, 4]].tolist()
     assert edges(low)[0] == edges(middle)[0] == edges(high)[1] and edges(middle)[1] == edges(high)[0]
     assert len(set(edges(high))) == 3

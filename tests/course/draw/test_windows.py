@@ -83,36 +83,36 @@ def test_numbered_crops_stand_beside_their_windows():
         draw.numbered_crops(IMAGE, windows[:0], {"tight": tight[:0]}, {"tight": 0})
 
 
-def test_windows_by_iou_colours_by_both_rules():
+def test_windows_by_iou_shows_a_rule_and_its_bounds():
     windows = torch.tensor([[5, 5, 20, 20], [30, 10, 60, 50], [0, 40, 10, 50.0]])
-    fine_tuning = torch.tensor([FOREGROUND, FOREGROUND, BACKGROUND])
-    svm = torch.tensor([FOREGROUND, UNUSED, BACKGROUND])
-    draw.windows_by_iou(IMAGE, windows, torch.tensor([1, 0.75, 0]), TRUTHS, fine_tuning, svm, "bar")
+    state = torch.tensor([FOREGROUND, UNUSED, BACKGROUND])
+    draw.windows_by_iou(IMAGE, windows, torch.tensor([1, 0.75, 0.1]), TRUTHS, state, (0.3, 1.0), "IoU with a bar")
     render()
-    assert titles() == ["fine-tuning: 2 foreground, 1 background", "SVM of bar: 1 foreground, 1 background, 1 unused"]
-    by_window = [dict(zip(map(tuple, extents(ax)), edges(ax), strict=True)) for ax in panels()]
-    first, second, third = (tuple(w) for w in windows.tolist())
-    assert [by_window[0][w] for w in (first, second, third)] == [draw.GOOD, draw.GOOD, draw.BAD]
-    assert [by_window[1][w] for w in (first, second, third)] == [draw.GOOD, draw.PALE, draw.BAD]
-    assert [r.get_linestyle() for r in rectangles(panels()[0])[:2]] == [":", ":"]
-    for ax in panels():
-        assert texts(ax) == ["1.00", "0.75", "0.00"]
-        colors = {tuple(box): color for box, color in zip(extents(ax), edges(ax), strict=True)}
-        for text, window in zip(ax.texts, windows.tolist(), strict=True):  # inside a corner, in its window's colour
-            (x, y), (x1, y1, x2, y2) = text.get_position(), window
-            assert (x, text.get_ha()) in ((x1, "left"), (x2, "right"))
-            assert (y, text.get_va()) in ((y1, "top"), (y2, "bottom"))
-            assert to_hex(text.get_bbox_patch().get_facecolor()).upper() == colors[tuple(window)]
+    left, right = panels()
+    assert left.get_title() == "1 foreground, 1 background, 1 unused"
+    by_window = dict(zip(map(tuple, extents(left)), edges(left), strict=True))
+    assert [by_window[tuple(w)] for w in windows.tolist()] == [draw.GOOD, draw.PALE, draw.BAD]
+    assert [r.get_linestyle() for r in rectangles(left)[:2]] == [":", ":"]
+    assert texts(left) == ["1", "2", "3"]
+    for text, window in zip(left.texts, windows.tolist(), strict=True):  # inside a corner, in its window's colour
+        (x, y), (x1, y1, x2, y2) = text.get_position(), window
+        assert (x, text.get_ha()) in ((x1, "left"), (x2, "right"))
+        assert (y, text.get_va()) in ((y1, "top"), (y2, "bottom"))
+        assert to_hex(text.get_bbox_patch().get_facecolor()).upper() == by_window[tuple(window)]
+    assert labels_of(right) == ("IoU with a bar", "window") and right.get_xlim()[0] == 0
+    assert [bar.get_width() for bar in right.patches] == pytest.approx([1, 0.75, 0.1])
+    assert fills(right) == [draw.GOOD, draw.PALE, draw.BAD] and texts(right) == ["1.00", "0.75", "0.10"]
+    assert [line.get_xdata()[0] for line in right.lines] == [0.3, 1.0]
     assert key(plt.gcf().legends[0]) == {
         "foreground": (draw.GOOD, "-"), "background": (draw.BAD, "-"), "unused": (draw.PALE, "-"),
         "object": ("#000000", ":"),
     }  # fmt: skip
 
 
-def test_windows_of_one_object_do_not_hide_each_others_iou():
+def test_windows_of_one_object_do_not_hide_each_others_numbers():
     windows = torch.tensor([[30, 10, 70, 50]]).repeat(4, 1) + torch.arange(4.0)[:, None] * 0.1
     state = torch.full((4,), FOREGROUND)
-    draw.windows_by_iou(IMAGE, windows, torch.ones(4), TRUTHS, state, state, "bar")
+    draw.windows_by_iou(IMAGE, windows, torch.ones(4), TRUTHS, state, (0.5,), "IoU")
     render()
     places = [t.get_window_extent() for t in panels()[0].texts]
     assert not any(a.overlaps(b) for i, a in enumerate(places) for b in places[:i])

@@ -134,8 +134,8 @@ RIGHT = [
     (TUNING, ["bg", "bg", "bg", "fg", "fg", "fg"]),
     (TUNING, "bg bg bg fg fg fg"),
     (TUNING, "BG, bg, Bg, FG, fg, fG"),
-    (SVM, ("neg", "-", "-", "-", "-", "pos")),
-    (SVM, "Neg - - - - POS"),
+    (SVM, ("bg", "-", "-", "-", "-", "fg")),
+    (SVM, "Bg - - - - FG"),
     (SUM, 2.9),
     (MINE, mine_loop),
     (MINE, with_(lambda *case: torch.tensor(mine_loop(*case)))),
@@ -173,20 +173,21 @@ WRONG = [
     (TUNING, "bg bg fg fg fg fg", "less than half"),
     (TUNING, "bg fg fg fg fg fg", "less than half"),
     (TUNING, "bg bg bg bg bg fg", "IoU 0.8"),
-    (SVM, "neg neg neg pos pos pos", "not the true box"),
-    (SVM, "neg - - - pos pos", "not the true box"),
-    (SVM, "neg neg neg neg neg pos", "IoU 0.8"),
-    (SVM, "neg neg neg - - pos", "a part of the object"),
-    (SVM, "neg neg - - - pos", "a part of the object"),
-    (SVM, "neg - neg - - pos", "a part of the object"),
-    (SVM, "neg - - - - -", "no positive"),
+    (TUNING, "bg - - fg fg fg", "left out"),
+    (SVM, "bg bg bg fg fg fg", "not the true box"),
+    (SVM, "bg - - - fg fg", "not the true box"),
+    (SVM, "bg bg bg bg bg fg", "IoU 0.8"),
+    (SVM, "bg bg bg - - fg", "a part of the object"),
+    (SVM, "bg bg - - - fg", "a part of the object"),
+    (SVM, "bg - bg - - fg", "a part of the object"),
+    (SVM, "bg - - - - -", "no foreground"),
     (SUM, 0.5, "wrong side of 0"),
     (SUM, 4.6, "costs more than one"),
     (SUM, 2.1, "lower the sum"),
     (SUM, 0.58, "the mean"),
-    (MINE, with_(mine_loop, low=0), "false alarms enter"),
-    (MINE, with_(mine_loop, low=0, at_margin=True), "false alarms enter"),
-    (MINE, with_(mine_loop, positives=True), "Positives enter"),
+    (MINE, with_(mine_loop, low=0), "false alarms are in"),
+    (MINE, with_(mine_loop, low=0, at_margin=True), "false alarms are in"),
+    (MINE, with_(mine_loop, positives=True), "Positives are in"),
     (MINE, highest(1), "Take 100"),
     (MINE, highest(10), "Take 100"),
     (MINE, highest(1000), "Take 100"),
@@ -222,7 +223,7 @@ OTHER = [
     (THREE, (0.5, 0.2, 0.3)),
     (MERGE, lambda sa, a, sb, b: a),
     (TUNING, "bg bg bg fg fg bg"),
-    (SVM, "- - - - - pos"),
+    (SVM, "- - - - - fg"),
     (SUM, 1.0),
     (MINE, lambda scores, is_positive, margin=-1.0: scores < margin),
     (MINE, lambda *case: torch.tensor(mine_loop(*case)).nonzero()[:, 0]),
@@ -234,7 +235,7 @@ OTHER = [
 TWICE = [
     ("01-A", ((76, 46), with_(shrink_loop, rule="picture"))),
     ("01-B", ((0.4, 0.2, 0.4), with_(merge_loop, rule="sum"))),
-    ("01-C", ("bg bg bg bg bg fg", "neg neg neg neg neg pos")),
+    ("01-C", ("bg bg bg bg bg fg", "bg bg bg bg bg fg")),
     ("01-D", (0.5, with_(mine_loop, low=0))),
     ("01-E", ((-0.25, -0.5, 0, -0.693), with_(back_loop, rule="larger"))),
     ("01-F", (with_(detect_loop, rule="proposals"),)),
@@ -256,19 +257,20 @@ CAUSES = [
     *((part, "add up to 2", "adds up to 1") for part in (THREE, MERGE)),
     *((part, "more than the large", "sizes are exchanged") for part in (THREE, MERGE)),
     *((part, "are pixels", "Divide by the number") for part in (THREE, MERGE)),
+    (TUNING, "left out", "leaves no window out"),
     (TUNING, "IoU 0.5", ">= and not >"),
     (TUNING, "less than half", "bound of the SVMs"),
     (TUNING, "IoU 0.8", "needs many examples"),
     (SVM, "not the true box", "are the true boxes alone"),
-    (SVM, "IoU 0.8", "not a positive, but no negative either"),
+    (SVM, "IoU 0.8", "not a foreground window, but no background either"),
     (SVM, "a part of the object", "lie below 0.3"),
-    (SVM, "no positive", "the only positive"),
+    (SVM, "no foreground", "the only foreground"),
     (SUM, "wrong side of 0", "not enough for a positive"),
     (SUM, "costs more than one", "pays for a high score"),
     (SUM, "lower the sum", "not less than nothing"),
     (SUM, "the mean", "about the sum"),
-    (MINE, "false alarms enter", "margin is forgotten"),
-    (MINE, "Positives enter", "mask of the positives"),
+    (MINE, "false alarms are in", "margin is forgotten"),
+    (MINE, "Positives are in", "mask of the positives"),
     (MINE, "Take 100", "fixed number"),
     (MINE, "exactly the margin", "> and not >="),
     (MINE, "worst false alarms", "no upper bound"),
@@ -300,7 +302,7 @@ NEARLY = [
 TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE, CAUSES, NEARLY)
 
 
-@pytest.mark.parametrize(("part", "names"), [(TUNING, ("bg", "fg")), (SVM, ("pos", "neg", "-"))])
+@pytest.mark.parametrize(("part", "names"), [(TUNING, ("bg", "fg")), (SVM, ("fg", "bg", "-"))])
 def test_of_all_labellings_one_is_right_and_none_has_two_hints(part, names):
     answers = list(itertools.product(names, repeat=6))
     assert sum(part.right(a) for a in answers) == 1
@@ -309,7 +311,7 @@ def test_of_all_labellings_one_is_right_and_none_has_two_hints(part, names):
 
 @pytest.mark.parametrize(
     ("part", "answer"),
-    [(SIZE, 80), (THREE, (0.5, 0.3)), (FOUR, (0.25, 0.5)), (TUNING, "bg fg"), (SVM, "neg ? ? ? ? pos")],
+    [(SIZE, 80), (THREE, (0.5, 0.3)), (FOUR, (0.25, 0.5)), (TUNING, "bg fg"), (SVM, "bg ? ? ? ? fg")],
 )
 def test_another_form_is_told(part, answer):
     with pytest.raises(ValueError, match="expected"):
