@@ -135,7 +135,7 @@ def patch_curves(centres: Tensor, lines: dict[str, Tensor], strongest: Tensor, s
     above.legend(frameon=False, loc="upper left")
     below.plot(centres, strongest, "o-", ms=5, color=BAD)
     words = "centre of the patch, pixels; the upper axes do not start at 0"
-    below.set(xlabel=words, ylabel="strongest cell", ylim=(0, 1.15 * strongest.max().item()))
+    below.set(xlabel=words, ylabel="its number", ylim=(0, 1.15 * strongest.max().item()))
     for ax in (above, below):
         for x in range(int(centres[0]), int(centres[-1]) + 1, stride):
             ax.axvline(x, color=PALE, lw=1, alpha=0.6, zorder=0)

@@ -207,11 +207,11 @@ def _name(ax: Axes, named: Sequence[tuple[str, float, float, str]]) -> None:
 
 
 def gradient_norms(norms: dict[str, float], images: dict[str, float]) -> None:
-    """How strong a gradient reaches each layer, and beside it what the mini-batches cost.
+    """How strong a gradient reaches each layer, and beside it how many images the mini-batches need.
 
     Args:
         norms: for each layer the norm of its gradient.
-        images: for each mini-batch its cost; drawn relative to the first.
+        images: for each mini-batch their number; drawn relative to the first.
     """
     _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 4.4), width_ratios=(1.2, 1))
     lowest = min(norm for norm in norms.values() if norm > 0)
@@ -223,7 +223,7 @@ def gradient_norms(norms: dict[str, float], images: dict[str, float]) -> None:
     left.spines["left"].set_visible(False)
     left.tick_params(length=0)
     cost_bars(images, ax=right)
-    right.set_title("cost of the mini-batch")
+    right.set_title("pictures of a mini-batch")
     assert left.patches, "nothing was drawn"
 
 

@@ -88,7 +88,8 @@ FIELD = (
 # 02-B: which squares in 500 x 375 are read at 864?
 
 _GOAL = 224 * 375
-_SIDES, _RATIO, _EXACT, _LONGER, _OTHER = (
+_WHOLE, _SIDES, _RATIO, _EXACT, _LONGER, _OTHER = (
+    ("It is right to a whole pixel.", "The border is asked for to one digit after the point."),
     (
         "It is the border where two sides are equally near to 224.",
         "The areas are compared: w * w * (s / 375) ** 2 with 224 * 224 at both sizes.",
@@ -120,7 +121,8 @@ def _border_part(asks: str, low: int, high: int, other: float) -> Part:
         asks,
         near(right, 0.3),
         (
-            Mistake(*_SIDES, near(_GOAL * 2 / (low + high), 0.3)),
+            Mistake(*_WHOLE, near(round(right), 0.05)),
+            Mistake(*_SIDES, near(_GOAL * 2 / (low + high), 0.2)),
             Mistake(*_RATIO, near(_GOAL / (low * high) ** 0.5, 0.3)),
             Mistake(*_EXACT, _one_of(*(_GOAL / s for s in (688, 864, 1200)), tol=0.3)),
             Mistake(*_LONGER, near(right * 500 / 375, 0.2)),

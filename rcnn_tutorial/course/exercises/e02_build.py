@@ -66,6 +66,13 @@ def _is_right(build: Callable) -> bool:
     return scores is not None and torch.equal(torch.cat(scores).argmax(dim=1), labels)
 
 
+def _other_channels(build: Callable) -> bool:
+    """Does it refuse the pictures because its first convolution takes another number of channels?"""
+    model = built(build)
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    return bool(layers) and layers[0].in_channels != 3 and _scores(model) is None
+
+
 def _are_probabilities(scores: list[Tensor]) -> bool:
     every = torch.cat(scores)
     return bool((every >= 0).all()) and torch.allclose(every.sum(dim=1), torch.ones(len(every)), atol=1e-4)
@@ -106,9 +113,14 @@ BUILD = (
         _is_right,
         (
             Mistake(
+                "Its first convolution does not take three channels.",
+                "The pictures are (1, 3, H, W), although they are grey: begin with Conv2d(3, ...).",
+                _other_channels,
+            ),
+            Mistake(
                 "It takes pictures of one size alone.",
                 "The fully connected layer sees the flattened map. Pool the map to n x n bins before it.",
-                lambda build: _scores(built(build)) is None,
+                lambda build: _scores(built(build)) is None and not _other_channels(build),
             ),
             Mistake(
                 "The scores do not have the shape (1, classes).",

@@ -101,7 +101,7 @@ def test_curves_of_a_patch_stand_beside_its_true_place():
     assert below.lines[0].get_ydata().tolist() == (3 + centres % 8).tolist() and below.get_ylim()[0] == 0
     for ax in panels():
         assert [line.get_xdata()[0] for line in ax.lines if list(line.get_ydata()) == [0, 1]] == [16, 24, 32]
-    assert labels(above)[1] == "place, pixels" and labels(below)[1] == "strongest cell"
+    assert labels(above)[1] == "place, pixels" and labels(below)[1] == "its number"
     assert "do not start at 0" in labels(below)[0]
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.patch_curves(centres, {}, centres, 8)

@@ -142,7 +142,7 @@ def test_gradient_norms_beside_the_cost():
     draw.gradient_norms({"conv1": 0.0, "conv2": 0.012, "conv3": 0.5}, {"2 images": 3.0, "128 images": 184.5})
     render()
     left, right = panels()
-    assert titles() == ["norm of the gradient (log scale)", "cost of the mini-batch"]
+    assert titles() == ["norm of the gradient (log scale)", "pictures of a mini-batch"]
     assert texts(left) == ["0", "0.012", "0.5"] and left.get_yscale() == "log"
     assert [r.get_height() for r in rectangles(left)] == [0, 0.012, 0.5]
     assert left.get_ylim() == (0.004, 1) and ticks(left.xaxis) == {0: "conv1", 1: "conv2", 2: "conv3"}

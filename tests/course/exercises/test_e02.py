@@ -69,7 +69,7 @@ class Classifier(nn.Module):
     def __init__(self, classes, slip=""):
         super().__init__()
         self.slip, self.levels = slip, (1,) if slip == "where" else (2, 1)
-        self.conv = nn.Conv2d(3, 8, 5, stride=2, padding=2)
+        self.conv = nn.Conv2d(1 if slip == "grey" else 3, 8, 5, stride=2, padding=2)
         inputs = 8 * 20 * 26 if slip == "flat" else 8 * sum(n * n for n in self.levels)
         self.last = nn.Linear(inputs, classes + (slip == "outputs"))
 
@@ -162,12 +162,14 @@ WRONG = [
     (FIELD[2], 41, "each added 2"),
     (FIELD[2], 21, "each added 4"),
     (FIELD[2], 13, "began at one pixel"),
+    (SCALE[0], 80, "whole pixel"),
     (SCALE[0], 81.4, "sides are equally near"),
     (SCALE[0], 82.5, "two ratios"),
     (SCALE[0], 97.2, "exactly 224 x 224"),
     (SCALE[0], 70, "exactly 224 x 224"),
     (SCALE[0], 107.1, "longer side"),
     (SCALE[0], 107.6, "the other question"),
+    (SCALE[1], 108, "whole pixel"),
     (SCALE[1], 108.3, "sides are equally near"),
     (SCALE[1], 108.9, "two ratios"),
     (SCALE[1], 122.1, "exactly 224 x 224"),
@@ -195,6 +197,7 @@ WRONG = [
     (PLACES[0], trip(exchange=("to", "back")), "diagonal"),
     (PLACES[0], trip(inwards=2), "smaller"),
     (PLACES[0], trip(rounding=False), "no whole numbers"),
+    (BUILD[0], with_(Classifier, slip="grey"), "three channels"),
     (BUILD[0], with_(Classifier, slip="flat"), "one size alone"),
     (BUILD[0], with_(Classifier, slip="outputs"), "do not have the shape"),
     (BUILD[0], with_(Classifier, slip="squeeze"), "do not have the shape"),
@@ -227,6 +230,7 @@ TWICE = [
 ]
 
 _SCALES = [
+    ("whole pixel", "one digit after the point"),
     ("sides are equally near", "w * w * (s / 375)"),
     ("two ratios", "and not their ratio"),
     ("exactly 224 x 224", "miss 224 * 224 by equally much"),
@@ -258,6 +262,7 @@ CAUSES = [
     (PLACES[0], "diagonal", "x and y are exchanged"),
     (PLACES[0], "smaller", "rounded inwards on the way there"),
     (PLACES[0], "no whole numbers", "Half a cell"),
+    (BUILD[0], "three channels", "begin with Conv2d(3"),
     (BUILD[0], "one size alone", "sees the flattened map"),
     (BUILD[0], "do not have the shape", "along dim=1"),
     (BUILD[0], "add up to 1", "does the softmax itself"),
