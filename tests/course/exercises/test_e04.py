@@ -573,6 +573,12 @@ def test_eight_pictures_are_not_learned_without_a_loss_of_the_boxes(small):
     assert "too few objects" in EIGHT.otherwise
 
 
+def test_eight_pictures_learned_by_heart_by_a_wrong_head_are_not_right(small):
+    unordered = build(order="kinds", offsets="kinds")
+    assert e04_rpn.overfit(unordered, loss()) >= e04_rpn.ENOUGH
+    assert not EIGHT.right((unordered, loss()))
+
+
 def test_building_a_head_leaves_the_random_numbers_alone():
     torch.manual_seed(1)
     before = torch.get_rng_state()
