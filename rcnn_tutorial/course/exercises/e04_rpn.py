@@ -210,7 +210,7 @@ LOSS = Part(
         Mistake(
             "The offsets are divided by the number of positives.",
             "Both sums have the same N in this form of the loss.",
-            _loses({"over": "own"}, {"over": "own", "coordinates": 4}),
+            _loses(*({"over": "own", "coordinates": c, "beta": b} for c in (1, 4) for b in (1 / 9, 1.0))),
         ),
         Mistake(
             "The offsets pull four times too weakly.",

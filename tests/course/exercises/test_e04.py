@@ -338,6 +338,7 @@ WRONG = [
     (LOSS, loss(over="all"), "ignored, too"),
     (LOSS, loss(over="sum"), "is a sum"),
     (LOSS, loss(over="own"), "number of positives"),
+    (LOSS, loss(over="own", beta=1.0), "number of positives"),
     (LOSS, loss(over="own", coordinates=4), "number of positives"),
     (LOSS, loss(coordinates=4), "four times"),
     (LOSS, loss(beta=1.0), "too little"),
