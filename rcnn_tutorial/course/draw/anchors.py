@@ -46,7 +46,7 @@ def anchors_at(
 ) -> Axes:
     """The anchors of one place, coloured by scale and dashed by shape, and the centres of all places.
 
-    The axes do not depend on the place: they leave room for the anchors at the border.
+    The axes hold the picture and these anchors.
 
     Args:
         image: (3, H, W).
@@ -62,10 +62,14 @@ def anchors_at(
     dashes = dict(zip(sorted(set(shapes), key=Fraction), DASHES, strict=False))
     styles = [Style(colors[scale], 3.5, dashes[shape]) for scale, shape in zip(scales, shapes, strict=True)]
     height, width = image.shape[1:]
-    across, up = (sides.amax(dim=0) / 2 + 2).tolist()
-    shown = (height + 2 * up) / (width + 2 * across)
+    left, top = (min(0, low - 2) for low in anchors[:, :2].amin(dim=0).tolist())
+    right, bottom = (
+        max(n, far + 2) for n, far in zip((width, height), anchors[:, 2:].amax(dim=0).tolist(), strict=True)
+    )
+    shown = (bottom - top) / (right - left)
     ax = picture(image, ax or plt.subplots(figsize=(10.9, min(8.2 * shown, 8) + 0.4))[1], faint=True)
-    surround(ax, image, across, up)
+    surround(ax, image, 0, 0)
+    ax.set(xlim=(left, right), ylim=(bottom, top))
     ax.scatter(*centres.T, s=7, color="black", lw=0, alpha=0.7, zorder=2)
     for i in sorted(range(len(anchors)), key=lambda i: -scales[i]):
         if chosen is None or i in chosen:

@@ -20,15 +20,15 @@ from rcnn_tutorial.ops.boxes import box_iou
 NEAR = 0.5  # IoU from which on a proposal is near an object
 FASTER_RCNN = NetworkMap(
     {
-        "picture": (0, 2.75),
-        "convs": (1, 2.75),
-        "3 x 3": (1.75, 0.6),
-        "objectness\nlog loss": (2.6, 0),
-        "offsets\nsmooth L1": (2.6, 1.2),
-        "anchors": (2.6, 1.95),
-        "filter": (3.6, 0.6),
-        "RoIAlign": (4.55, 2.75),
-        "head\n2 losses": (5.6, 2.75),
+        "picture": (0, 0.6),
+        "convs": (0, 2.75),
+        "3 x 3": (0.7, 0.6),
+        "objectness\nlog loss": (1.5, 0),
+        "offsets\nsmooth L1": (1.5, 1.2),
+        "anchors": (1.5, 1.95),
+        "filter": (2.45, 0.6),
+        "RoIAlign": (3.3, 2.75),
+        "head\n2 losses": (4.35, 2.75),
     },
     (
         ("picture", "convs", "(3, H, W)"),
@@ -42,8 +42,8 @@ FASTER_RCNN = NetworkMap(
         ("filter", "RoIAlign", "(300, 4)"),
         ("RoIAlign", "head\n2 losses", "300 RoIs"),
     ),
-    letters=12,
-    high=0.85,
+    letters=14.5,
+    high=1.02,
 )
 
 

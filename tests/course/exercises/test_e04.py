@@ -338,6 +338,7 @@ WRONG = [
     (LOSS, loss(over="all"), "ignored, too"),
     (LOSS, loss(over="sum"), "is a sum"),
     (LOSS, loss(over="own"), "number of positives"),
+    (LOSS, loss(over="own", beta=1.0), "number of positives"),
     (LOSS, loss(over="own", coordinates=4), "number of positives"),
     (LOSS, loss(coordinates=4), "four times"),
     (LOSS, loss(beta=1.0), "too little"),
@@ -571,6 +572,12 @@ def test_eight_pictures_are_not_learned_without_a_loss_of_the_boxes(small):
 
     assert not EIGHT.right((Head, objectness)) and not hints(EIGHT, (Head, objectness))
     assert "too few objects" in EIGHT.otherwise
+
+
+def test_eight_pictures_learned_by_heart_by_a_wrong_head_are_not_right(small):
+    unordered = build(order="kinds", offsets="kinds")
+    assert e04_rpn.overfit(unordered, loss()) >= e04_rpn.ENOUGH
+    assert not EIGHT.right((unordered, loss()))
 
 
 def test_building_a_head_leaves_the_random_numbers_alone():
