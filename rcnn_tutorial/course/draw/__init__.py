@@ -8,7 +8,7 @@ from rcnn_tutorial.course.draw.anchors import (
     objectness,
     sample_bar,
 )
-from rcnn_tutorial.course.draw.bars import ablation, measures, shares
+from rcnn_tutorial.course.draw.bars import ablation, measures, missed_by_size, shares
 from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, paired, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.course.draw.detector import pipeline, time_bar
@@ -160,6 +160,7 @@ __all__ = [
     "mask_words",
     "measures",
     "merging",
+    "missed_by_size",
     "moved_anchors",
     "moves",
     "moving_patch",

@@ -6,8 +6,9 @@ from textwrap import fill
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
+from torch import Tensor
 
-from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, percent
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, on_cpu, percent
 
 
 def shares(rows: dict[str, float], ax: Axes | None = None, what: str = "positive") -> None:
@@ -61,3 +62,37 @@ def ablation(
     if ax.get_ylim()[0] > 0:
         ax.set_title("the axis does not start at 0", fontsize=13, loc="right")
     assert ax.lines, "nothing was drawn"
+
+
+@on_cpu
+def missed_by_size(sides: Tensor, found: dict[str, Tensor], bins: Sequence[float], ax: Axes | None = None) -> None:
+    """The share of objects that each detector misses, by their size.
+
+    Args:
+        sides: (G,) of the objects, pixels.
+        found: for each detector (G,) bool.
+        bins: sides in ascending order that divide the objects; those below the first and from the last on count too.
+    """
+    ax = ax or plt.subplots(figsize=(10.9, 4.8))[1]
+    own = torch.bucketize(sides, torch.tensor(bins, dtype=sides.dtype), right=True)
+    counts = own.bincount(minlength=len(bins) + 1)
+    width = 0.8 / len(found)
+    for i, ((name, each), color) in enumerate(zip(found.items(), COLORS, strict=False)):
+        missed = own[~each].bincount(minlength=len(bins) + 1)
+        full = [k for k, count in enumerate(counts.tolist()) if count]
+        share = (missed / counts)[full].tolist()
+        places = [k + (i - (len(found) - 1) / 2) * width for k in full]
+        bars = ax.bar(places, share, 0.92 * width, color=color, label=name)
+        ax.bar_label(bars, [percent(value) for value in share], padding=3, fontsize=12)
+    ranges = [f"below {bins[0]:g}", *(f"{a:g} to {b:g}" for a, b in zip(bins, bins[1:], strict=False)),
+              f"{bins[-1]:g} and more"]  # fmt: skip
+    ax.set_xticks(
+        range(len(ranges)),
+        [f"{text}\n{n:,} object{'s' * (n != 1)}" for text, n in zip(ranges, counts.tolist(), strict=True)],
+    )
+    ax.set(xlabel="side of the object, pixels", ylabel="share missed", ylim=(0, 1.02))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    ax.tick_params(axis="x", length=0)
+    if len(found) > 1:
+        ax.legend(frameon=False)
+    assert ax.patches, "nothing was drawn"

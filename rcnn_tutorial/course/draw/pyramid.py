@@ -46,7 +46,9 @@ def level_table(tables: dict[str, dict[str, Tensor]], columns: Sequence[str], ch
         ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(names) - 0.5, -0.5), title=title)
         ax.tick_params(length=0, labelsize=16)
         ax.spines[:].set_visible(False)
-    figure.supxlabel(f"third of the objects; who only guesses reaches {chance:.2f}", fontsize=14)
+    figure.supxlabel(
+        f"share whose class is named rightly, by third of the objects; guessing gives {chance:.2f}", fontsize=14
+    )
 
 
 @on_cpu

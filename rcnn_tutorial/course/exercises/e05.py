@@ -48,16 +48,16 @@ LEVEL = (
         (
             Mistake(
                 "The region is read from a coarser level than it should be.",
-                "k is 3.51, and the rule rounds down.",
+                "k is 3.68, and the rule rounds down.",
                 _whole(4),
             ),
             Mistake(
-                "A region of 160 x 160 has as many pixels and is read from another level.",
+                "A region of 180 x 180 has as many pixels and is read from another level.",
                 "The rule takes the root of the area. The longer side alone does not count, nor does the area itself.",
                 _whole(5),
             ),
             Mistake(
-                "The region is read from a finer level than one of 160 x 160 with as many pixels.",
+                "The region is read from a finer level than one of 180 x 180 with as many pixels.",
                 "The rule takes the root of the area, and not the shorter side.",
                 _any_of(1, 2),
             ),
@@ -200,7 +200,7 @@ REACH = (
             ),
             Mistake(
                 "P5 changes.",
-                "Only C4 changes, and the path of the sums leads down: no arrow goes from C4 or M4 to P5.",
+                "C5 stays as it is, and the path of the sums leads down: nothing goes from M4 to P5.",
                 _cells(*((36, 16, 9, up) for up in (1, 4, 9))),
             ),
             Mistake(

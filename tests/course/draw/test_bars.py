@@ -1,8 +1,9 @@
 import matplotlib.pyplot as plt
 import pytest
+import torch
 
 from rcnn_tutorial.course import draw
-from tests.course.draw.figures import fills, labels, looks, rectangles, render, texts, ticks, written
+from tests.course.draw.figures import fills, key, labels, looks, rectangles, render, texts, ticks, written
 
 
 def test_shares_print_their_value():
@@ -58,3 +59,28 @@ def test_measures_have_their_number_at_the_end_of_their_bar():
     assert labels(ax) == ("AP", "") and ax.get_xlim() == (0, 1) and ax.get_ylim()[0] > ax.get_ylim()[1]
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.measures({})
+
+
+def test_missed_by_size_counts_every_object():
+    sides = torch.tensor([5, 16, 20, 31, 200.0])
+    found = {"one": torch.tensor([False, True, False, False, True]), "other": torch.tensor([True] * 4 + [False])}
+    draw.missed_by_size(sides, found, [16, 32, 64])
+    render()
+    ax = plt.gca()
+    named = ["below 16\n1 object", "16 to 32\n3 objects", "32 to 64\n0 objects", "64 and more\n1 object"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == named
+    assert labels(ax) == ("side of the object, pixels", "share missed")
+    assert [t.get_text() for t in ax.get_yticklabels()][:2] == ["0 %", "20 %"]
+    assert [round(r.get_x() + r.get_width() / 2, 6) for r in rectangles(ax)] == [-0.2, 0.8, 2.8, 0.2, 1.2, 3.2]
+    assert [r.get_height() for r in rectangles(ax)] == pytest.approx([1, 2 / 3, 0, 0, 0, 1])
+    assert texts(ax) == ["100 %", "67 %", "0 %", "0 %", "0 %", "100 %"]
+    assert fills(ax) == [draw.COLORS[0]] * 3 + [draw.COLORS[1]] * 3
+    assert key(ax.get_legend()) == {"one": draw.COLORS[0], "other": draw.COLORS[1]}
+    assert max(t.get_window_extent().y1 for t in ax.texts) <= plt.gcf().bbox.y1
+
+
+def test_missed_by_size_of_one_detector():
+    draw.missed_by_size(torch.tensor([5, 50.0]), {"one": torch.tensor([False, True])}, [32])
+    assert plt.gca().get_legend() is None
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.missed_by_size(torch.zeros(0), {"one": torch.zeros(0, dtype=torch.bool)}, [32])

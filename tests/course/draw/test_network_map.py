@@ -114,7 +114,9 @@ def test_the_pyramid():
     sizes = {6: (3, 4), 5: (6, 8), 4: (12, 16), 3: (24, 32), 2: (48, 64)}  # of 192 x 256 pixels
     for k, (rows, columns) in sizes.items():
         assert arrows[f"P{k}", "RPN"] == f"{rows} x {columns}" and (rows * 2**k, columns * 2**k) == (192, 256)
-    assert ("P5", "P6") in arrows and ("P2", "level") in arrows and ("level", "head") in arrows
+    assert ("P5", "P6") in arrows and arrows["P2", "level"] == "P2 to P5" and ("level", "head") in arrows
+    (x, _), *_ = [t.get_position() for t in ax.texts if t.get_text() == "P2 to P5"]
+    assert draw.FPN.parts["RPN"][0] < x < draw.FPN.parts["level"][0]
     rows = [draw.FPN.parts[f"P{k}"][1] for k in (6, 5, 4, 3, 2)]
     assert rows == sorted(rows)
     words = [t for t in ax.texts if t.get_text()]

@@ -52,7 +52,8 @@ def test_level_table_writes_each_share_in_its_cell():
     assert light == sorted(light, reverse=True) and len(set(light)) == 4
     assert fills(right)[0] == shades["0.25"]  # not above chance
     assert all(contrast(to_hex(t.get_color()), shades[t.get_text()]) > 4.5 for t in left.texts)
-    assert "0.25" in plt.gcf().get_supxlabel() and inside()
+    label = plt.gcf().get_supxlabel()
+    assert "named rightly" in label and "guessing gives 0.25" in label and inside()
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.level_table({}, (), 0.5)
 

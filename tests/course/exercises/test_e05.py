@@ -91,7 +91,7 @@ def retina_of_torchvision(c3, c4, c5, layer):
 
 RIGHT = [
     (LEVEL[0], 3),
-    (LEVEL[0], level(640, 40)),
+    (LEVEL[0], level(900, 36)),
     (LEVEL[1], sides),
     (LEVEL[1], lambda k, k0, s0: (k > 2 and s0 / 2 ** (k0 - k), float("inf") if k == 5 else 2 * s0 * 2**k / 2**k0)),
     (ANCHORS[0], 15_354),
@@ -186,7 +186,7 @@ TWICE = [
 ]
 
 CAUSES = [
-    (LEVEL[0], "coarser level", "k is 3.51"),
+    (LEVEL[0], "coarser level", "k is 3.68"),
     (LEVEL[0], "as many pixels and is read from another", "longer side alone"),
     (LEVEL[0], "finer level than one of", "shorter side"),
     (LEVEL[1], "from no level", "up to math.inf"),
@@ -213,7 +213,7 @@ CAUSES = [
     (REACH[0], "stay the same", "after the 3 x 3 convolution"),
     (REACH[0], "Nothing comes down", "added to the next finer one"),
     (REACH[0], "after one level", "handed down to P2"),
-    (REACH[0], "P5 changes", "no arrow goes"),
+    (REACH[0], "P5 changes", "C5 stays"),
     (REACH[0], "along one side", "has 9 cells"),
     (FIND[0], "the other two", "sharp without meaning"),
     (FIND[0], "another one", "large objects suffer"),
@@ -240,9 +240,9 @@ TestJudging = judging(EXERCISES, RIGHT, WRONG, OTHER, TWICE, CAUSES, NEARLY)
 
 
 def test_the_region_of_the_question():
-    k = 4 + math.log2(math.sqrt(640 * 40) / 224)
-    assert math.floor(k * 100) == 351 and level(640, 40) == 3 and math.sqrt(640 * 40) == 160
-    assert level(640, 640) == 5 and level(40, 40) == 2 and math.floor(4 + math.log2(40 / 224)) == 1
+    k = 4 + math.log2(math.sqrt(900 * 36) / 224)
+    assert math.floor(k * 100) == 368 and level(900, 36) == 3 and math.sqrt(900 * 36) == 180
+    assert level(900, 900) == 5 and level(36, 36) == 2 and math.floor(4 + math.log2(36 / 224)) == 1
 
 
 def test_the_sides_are_those_of_the_rule():
