@@ -170,7 +170,7 @@ def align_numbers(values: Tensor, roi: Sequence[float], pooled: Tensor, points: 
     rows, columns = values.shape
     high = 10.9 * rows / (columns + 2 * pooled.shape[1] + 0.6) + 1.6
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, high), width_ratios=(columns, 2 * pooled.shape[1]))
-    _numbers(left, values, 18, counted=True, place=(0.28, 0.2))  # beside the points and the middles
+    _numbers(left, values, 15, counted=True, place=(0.62, 0.15))  # beside the points and the middles
     grid = torch.cartesian_prod(torch.arange(columns), torch.arange(rows)) + 0.5
     (middles,) = left.plot(*grid.T, ".", color="black", ms=7, label="middle of a cell")
     x1, y1, x2, y2 = (c + 0.5 for c in roi)
@@ -181,7 +181,7 @@ def align_numbers(values: Tensor, roi: Sequence[float], pooled: Tensor, points: 
     x = [x1 + (k + 0.5) * (x2 - x1) / (across * points) for k in range(across * points)]
     y = [y1 + (k + 0.5) * (y2 - y1) / (down * points) for k in range(down * points)]
     places = [(a, b) for b in y for a in x]
-    (dots,) = left.plot(*zip(*places, strict=True), "o", color=POINT, ms=11, label="point", zorder=2)
+    (dots,) = left.plot(*zip(*places, strict=True), "o", color=POINT, ms=10, label="point", zorder=2)
     _numbers(right, pooled, 24)
     left.set_title("the map")
     right.set_title("mean of each bin")
