@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -72,5 +73,6 @@ def slid_borders(detector: TwoStage, image: Tensor, target: dict[str, Tensor], s
     windows = boxes[:, None] + shifts[:, None] * shifts.new_tensor([1, 0, 1, 0])  # (M, S, 4)
     rois = given(batch, [windows.flatten(0, 1)])
     offsets = detector.head(detector.pool(maps, rois))[1]
-    moved = detector.decode(offsets, rois[0])[range(len(labels)), labels - 1]  # (M * S, 4)
+    rows = torch.arange(len(labels), device=labels.device)
+    moved = detector.decode(offsets, rois[0])[rows, labels - 1]  # (M * S, 4)
     return batch.to_original(moved[None])[0][:, 0].view(len(boxes), -1) - boxes[:, :1]
