@@ -1,10 +1,12 @@
-"""Two rules of pooling that notebooks compare with those of `ops.pooling`; no detector uses them."""
+"""Two rules of pooling that notebooks compare with those of `ops.pooling`, and what pooling does to a moving window."""
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rcnn_tutorial.detectors.two_stage import TwoStage, given
 from rcnn_tutorial.engine.checks import expect, height_and_width, validate_map
 
 
@@ -53,3 +55,24 @@ def roi_pool_loop(input: Tensor, boxes: Tensor, output_size: int | tuple[int, in
                 if cells.shape[1] and cells.shape[2]:
                     pooled[r, :, i, j] = cells.amax((1, 2))
     return pooled
+
+
+def slid_borders(detector: TwoStage, image: Tensor, target: dict[str, Tensor], shifts: Tensor) -> Tensor:
+    """Slide the true box of each object sideways, and let a detector find the left border from every place.
+
+    Args:
+        detector: trained, in eval mode.
+        image: (3, H, W).
+        target: `boxes` (M, 4) and `labels` (M,) of its objects.
+        shifts: (S,) pixels to the right.
+    Returns:
+        (M, S) how far the border that is found lies to the right of the true one, pixels of the image.
+    """
+    boxes, labels = target["boxes"], target["labels"].repeat_interleave(len(shifts))
+    batch, maps = detector.maps([image])
+    windows = boxes[:, None] + shifts[:, None] * shifts.new_tensor([1, 0, 1, 0])  # (M, S, 4)
+    rois = given(batch, [windows.flatten(0, 1)])
+    offsets = detector.head(detector.pool(maps, rois))[1]
+    rows = torch.arange(len(labels), device=labels.device)
+    moved = detector.decode(offsets, rois[0])[rows, labels - 1]  # (M * S, 4)
+    return batch.to_original(moved[None])[0][:, 0].view(len(boxes), -1) - boxes[:, :1]

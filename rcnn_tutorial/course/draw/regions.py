@@ -11,7 +11,7 @@ from matplotlib.patches import Circle, Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.maps import LIT, bins, cell_map
+from rcnn_tutorial.course.draw.maps import LIT, bins, cell_map, range_of
 from rcnn_tutorial.course.draw.network_map import NetworkMap
 from rcnn_tutorial.course.draw.pictures import boxes
 from rcnn_tutorial.course.draw.style import COLORS, PALE, PROPOSAL, Style, ink, on_cpu
@@ -83,19 +83,20 @@ def roi_numbers(
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
-def _numbers(ax: Axes, values: Tensor, size: float, counted: bool = False, down: float = 0.5) -> None:
+def _numbers(
+    ax: Axes, values: Tensor, size: float, counted: bool = False, place: tuple[float, float] = (0.5, 0.5)
+) -> None:
     """A table of cells with a number in each, zeros in grey; if `counted`, its columns and rows have theirs.
 
-    The numbers stand `down` cells below the upper edges of their cells; below the middle they cover what crosses them.
+    `place` is that of a number in its cell, in cells from the upper left corner.
     """
-    plate = dict(fc="white", ec="none", pad=1) if down > 0.5 else None
     rows, columns = values.shape
     ax.hlines(range(rows + 1), 0, columns, color=PALE, lw=0.8, zorder=0.5)
     ax.vlines(range(columns + 1), 0, rows, color=PALE, lw=0.8, zorder=0.5)
     for row, numbers in enumerate(values.tolist()):
         for column, number in enumerate(numbers):
-            ax.text(column + 0.5, row + down, f"{number:.3g}", ha="center", va="center", fontsize=size,
-                    color="black" if number else PALE, zorder=4, bbox=plate)  # fmt: skip
+            ax.text(column + place[0], row + place[1], f"{number:.3g}", ha="center", va="center", fontsize=size,
+                    color="black" if number else PALE, zorder=4)  # fmt: skip
     ax.set(xlim=(-0.05, columns + 0.05), ylim=(rows + 0.05, -0.05), aspect="equal")
     ax.set_xticks([column + 0.5 for column in range(columns)], range(columns) if counted else [""] * columns)
     ax.set_yticks([row + 0.5 for row in range(rows)], range(rows) if counted else [""] * rows)
@@ -119,7 +120,8 @@ def roi_steps(feature_map: Tensor, roi: Sequence[float], starts: Sequence[float]
         changed: for each of them how many numbers are others one pixel further to the right.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, 4.6), width_ratios=(1, 1.1))
-    cell_map(feature_map, left)
+    low, high = range_of(feature_map)
+    cell_map(feature_map, left, (low, low + (high - low) / 1.7))  # to black, since few cells are strong
     boxes(left, torch.tensor([rounded(roi)]), styles=CELLS)
     boxes(left, torch.tensor([roi]) + 0.5, styles=EXACT)
     left.set_title("one map")
@@ -168,7 +170,7 @@ def align_numbers(values: Tensor, roi: Sequence[float], pooled: Tensor, points: 
     rows, columns = values.shape
     high = 10.9 * rows / (columns + 2 * pooled.shape[1] + 0.6) + 1.6
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, high), width_ratios=(columns, 2 * pooled.shape[1]))
-    _numbers(left, values, 18, counted=True, down=0.8)  # below the points
+    _numbers(left, values, 15, counted=True, place=(0.62, 0.15))  # beside the points and the middles
     grid = torch.cartesian_prod(torch.arange(columns), torch.arange(rows)) + 0.5
     (middles,) = left.plot(*grid.T, ".", color="black", ms=7, label="middle of a cell")
     x1, y1, x2, y2 = (c + 0.5 for c in roi)
@@ -179,7 +181,7 @@ def align_numbers(values: Tensor, roi: Sequence[float], pooled: Tensor, points: 
     x = [x1 + (k + 0.5) * (x2 - x1) / (across * points) for k in range(across * points)]
     y = [y1 + (k + 0.5) * (y2 - y1) / (down * points) for k in range(down * points)]
     places = [(a, b) for b in y for a in x]
-    (dots,) = left.plot(*zip(*places, strict=True), "o", mfc="none", mec=POINT, ms=17, mew=3, label="point", zorder=5)
+    (dots,) = left.plot(*zip(*places, strict=True), "o", color=POINT, ms=10, label="point", zorder=2)
     _numbers(right, pooled, 24)
     left.set_title("the map")
     right.set_title("mean of each bin")
@@ -202,7 +204,7 @@ def slide(shifts: Tensor, pooled: Sequence[Tensor], borders: Sequence[Tensor]) -
             ax.plot(shifts, values, ".", color=color, ms=9, label=f"{name}: steps of the border up to {step:.1f}")
         ax.set(xlabel="shift of the window, pixels")
         ax.xaxis.set_major_locator(MultipleLocator(4))
-    left.set(title="one number of its 4 x 4", ylim=(0, None))
+    left.set(title="one number of its 4 x 4", ylabel="pooled number", ylim=(0, None))
     right.set(title="left border that is found", ylabel="error, pixels")
     right.axhline(0, color=PALE, lw=1.5, ls=":")
     handles, labels = right.get_legend_handles_labels()

@@ -12,7 +12,7 @@ from matplotlib.path import Path
 
 from rcnn_tutorial.course.draw.network_map import NetworkMap
 from rcnn_tutorial.course.draw.pictures import characters
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, ink, percent, words
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, PROPOSAL, ink, percent, words
 
 LAYER_STATES = {"ok": GOOD, "fails": BAD, "not reached": PALE}
 SPPNET = NetworkMap(
@@ -41,7 +41,14 @@ SPPNET = NetworkMap(
     letters=14,
     high=1.1,
 )
-OTHERS = (COLORS[0], COLORS[5], COLORS[2], COLORS[3], COLORS[6], COLORS[1])  # colours beside BAD
+STAGE_COLORS = {  # of a detector's time, the same in all pictures
+    "proposals": PROPOSAL,
+    "convolutions": COLORS[5],
+    "pooling": COLORS[3],
+    "fully connected": COLORS[1],
+    "regions": COLORS[6],
+    "outputs": COLORS[2],
+}
 
 
 def layer_table(rows: Sequence[tuple[str, str, str]], ax: Axes | None = None) -> None:
@@ -248,15 +255,16 @@ def cost_bars(costs: dict[str, float], what: str = "", ax: Axes | None = None) -
 
 
 def time_shares(seconds: dict[str, dict[str, float]], highlight: str, ax: Axes | None = None) -> None:
-    """How each detector's time divides among its stages, one of them in the colour of warnings.
+    """How each detector's time divides among its stages, each in its own colour, one of them in bold letters.
 
     Args:
-        seconds: for each detector the seconds of its stages; stages of one name share a colour.
-        highlight: the stage that stands out.
+        seconds: for each detector the seconds of its stages. Of a single detector the legend says the small shares.
+        highlight: the stage in bold letters.
     """
     ax = ax or plt.subplots(figsize=(10.9, 0.95 * len(seconds) + 1.1))[1]
     stages = list(dict.fromkeys(stage for each in seconds.values() for stage in each))
-    colors = dict(zip((s for s in stages if s != highlight), OTHERS, strict=False)) | {highlight: BAD}
+    colors = {stage: STAGE_COLORS.get(stage, PALE) for stage in stages}
+    names = {stage: stage for stage in stages}
     for row, each in enumerate(seconds.values()):
         total, left = sum(each.values()), 0.0
         for stage, value in each.items():
@@ -265,12 +273,16 @@ def time_shares(seconds: dict[str, dict[str, float]], highlight: str, ax: Axes |
             if share > 0.06:
                 ax.text(left + share / 2, row, percent(share), ha="center", va="center", color=ink(colors[stage]),
                         weight="bold" if stage == highlight else "normal")  # fmt: skip
+            elif len(seconds) == 1:
+                names[stage] += f" {percent(share)}"
             left += share
         ax.text(1.01, row, f"{total:.1f} s" if total >= 1 else f"{1000 * total:.0f} ms", va="center")
     ax.set_yticks(range(len(seconds)), list(seconds))
     ax.set(xlim=(0, 1), ylim=(len(seconds) - 0.5, -0.5), xticks=[])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    handles = [Patch(color=colors[stage], label=stage) for stage in stages]
-    ax.figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(stages)), frameon=False)
+    handles = [Patch(color=colors[stage], label=names[stage]) for stage in stages]
+    columns = len(stages) if len(stages) < 5 else 3
+    legend = ax.figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    legend.get_texts()[stages.index(highlight)].set_weight("bold")
     assert ax.patches, "nothing was drawn"

@@ -101,7 +101,7 @@ _TO_EVEN = (
     "A border at 1.5 cells goes to cell 2, but one at 6.5 goes to cell 6.",
     "round() sends a half to the even number: take floor(v + 0.5).",
 )
-_NO_LAST = "The RoI has one row and one column too few.", "The cells of both borders belong to it: w = b - a + 1."
+_NO_LAST = "The RoI has one row and one column too few.", "The cells of both borders belong to it: w = c2 - c1 + 1."
 
 POOL = (
     Part(
@@ -264,7 +264,8 @@ FIND = (
         (
             Mistake(
                 "One detector is named rightly, the other two are exchanged.",
-                "Do the boxes leave their proposals at all?",
+                "Which boxes hardly leave their proposals? The deviations are 0.1 to 0.2: scaled back two times "
+                "in a row, offsets are far too small.",
                 _names(lambda named: named != FAULTS and _finds("exchange", named)),
             ),
             Mistake(

@@ -44,6 +44,15 @@ def _points(n: int, shape: tuple, last: bool) -> tuple:
     return torch.randint(1, 9, (n,), generator=_generator).float(), x, y, shape
 
 
+def _by_index(gradient: Tensor, x: Tensor, y: Tensor, shape: tuple) -> Tensor:
+    """The mistake of += with an index that names a cell twice."""
+    out, column, row = torch.zeros(shape), x.floor().long(), y.floor().long()
+    a, b = x - column, y - row
+    for i, j, weight in ((0, 0, (1 - a) * (1 - b)), (0, 1, a * (1 - b)), (1, 0, (1 - a) * b), (1, 1, a * b)):
+        out[row + i, column + j] += gradient * weight
+    return out
+
+
 _INNER = [_points(3 + k % 4, (4 + k % 3, 5 + k % 4), last=False) for k in range(14)]
 _LAST = [_points(4, (4, 6), last=True) for _ in range(6)]
 
@@ -82,8 +91,9 @@ SPREAD = (
             Mistake(*_NEAREST, agrees_any(_INNER, partial(_spread, to="nearest"))),
             Mistake(
                 "Where two points share a cell, one of them is lost.",
-                "What arrives at a cell adds up: += and not =.",
-                agrees_any(_INNER, partial(_spread, add=False)),
+                "What arrives at a cell adds up: += and not =. An index that names a cell twice keeps one even with "
+                "+=: index_put_ with accumulate=True adds.",
+                agrees_any(_INNER, partial(_spread, add=False), _by_index),
             ),
         ),
         "Try one point with a gradient of 8 at (4.75, 1.5). A point may lie on the last row or column of the map: the "

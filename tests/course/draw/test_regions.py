@@ -139,7 +139,7 @@ def test_slide_keeps_the_two_ways_of_pooling_apart():
     render()
     left, right = panels()
     assert titles() == ["one number of its 4 x 4", "left border that is found"]
-    assert labels(left) == ("shift of the window, pixels", "")
+    assert labels(left) == ("shift of the window, pixels", "pooled number")
     assert labels(right) == ("shift of the window, pixels", "error, pixels")
     assert [line.get_ydata().tolist() for line in left.lines] == [rounded_one.tolist(), smooth.tolist()]
     assert [line.get_ydata().tolist() for line in right.lines[:2]] == [(smooth - 2).tolist(), rounded_one.tolist()]

@@ -161,7 +161,11 @@ def test_cost_bars_are_multiples_of_the_first():
 
 def test_time_shares_highlight_one_stage():
     draw.time_shares(
-        {"R-CNN": {"search": 1, "network": 3}, "Fast R-CNN": {"search": 0.38, "head": 0.01, "network": 0.01}}, "search"
+        {
+            "R-CNN": {"proposals": 1, "convolutions": 3},
+            "Fast R-CNN": {"proposals": 0.38, "pooling": 0.01, "convolutions": 0.01},
+        },
+        "proposals",
     )
     render()
     ax = plt.gca()
@@ -173,9 +177,20 @@ def test_time_shares_highlight_one_stage():
     assert [r.get_y() + r.get_height() / 2 for r in rectangles(ax)] == pytest.approx([0, 0, 1, 1, 1])
     assert [r.get_width() for r in rectangles(ax)] == pytest.approx([0.25, 0.75, 0.95, 0.025, 0.025])
     assert [r.get_x() for r in rectangles(ax)] == pytest.approx([0, 0.25, 0, 0.95, 0.975])
-    network, head = draw.COLORS[0], draw.COLORS[5]
-    assert fills(ax) == [draw.BAD, network, draw.BAD, head, network]
-    assert key(plt.gcf().legends[0]) == {"search": draw.BAD, "network": network, "head": head}
+    search, network, pooling = draw.PROPOSAL, draw.COLORS[5], draw.COLORS[3]
+    assert fills(ax) == [search, network, search, pooling, network]
+    assert key(plt.gcf().legends[0]) == {"proposals": search, "convolutions": network, "pooling": pooling}
+    bold = [t.get_text() for t in (*ax.texts, *plt.gcf().legends[0].get_texts()) if t.get_weight() == "bold"]
+    assert bold == ["25 %", "95 %", "proposals"]
+
+
+def test_a_stage_has_its_colour_in_every_picture_and_one_row_says_small_shares():
+    draw.time_shares({"here": {"resizing": 1, "fully connected": 1, "convolutions": 48}}, "convolutions")
+    render()
+    assert fills(plt.gca()) == [draw.PALE, draw.COLORS[1], draw.COLORS[5]]
+    assert [t.get_text() for t in plt.gcf().legends[0].get_texts()] == [
+        "resizing 2 %", "fully connected 2 %", "convolutions",
+    ]  # fmt: skip
 
 
 def test_the_map_of_sppnet_has_one_map_for_all_windows():

@@ -141,6 +141,15 @@ def spread_loop(gradient, x, y, shape, far=False, exchange=False, weights=None, 
     return out
 
 
+def spread_by_index(gradient, x, y, shape):
+    out = torch.zeros(shape)
+    column, row = x.long(), y.long()
+    for i, j in itertools.product(range(2), range(2)):
+        weight = (1 - (x - column - j).abs()) * (1 - (y - row - i).abs())
+        out[(row + i).clamp(max=shape[0] - 1), (column + j).clamp(max=shape[1] - 1)] += gradient * weight
+    return out
+
+
 def one_cell(a, b):
     return [[float(i == (b >= 0.5) and j == (a >= 0.5)) for j in range(2)] for i in range(2)]
 
@@ -233,6 +242,7 @@ WRONG = [
     (SPREAD, with_(spread_loop, weights=lambda a, b: [[0.25] * 2] * 2), "get the same"),
     (SPREAD, with_(spread_loop, weights=one_cell), "Only one cell"),
     (SPREAD, with_(spread_loop, add=False), "share a cell"),
+    (SPREAD, spread_by_index, "share a cell"),
     (FIND, ("exchange", "class", "twice"), "the other two"),
     (FIND, ("twice", "exchange", "class"), "another one"),
     (HEAD, lambda *case: Net(int(case[1].max()), scores=0), "(R, K + 1)"),
