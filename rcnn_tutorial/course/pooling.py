@@ -1,13 +1,11 @@
-"""Two rules of pooling that notebooks compare with those of `ops.pooling`, and what pooling does to a moving window."""
-
-import math
+"""A rule of pooling that a notebook compares with `ops.pooling`, and what pooling does to a moving window."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rcnn_tutorial.detectors.two_stage import TwoStage, given
-from rcnn_tutorial.engine.checks import expect, height_and_width, validate_map
+from rcnn_tutorial.engine.checks import expect, validate_map
 
 
 def sliding_pyramid_pool(features: Tensor, n: int) -> Tensor:
@@ -29,32 +27,6 @@ def sliding_pyramid_pool(features: Tensor, n: int) -> Tensor:
     expect(1 <= n <= min(sides), "n", f"1 to {min(sides)} bins for a map of {tuple(sides)}", n)
     window, stride = [-(-a // n) for a in sides], [a // n for a in sides]
     return F.max_pool2d(features, window, stride)
-
-
-def roi_pool_loop(input: Tensor, boxes: Tensor, output_size: int | tuple[int, int], spatial_scale: float = 1) -> Tensor:
-    """Do what `roi_pool` does one bin at a time, written as it is told. Its numbers are Python's: equal in float64.
-
-    Args:
-        input, boxes, output_size, spatial_scale: as for `roi_pool`, but the boxes (R, 5) only.
-    Returns:
-        (R, C, h, w).
-    Raises:
-        ValueError: an output size below 1.
-    Source: Fast R-CNN, section 2.1.
-    """
-    h, w = height_and_width(output_size)
-    pooled = input.new_zeros(len(boxes), input.shape[1], h, w)
-    for r, (image, *box) in enumerate(boxes.tolist()):
-        x1, y1, x2, y2 = (int(c * spatial_scale + math.copysign(0.5, c)) for c in box)
-        bin_w, bin_h = max(x2 - x1 + 1, 1) / w, max(y2 - y1 + 1, 1) / h
-        for i in range(h):
-            for j in range(w):
-                top, bottom = y1 + math.floor(i * bin_h), y1 + math.ceil((i + 1) * bin_h)
-                left, right = x1 + math.floor(j * bin_w), x1 + math.ceil((j + 1) * bin_w)
-                cells = input[int(image), :, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-                if cells.shape[1] and cells.shape[2]:
-                    pooled[r, :, i, j] = cells.amax((1, 2))
-    return pooled
 
 
 def slid_borders(detector: TwoStage, image: Tensor, target: dict[str, Tensor], shifts: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 
 from rcnn_tutorial.course import draw
 from rcnn_tutorial.course.kernels import operators
-from rcnn_tutorial.course.pooling import roi_pool_loop, sliding_pyramid_pool
+from rcnn_tutorial.course.pooling import sliding_pyramid_pool
 from rcnn_tutorial.course.profile import Laps, multiply_adds
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.ops.boxes import box_iou
@@ -19,7 +19,6 @@ from tests.course.draw.figures import CLASSES, IMAGE, TARGET
 from tests.device import on_device, on_host, simulated_cuda
 
 MAP = torch.rand(1, 2, 9, 12, generator=torch.Generator().manual_seed(0))
-REGION = torch.tensor([[0, 1.0, 2, 40, 30]])
 BOXES, SCORES = TARGET["boxes"], torch.tensor([0.9, 0.8])
 
 PICTURES = {
@@ -27,7 +26,6 @@ PICTURES = {
     "labelled_anchors": lambda d: draw.labelled_anchors(
         d["image"], d["target"]["boxes"], d["target"]["labels"] - 1, d["target"]["boxes"]
     ),
-    "map_strip": lambda d: draw.map_strip({"first": d["map"][0, 0], "second": d["map"][0, 1]}),
     "nms_strip": lambda d: draw.nms_strip(
         d["target"]["boxes"], d["scores"], nms_steps(d["target"]["boxes"], d["scores"], 0.5), ("A", "B")
     ),
@@ -45,13 +43,10 @@ def test_a_picture_of_tensors_of_the_device(name):
     plt.close("all")
 
 
-@pytest.mark.parametrize(
-    "rule", [lambda x, rois: roi_pool_loop(x, rois, (2, 3), 0.25), lambda x, rois: sliding_pyramid_pool(x, 3)]
-)
-def test_a_slow_rule_gives_what_it_gives_on_the_cpu(rule):
+def test_the_sliding_pyramid_gives_what_it_gives_on_the_cpu():
     with simulated_cuda():
-        found = rule(on_device(MAP), on_device(REGION))
-    assert found.is_cuda and torch.equal(on_host(found), rule(MAP, REGION))
+        found = sliding_pyramid_pool(on_device(MAP), 3)
+    assert found.is_cuda and torch.equal(on_host(found), sliding_pyramid_pool(MAP, 3))
 
 
 def test_words_of_a_lesson_without_triton():

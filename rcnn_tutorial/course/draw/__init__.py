@@ -16,7 +16,6 @@ from rcnn_tutorial.course.draw.judged import judged
 from rcnn_tutorial.course.draw.kernels import align_points, mask_scan, mask_words, pool_steps
 from rcnn_tutorial.course.draw.maps import (
     by_scale,
-    map_strip,
     moving_patch,
     patch_curves,
     pool_by_hand,
@@ -24,14 +23,13 @@ from rcnn_tutorial.course.draw.maps import (
     pyramid_bins,
     receptive,
 )
-from rcnn_tutorial.course.draw.mistakes import kind_bars, kind_stacks, kinds
+from rcnn_tutorial.course.draw.mistakes import kind_stacks, kinds
 from rcnn_tutorial.course.draw.network import FASTER_RCNN, filter_step, gradient_table, proposals_strip
 from rcnn_tutorial.course.draw.network_map import BOXES, FPN, RCNN, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, rivals, threshold_curve
 from rcnn_tutorial.course.draw.own_results import own_results
 from rcnn_tutorial.course.draw.pictures import (
     boxes,
-    close_up,
     contact_sheet,
     crowd,
     label,
@@ -122,7 +120,6 @@ __all__ = [
     "by_scale",
     "by_size",
     "class_color",
-    "close_up",
     "contact_sheet",
     "cost_bars",
     "cost_curves",
@@ -140,7 +137,6 @@ __all__ = [
     "iou_slide",
     "iou_table",
     "judged",
-    "kind_bars",
     "kind_groups",
     "kind_stacks",
     "kinds",
@@ -155,7 +151,6 @@ __all__ = [
     "locks",
     "loss_curves",
     "losses",
-    "map_strip",
     "mask_scan",
     "mask_words",
     "measures",

@@ -45,15 +45,6 @@ def range_of(*maps: Tensor) -> tuple[float, float]:
     return min(each.min().item() for each in maps), max(each.max().item() for each in maps)
 
 
-@on_cpu
-def map_strip(maps: dict[str, Tensor]) -> None:
-    """Maps (H, W) side by side, each in its own grey levels, under its name."""
-    assert maps, "nothing was drawn"
-    _, axes = plt.subplots(1, len(maps), figsize=(10.9, 10.9 / len(maps) + 0.4), squeeze=False)
-    for ax, (name, each) in zip(axes[0], maps.items(), strict=True):
-        cell_map(each, ax).set_title(name)
-
-
 def light(ax: Axes, row: int, column: int, color: str = LIT, filled: bool = True, dashes: str = "-") -> None:
     """One cell of a map, filled or framed."""
     face = color if filled else "none"

@@ -40,15 +40,6 @@ def kinds(image: Tensor, detection: dict[str, Tensor], kinds: Sequence[str], tar
     return ax
 
 
-def kind_bars(counts: dict[str, int]) -> None:
-    """How many detections are of each kind, and how many objects missed."""
-    _, ax = plt.subplots(figsize=(9, 3.2))
-    bars = ax.barh(list(counts), list(counts.values()), color=[KIND_COLORS.get(k, "black") for k in counts])
-    ax.bar_label(bars, padding=4)
-    ax.invert_yaxis()
-    ax.set_xlabel("detections (missed: objects)")
-
-
 def kind_stacks(counts: dict[str, dict[str, int]], ax: Axes | None = None) -> None:
     """The failures of several detectors by kind, one column each; what is correct is not drawn.
 

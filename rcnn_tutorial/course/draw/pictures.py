@@ -108,24 +108,6 @@ def scene(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], ax: 
 
 
 @on_cpu
-def close_up(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], box: int, margin: int = 3) -> None:
-    """A scene, and beside it one of its boxes, pixel by pixel."""
-    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 4.8), width_ratios=(1.35, 1))
-    scene(image, target, classes, left)
-    x1, y1, x2, y2 = (int(v) for v in target["boxes"][box].tolist())
-    x0, y0 = max(0, x1 - margin), max(0, y1 - margin)
-    x3, y3 = min(image.shape[2], x2 + margin), min(image.shape[1], y2 + margin)
-    right.imshow(image[:, y0:y3, x0:x3].permute(1, 2, 0).numpy(), extent=(x0, x3, y3, y0))
-    right.set_xticks(range(x0, x3 + 1), minor=True)
-    right.set_yticks(range(y0, y3 + 1), minor=True)
-    right.set_xticks([x1, x2])
-    right.set_yticks([y1, y2])
-    right.grid(which="minor", color="white", lw=0.6, alpha=0.5)
-    boxes(right, target["boxes"][[box]], styles=Style(class_color(int(target["labels"][box])), 4))
-    right.set_title(f"{x2} - {x1} = {x2 - x1} wide, {y2} - {y1} = {y2 - y1} high")
-
-
-@on_cpu
 def crowd(
     image: Tensor, *answers: tuple[str, dict[str, Tensor]], part: tuple[float, float, float, float] | None = None
 ) -> None:

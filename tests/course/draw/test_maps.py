@@ -211,15 +211,3 @@ def test_by_scale_colours_and_counts():
     assert key(found) == {name: (color, "-") for name, color in zip(named, draw.COLORS, strict=False)}
     assert found.get_title().get_text() == "scale read"
     assert found.get_window_extent().x1 <= plt.gcf().bbox.x1
-
-
-def test_map_strip_has_a_panel_for_each_map():
-    draw.map_strip({"lateral": MAP, "sum": 3 * MAP})
-    render()
-    assert titles() == ["lateral", "sum"]
-    shown = [ax.images[0].get_array() for ax in panels()]
-    assert (shown[0] == MAP.numpy()).all() and (shown[1] == 3 * MAP.numpy()).all()
-    clims = [ax.images[0].get_clim() for ax in panels()]
-    assert [low for low, _ in clims] == [MAP.min(), 3 * MAP.min()] and clims[1][1] == pytest.approx(3 * clims[0][1])
-    with pytest.raises(AssertionError, match="nothing was drawn"):
-        draw.map_strip({})

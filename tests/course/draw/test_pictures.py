@@ -38,21 +38,6 @@ def test_scene_without_objects():
     assert not rectangles(ax) and ax.images
 
 
-def test_close_up_shows_the_box_and_its_size():
-    draw.close_up(IMAGE, TARGET, CLASSES, box=0)
-    render()
-    right = plt.gcf().axes[1]
-    assert right.get_title() == "20 - 5 = 15 wide, 20 - 5 = 15 high"
-    assert right.images[0].get_array().shape[:2] == (21, 21)
-    draw.close_up(IMAGE, TARGET | {"boxes": torch.tensor([[5, 5, 20, 20], [30, 8, 70, 58.0]])}, CLASSES, box=1)
-    left, right = plt.gcf().axes
-    assert texts(left) == ["disc", "ring?"] and right.get_title() == "70 - 30 = 40 wide, 58 - 8 = 50 high"
-    assert pixels(right) == (IMAGE[:, 5:60, 27:73].permute(1, 2, 0).tolist(), [27, 73, 60, 5])
-    assert extents(right) == [[30, 8, 70, 58]] and edges(right) == [draw.class_color(2)]
-    assert list(right.get_xticks()) == [30, 70] and list(right.get_yticks()) == [8, 58]
-    assert list(right.get_xticks(minor=True)) == [x for x in range(27, 74) if x not in (30, 70)]
-
-
 def test_a_faint_picture_is_pale():
     assert draw.picture(IMAGE, faint=True).images[0].get_alpha() < 0.5
 
