@@ -36,7 +36,11 @@ def measures(rows: dict[str, float], xlabel: str = "AP", ax: Axes | None = None)
 
 
 def ablation(
-    values: dict[str, Sequence[float]], ylabel: str, reference: str | None = None, ax: Axes | None = None
+    values: dict[str, Sequence[float]],
+    ylabel: str,
+    reference: str | None = None,
+    zero: bool = False,
+    ax: Axes | None = None,
 ) -> None:
     """A recorded experiment: a dot for each seed of each variant, and their mean.
 
@@ -44,6 +48,7 @@ def ablation(
         values: for each variant what was measured with each seed.
         ylabel: what was measured.
         reference: the variant to compare with; its mean is drawn across all columns.
+        zero: whether the axis starts at 0; where it does not, the picture says so.
     """
     ax = ax or plt.subplots(figsize=(10.9, 4.4))[1]
     for column, (name, seeds) in enumerate(values.items()):
@@ -59,6 +64,8 @@ def ablation(
     ax.set(ylabel=ylabel, xlim=(-0.6, len(values) - 0.4))
     ax.margins(y=0.2)
     ax.tick_params(axis="x", length=0)
+    if zero:
+        ax.set_ylim(bottom=0)
     if ax.get_ylim()[0] > 0:
         ax.set_title("the axis does not start at 0", fontsize=13, loc="right")
     assert ax.lines, "nothing was drawn"

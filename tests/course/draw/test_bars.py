@@ -20,6 +20,13 @@ def test_shares_print_their_value():
     assert texts(plt.gca()) == ["50 % found"]
 
 
+def test_ablation_says_where_its_axis_does_not_start_at_0():
+    draw.ablation({"one": [0.5, 0.6], "two": [0.55, 0.58]}, "AP")
+    assert plt.gca().get_title(loc="right") == "the axis does not start at 0"
+    draw.ablation({"one": [0.5, 0.6], "two": [0.55, 0.58]}, "AP", zero=True)
+    assert plt.gca().get_title(loc="right") == "" and plt.gca().get_ylim()[0] == 0
+
+
 def test_ablation_shows_seeds_and_means():
     draw.ablation({"0.3": [0.5, 0.7, 0.6], "no pre-training": [0.2, 0.4, 0.0, 0.2]}, "AP50", reference="0.3")
     render()
