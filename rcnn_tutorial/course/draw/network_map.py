@@ -133,7 +133,8 @@ def network_map(network: NetworkMap, lit: Sequence[str] | str = ()) -> None:
             end = x2, y2 + HIGH / 2 * (1 if y1 > y2 else -1)
             style = arrow | dict(connectionstyle="angle,angleA=0,angleB=90")
         ax.annotate("", end, start, arrowprops=style)
-        middle = (start[0] + end[0]) / 2 if x2 - x1 <= 1 else x2 - 0.5  # in the gap before the last column
+        turns_late = y1 != y2 and x2 - x1 > 1  # then the words stand in the gap before the last column
+        middle = x2 - 0.5 if turns_late else (start[0] + end[0]) / 2
         ax.text(middle, y1 - 0.06, shape, ha="center", va="bottom", fontsize=network.letters - 1)
     ax.set(xlim=(-WIDE / 2 - 0.05, columns - 1 + WIDE / 2 + 0.05), ylim=(rows - 0.5, -0.5))
     ax.set_axis_off()
