@@ -6,6 +6,7 @@
 import json
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import matplotlib
 import numpy as np
@@ -78,6 +79,9 @@ def test_a_notebook_runs_on_own_pictures(path, folder, capsys):
     for number, source in cells(path, folder):
         exec(compile(source, f"{path.name}, cell {number}", "exec"), names)
         plt.close("all")
+    for value in names.values():
+        if isinstance(value, TemporaryDirectory):
+            value.cleanup()
     assert names["DATA"] == folder.as_posix()
     said = capsys.readouterr().out
     assert "answer 0" in said and ": open" in said
