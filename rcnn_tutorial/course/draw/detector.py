@@ -6,12 +6,22 @@ from textwrap import fill
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.own_results import judged
 from rcnn_tutorial.course.draw.pictures import boxes, characters, outlines, part_labels, picture
-from rcnn_tutorial.course.draw.style import COLORS, GOOD, MISTAKE, PROPOSAL, TRUTH, Style, ink, on_cpu, percent
+from rcnn_tutorial.course.draw.style import (
+    COLORS,
+    GOOD,
+    MISTAKE,
+    PROPOSAL,
+    TRUTH,
+    Style,
+    ink,
+    on_cpu,
+    percent,
+    style_handles,
+)
 from rcnn_tutorial.evaluation import failures
 
 
@@ -42,7 +52,7 @@ def pipeline(
     judged(right, detection, told.kinds[0], classes)
     part_labels(right)
     looks = {"object": truth, "right": Style(GOOD, 3), "wrong": Style(MISTAKE, 3)}
-    handles = [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, s in looks.items()]
+    handles = style_handles(looks)
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 

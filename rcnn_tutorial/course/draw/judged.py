@@ -2,11 +2,10 @@
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.lines import Line2D
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.style import BAD, GOOD, TRUTH, Style, on_cpu
+from rcnn_tutorial.course.draw.style import BAD, GOOD, TRUTH, Style, on_cpu, style_handles
 from rcnn_tutorial.evaluation import failures
 
 
@@ -37,5 +36,5 @@ def judged(
         for style, shown in zip(looks.values(), kinds, strict=True):
             boxes(ax, shown, styles=style)
         ax.set_title(f"{name}: {len(missed) - int(missed.sum())} of {len(missed)} found, {int(wrong.sum())} wrong")
-    handles = [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, s in looks.items()]
+    handles = style_handles(looks)
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)

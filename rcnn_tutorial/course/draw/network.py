@@ -13,7 +13,7 @@ from torch import Tensor
 from rcnn_tutorial.course.draw.anchors import DARK, some, surround
 from rcnn_tutorial.course.draw.network_map import NetworkMap
 from rcnn_tutorial.course.draw.pictures import boxes, outlines, picture
-from rcnn_tutorial.course.draw.style import BAD, GOOD, PALE, PROPOSAL, Style, ink, on_cpu
+from rcnn_tutorial.course.draw.style import BAD, GOOD, PALE, PROPOSAL, Style, ink, on_cpu, style_handles
 from rcnn_tutorial.course.draw.windows import DOTTED
 from rcnn_tutorial.ops.boxes import box_iou
 
@@ -62,7 +62,7 @@ def _panels(image: Tensor, count: int, legend: dict[str, Style], room: float = 0
         picture(image, ax, faint=True)
         if room:
             surround(ax, image, room * image.shape[2], room * image.shape[1])
-    handles = [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, s in legend.items()]
+    handles = style_handles(legend)
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return axes.flat[:count]
 

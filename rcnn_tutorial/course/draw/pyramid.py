@@ -8,7 +8,6 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
-from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch, Polygon, Rectangle
 from matplotlib.transforms import Affine2D
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch import Tensor
 from rcnn_tutorial.course.draw.anchors import DARK, surround
 from rcnn_tutorial.course.draw.maps import LIT, range_of
 from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, Style, ink, on_cpu
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, Style, ink, on_cpu, style_handles
 from rcnn_tutorial.course.draw.windows import DOTTED
 from rcnn_tutorial.nets.fpn import level_of, upsample
 
@@ -219,7 +218,7 @@ def level_anchors(image: Tensor, box: Tensor, anchors: Tensor, ious: Sequence[fl
         boxes(ax, box[None], styles=DOTTED)
         ax.set_title(f"P{level_of(stride)}, stride {stride}: IoU {ious[i]:.2f}",
                      weight="bold" if i == best else "normal")  # fmt: skip
-    handles = [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, s in legend.items()]
+    handles = style_handles(legend)
     if len(anchors) < axes.size:
         axes.flat[-1].legend(handles=handles, loc="center", frameon=False, fontsize=15, labelspacing=1)
     else:

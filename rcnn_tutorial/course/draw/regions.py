@@ -14,7 +14,7 @@ from torch import Tensor
 from rcnn_tutorial.course.draw.maps import LIT, bins, cell_map, range_of
 from rcnn_tutorial.course.draw.network_map import NetworkMap
 from rcnn_tutorial.course.draw.pictures import boxes
-from rcnn_tutorial.course.draw.style import COLORS, PALE, PROPOSAL, Style, ink, on_cpu
+from rcnn_tutorial.course.draw.style import COLORS, PALE, PROPOSAL, Style, ink, on_cpu, style_handles
 from rcnn_tutorial.ops.losses import smooth_l1
 
 FAST_RCNN = NetworkMap(
@@ -106,7 +106,7 @@ def _numbers(
 
 
 def _handles(**styles: Style) -> list[Line2D]:
-    return [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, s in styles.items()]
+    return style_handles(styles)
 
 
 @on_cpu

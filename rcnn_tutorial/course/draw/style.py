@@ -11,6 +11,7 @@ from IPython.core.pylabtools import print_figure
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from rcnn_tutorial.engine.devices import mapped
@@ -46,6 +47,11 @@ def on_cpu(function: Callable[Params, Result]) -> Callable[Params, Result]:
         return function(*args, **kwargs)
 
     return drawn
+
+
+def style_handles(styles: dict[str, Style]) -> list[Line2D]:
+    """What a legend shows: a line in each style, with its name."""
+    return [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, s in styles.items()]
 
 
 def class_color(label: int) -> str:

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, label, part_labels, picture
-from rcnn_tutorial.course.draw.style import GOOD, PALE, PROPOSAL, STATES, Style, ink, on_cpu
+from rcnn_tutorial.course.draw.style import GOOD, PALE, PROPOSAL, STATES, Style, ink, on_cpu, style_handles
 
 DOTTED = Style("black", 2, ":")
 CORNERS = ((0, 1, "left", "top"), (2, 1, "right", "top"), (0, 3, "left", "bottom"), (2, 3, "right", "bottom"))
@@ -100,7 +99,7 @@ def windows_by_iou(
     counts = {word: int((state == s).sum()) for s, (word, _) in STATES.items()}
     left.set_title(", ".join(f"{count} {word}" for word, count in counts.items() if count))
     styles = {word: Style(color, 3) for word, color in STATES.values() if counts[word]} | {"object": DOTTED}
-    figure.legend(handles=_handles(styles), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles=style_handles(styles), loc="outside lower center", ncols=4, frameon=False)
     assert left.texts, "nothing was drawn"
 
 
@@ -114,10 +113,6 @@ def _texts_inside(ax: Axes, windows: Tensor, texts: Sequence[str], colors: Seque
         ax.text(*places[best].tolist(), text, ha=across, va=up, color=ink(color), fontsize=12,
                 bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5})  # fmt: skip
         taken = torch.cat((taken, places[[best]]))
-
-
-def _handles(styles: dict[str, Style]) -> list[Line2D]:
-    return [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, s in styles.items()]
 
 
 @on_cpu
@@ -172,7 +167,7 @@ def moves(image: Tensor, before: Tensor, after: Tensor, truths: Tensor, ax: Axes
              "path_effects": [withStroke(linewidth=4, foreground="white")]}  # fmt: skip
     for start, end in zip(before.reshape(-1, 2).tolist(), after.reshape(-1, 2).tolist(), strict=True):
         ax.annotate("", end, start, arrowprops=arrow)
-    ax.legend(handles=_handles(styles), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False)
+    ax.legend(handles=style_handles(styles), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False)
     assert ax.texts, "nothing was drawn"
     return ax
 
