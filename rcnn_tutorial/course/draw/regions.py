@@ -6,7 +6,6 @@ from math import copysign
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from torch import Tensor
@@ -79,7 +78,7 @@ def roi_numbers(
     _numbers(right, pooled, 26)
     for ax, title in zip((left, right), titles, strict=True):
         ax.set_title(title)
-    handles = [*_handles(RoI=EXACT, rounded=CELLS), Patch(color=CHOSEN, label="chosen by a bin")]
+    handles = [*style_handles({"RoI": EXACT, "rounded": CELLS}), Patch(color=CHOSEN, label="chosen by a bin")]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
@@ -105,10 +104,6 @@ def _numbers(
     ax.spines[:].set_visible(False)
 
 
-def _handles(**styles: Style) -> list[Line2D]:
-    return style_handles(styles)
-
-
 @on_cpu
 def roi_steps(feature_map: Tensor, roi: Sequence[float], starts: Sequence[float], changed: Sequence[int]) -> None:
     """An RoI on a real map, as it is and rounded, and how many pooled numbers change when it moves on by a pixel.
@@ -125,7 +120,7 @@ def roi_steps(feature_map: Tensor, roi: Sequence[float], starts: Sequence[float]
     boxes(left, torch.tensor([rounded(roi)]), styles=CELLS)
     boxes(left, torch.tensor([roi]) + 0.5, styles=EXACT)
     left.set_title("one map")
-    left.legend(handles=_handles(RoI=EXACT, rounded=CELLS), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2,
+    left.legend(handles=style_handles({"RoI": EXACT, "rounded": CELLS}), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2,
                 frameon=False)  # fmt: skip
     right.bar(starts, changed, color=COLORS[0], width=0.8)
     right.set(xlabel="left border of the RoI, pixels", ylabel="numbers that change", ylim=(0, max(*changed, 4) + 0.5))
@@ -185,7 +180,9 @@ def align_numbers(values: Tensor, roi: Sequence[float], pooled: Tensor, points: 
     _numbers(right, pooled, 24)
     left.set_title("the map")
     right.set_title("mean of each bin")
-    figure.legend(handles=[*_handles(RoI=EXACT), dots, middles], loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(
+        handles=[*style_handles({"RoI": EXACT}), dots, middles], loc="outside lower center", ncols=3, frameon=False
+    )
 
 
 @on_cpu
