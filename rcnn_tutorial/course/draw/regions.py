@@ -120,8 +120,8 @@ def roi_steps(feature_map: Tensor, roi: Sequence[float], starts: Sequence[float]
     boxes(left, torch.tensor([rounded(roi)]), styles=CELLS)
     boxes(left, torch.tensor([roi]) + 0.5, styles=EXACT)
     left.set_title("one map")
-    left.legend(handles=style_handles({"RoI": EXACT, "rounded": CELLS}), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2,
-                frameon=False)  # fmt: skip
+    handles = style_handles({"RoI": EXACT, "rounded": CELLS})
+    left.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False)
     right.bar(starts, changed, color=COLORS[0], width=0.8)
     right.set(xlabel="left border of the RoI, pixels", ylabel="numbers that change", ylim=(0, max(*changed, 4) + 0.5))
     right.yaxis.set_major_locator(MaxNLocator(integer=True))
