@@ -3,7 +3,8 @@
     python -m experiments.run rcnn_06 --seeds 0 1 2 3 4 --processes 2
 
 Writes rcnn_tutorial/course/records/NAME.json after each seed: settings, versions, machine, and per seed and variant
-what `measure` gives. Seeds that are in the record already, under the same settings, are not run again.
+what `measure` gives. Seeds that are in the record already, under the same settings, are not run again. Several runs may
+add seeds to one record at the same time.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from filelock import FileLock
 
 from experiments import fast_rcnn, faster_rcnn, fpn, ladder, rcnn, sppnet
 from experiments.scenes import DEVICE, named
@@ -41,6 +43,12 @@ def made() -> dict:
     }
 
 
+def recorded(path: Path, settings: dict) -> dict[str, dict]:
+    """The seeds that a record holds under these settings."""
+    record = json.loads(path.read_text()) if path.exists() else {}
+    return record.get("runs", {}) if record.get("settings") == settings else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(EXPERIMENTS))
@@ -53,21 +61,21 @@ def main() -> None:
     experiment = EXPERIMENTS[options.name]
     path = RECORDS / f"{named(options.name)}.json"
     settings = json.loads(json.dumps(experiment.settings))
-    record = json.loads(path.read_text()) if path.exists() else {}
-    runs = record.get("runs", {}) if record.get("settings") == settings else {}
+    runs = recorded(path, settings)
     missing = [seed for seed in options.seeds if str(seed) not in runs]
     with ProcessPoolExecutor(options.processes) as pool:
         for done in as_completed([pool.submit(one_seed, options.name, seed) for seed in missing]):
             seed, variants, seconds = done.result()
-            runs[str(seed)] = {"seconds": round(seconds), "variants": variants}
-            record = {
-                "what": experiment.what,
-                "rows": experiment.rows,
-                "settings": settings,
-                **made(),
-                "runs": dict(sorted(runs.items())),
-            }
-            path.write_text(json.dumps(record) + "\n")
+            with FileLock(path.with_suffix(".lock")):
+                runs = recorded(path, settings) | {str(seed): {"seconds": round(seconds), "variants": variants}}
+                record = {
+                    "what": experiment.what,
+                    "rows": experiment.rows,
+                    "settings": settings,
+                    **made(),
+                    "runs": dict(sorted(runs.items())),
+                }
+                path.write_text(json.dumps(record) + "\n")
             print(seed, {variant: next(iter(results.items())) for variant, results in variants.items()}, flush=True)
 
 

@@ -89,6 +89,23 @@ def test_a_run_records_each_seed_once(tmp_path, monkeypatch, capsys):
     assert "one" in capsys.readouterr().out
 
 
+def test_two_runs_may_add_to_one_record(tmp_path, monkeypatch):
+    def another_run_ends_meanwhile(seed):
+        path = tmp_path / "fake.json"
+        if not path.exists():
+            monkeypatch.setattr(sys, "argv", ["run", "fake", "--seeds", "1"])
+            path.write_text("{}")
+            run.main()
+        return {"one": {"AP50": seed}}
+
+    monkeypatch.setattr(run, "RECORDS", tmp_path)
+    monkeypatch.setattr(run, "ProcessPoolExecutor", Here)
+    monkeypatch.setitem(run.EXPERIMENTS, "fake", Experiment("a test", (), another_run_ends_meanwhile, {}))
+    monkeypatch.setattr(sys, "argv", ["run", "fake", "--seeds", "0"])
+    run.main()
+    assert list(json.loads((tmp_path / "fake.json").read_text())["runs"]) == ["0", "1"]
+
+
 def test_the_steps_that_share_convolutions_leave_them_alone():
     for seed in records.load("frcnn_30")["runs"].values():
         bodies = [seed["variants"][f"alternating, step {step}"]["body"] for step in (2, 4, 6)]
