@@ -31,7 +31,7 @@ lint: $(READY)
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 check: $(READY)
-	$(BIN)/python -m pytest -q -n 2 -m "not own" tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -p no:nbval -m "not own" tests
 
 notebooks: $(READY)
 	$(BIN)/python -m pytest -q --nbval notebooks/
