@@ -103,6 +103,7 @@ def pytest_collection_modifyitems(config, items):
     import torch
 
     places = {Path(__file__).parent / file: place for place, file in enumerate(LONGEST)}
+    assert all(file.is_file() for file in places), "LONGEST names a file that is not there"
     items.sort(key=lambda item: places.get(item.path, len(places)))
     if not (torch.cuda.is_available() or config.getoption("--simulated-cuda")):
         for item in items:
