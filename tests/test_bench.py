@@ -47,6 +47,8 @@ def small(tmp_path, monkeypatch):
     """Small cases, and places of their own for what is written."""
     monkeypatch.setattr(measure, "RECORDS", tmp_path / "records")
     monkeypatch.setattr(page, "DOCS", tmp_path)
+    often = measure.repeated  # three times tell what fifty would: it is no time that is tested
+    monkeypatch.setattr(measure, "repeated", lambda call, rounds, *seconds: often(call, min(rounds, 3), *seconds))
     monkeypatch.setattr(nms, "COUNTS", (50,))
     monkeypatch.setattr(nms, "BATCHED", [(3, 40, 0.5)])
     shape = (4, 1, 8, 8, 6, 2, (24, 100))

@@ -61,14 +61,14 @@ def untrained(**changes):
 @pytest.fixture(scope="module")
 def trained():
     model = untrained()
-    before = Squares(12, seed=1)
-    history, passes = model.fit(Squares(24), before, progress=False)
+    before = Squares(8, seed=1)
+    history, passes = model.fit(Squares(16), before, progress=False)
     return model, history, passes
 
 
 def test_it_learns_and_each_part_helps(trained):
     model, history, _ = trained
-    test = Squares(16, seed=2)
+    test = Squares(10, seed=2)
     assert history.total[-1] < 0.5 * history.total[0]
     assert voc_ap(*predict(model, test, progress=False), CLASSES).map > 0.8
     before, after = [], []

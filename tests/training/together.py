@@ -1,5 +1,6 @@
-"""What each of the processes does that `torchrun` starts in test_processes.py."""
+"""What each of the processes does that `torchrun` starts in test_processes.py: one job after the other."""
 
+import os
 import sys
 import time
 from datetime import timedelta
@@ -26,7 +27,8 @@ def detector(folder):
 
 def evaluation(folder):
     """Evaluate for longer than the processes wait for each other in a step."""
-    dist.init_process_group("gloo", timeout=timedelta(seconds=2))
+    meeting, ranks = f"file://{folder / 'meeting'}", {"rank": int(os.environ["RANK"]), "world_size": 2}
+    dist.init_process_group("gloo", init_method=meeting, timeout=timedelta(seconds=2), **ranks)
     assert join_processes().type == "cpu"  # joined already
     settings = TrainSettings(steps=3, batch_size=2, lr=0.05, evaluate_every=2)
 
@@ -39,5 +41,8 @@ def evaluation(folder):
 
 
 if __name__ == "__main__":
-    {"detector": detector, "evaluation": evaluation}[sys.argv[1]](Path(sys.argv[2]))
-    dist.destroy_process_group()
+    for job in (detector, evaluation):
+        place = Path(sys.argv[1]) / job.__name__
+        place.mkdir(exist_ok=True)
+        job(place)
+        dist.destroy_process_group()
