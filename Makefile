@@ -30,10 +30,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
-# Each file's tests stay together, so that they share what the first of them made. An empty PYTHONDONTWRITEBYTECODE keeps
-# what pytest makes of the files for the next time.
+# Each file's tests stay together, so that they share what the first of them made.
 check: $(READY)
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -p no:nbval -m "not own" tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -p no:nbval -m "not own" tests
 
 notebooks: $(READY)
 	$(BIN)/python -m pytest -q --nbval notebooks/
