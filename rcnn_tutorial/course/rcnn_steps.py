@@ -163,7 +163,7 @@ def what_it_frames(item: Windows, window: int, classes: Sequence[str]) -> str:
 def negative_crops(
     report: Pass, rows: Sequence[int], dataset: WithProposals, features: WindowFeatures
 ) -> tuple[Tensor, list[str]]:
-    """Cut out some negatives of a report, and say of which class each is none and what it frames.
+    """Cut out some negatives of a report, and say for which class each scores and what it frames.
 
     Returns:
         The crops (N, 3, 64, 64), and a text of two lines for each.
@@ -174,7 +174,7 @@ def negative_crops(
         image = dataset[int(report.image[row])][0].to(item.boxes.device)
         crops.append(warp(image, item.boxes[[window]], 64, 4.5))
         wanted = dataset.classes[int(report.label[row])]
-        names.append(f"no {wanted}:\n{what_it_frames(item, window, dataset.classes)}")
+        names.append(f"{wanted}?\n{what_it_frames(item, window, dataset.classes)}")
     return torch.cat(crops), names
 
 

@@ -88,7 +88,8 @@ def rivals(boxes_: Tensor, scores: Tensor, names: Sequence[str]) -> None:
 def nms_strip(boxes: Tensor, scores: Tensor, steps: Sequence[Step], names: Sequence[str]) -> None:
     """The decisions of `nms_steps`, one panel each."""
     rows = -(-len(steps) // 3)
-    figure, axes = plt.subplots(rows, 3, figsize=(10.9, 3.4 * rows), squeeze=False)
+    wide, high = (boxes[:, 2:].amax(dim=0) - boxes[:, :2].amin(dim=0) + 2).tolist()
+    figure, axes = plt.subplots(rows, 3, figsize=(10.9, (3.6 * high / wide + 0.5) * rows), squeeze=False)
     for i, ax in enumerate(axes.flat):
         nms_step(boxes, scores, steps, names, i, ax) if i < len(steps) else ax.set_axis_off()
     assert figure.axes, "nothing was drawn"
