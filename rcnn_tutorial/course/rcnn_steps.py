@@ -1,6 +1,8 @@
 """What 01_rcnn computes besides the lesson: examples for the eye, data with proposals, and measurements."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from statistics import mean, stdev
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, Windows, detect, svm_negatives
 from rcnn_tutorial.detectors.svm import Pass
 from rcnn_tutorial.evaluation import coco_ap, recall
-from rcnn_tutorial.nets.backbones import ConvNet, tiny_net
+from rcnn_tutorial.nets.backbones import ConvNet, alexnet, tiny_net
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.ops.warp import warp
 from rcnn_tutorial.proposals.dataset import WithProposals
@@ -26,6 +28,8 @@ from rcnn_tutorial.proposals.windows import random_boxes, sliding_windows
 ROWS = ("AAAABBBB", "AAAABBBB", "AACCBBBB", "AACCDDDD", "AACCDDDD", "AACCDEEE")
 # of the three channels of two colours, those are equal whose pixels fall into one bin of the histogram
 PALETTE = ((0.9, 0.5, 0.1), (0.9, 0.7, 0.1), (0.1, 0.5, 0.1), (0.1, 0.7, 0.9), (0.1, 0.5, 0.9))
+# pixels of context at each edge of a crop of 64, by the names under which 01 compares them
+CONTEXTS = {"without context": 0, "with context": 16 * 64 / 227}
 
 
 def five_regions() -> tuple[Tensor, Tensor, dict[str, Regions], list[tuple[str, str]]]:
@@ -82,10 +86,15 @@ def some_windows(image: Tensor, target: dict[str, Tensor], label: int) -> tuple[
 
 
 def new_model(classes: Sequence[str], steps: int) -> RCNN:
-    """Make an R-CNN from the pre-trained network with a new, random last layer; to be fine-tuned for some steps."""
+    """Make an R-CNN from the pre-trained network with a new, random last layer; to be fine-tuned for some steps.
+
+    Its SVMs are mined in two passes, so that one sees what is left for the second.
+    """
     net = tiny_net(pretrained=True)
     net.replace_classifier(len(classes), torch.Generator().manual_seed(0))
-    return RCNN(net, classes, RCNNSettings.tiny(steps))
+    net.to(memory_format=torch.channels_last)  # on a CPU its convolutions take two thirds of the time so
+    settings = RCNNSettings.tiny(steps)
+    return RCNN(net, classes, replace(settings, svm=replace(settings.svm, passes=2)))
 
 
 class Measure:
@@ -104,6 +113,11 @@ class Measure:
         self.model, self.test, self.cache = model, test, cache
         self.truths = [test.target(index) for index in range(len(test))]
         self.passes: list[float] = []
+
+    def first(self, count: int) -> "Measure":
+        """Give one for the first pictures of the test set alone, which takes less time."""
+        few = WithProposals(at_most(self.test.dataset, count), cache=self.cache, **self.test.options)
+        return Measure(self.model, few, self.cache)
 
     def features(self) -> WindowFeatures:
         """Give the features of the test set."""
@@ -149,7 +163,7 @@ def what_it_frames(item: Windows, window: int, classes: Sequence[str]) -> str:
 def negative_crops(
     report: Pass, rows: Sequence[int], dataset: WithProposals, features: WindowFeatures
 ) -> tuple[Tensor, list[str]]:
-    """Cut out some negatives of a report, and say of which class each is none and what it frames.
+    """Cut out some negatives of a report, and say for which class each scores and what it frames.
 
     Returns:
         The crops (N, 3, 64, 64), and a text of two lines for each.
@@ -160,17 +174,18 @@ def negative_crops(
         image = dataset[int(report.image[row])][0].to(item.boxes.device)
         crops.append(warp(image, item.boxes[[window]], 64, 4.5))
         wanted = dataset.classes[int(report.label[row])]
-        names.append(f"no {wanted}:\n{what_it_frames(item, window, dataset.classes)}")
+        names.append(f"{wanted}?\n{what_it_frames(item, window, dataset.classes)}")
     return torch.cat(crops), names
 
 
 def pair_by_threshold(
     model: RCNN, image: Tensor, target: dict[str, Tensor], thresholds: Sequence[float]
-) -> dict[float, dict[str, Tensor]]:
+) -> tuple[Tensor, dict[float, dict[str, Tensor]]]:
     """Detect the two objects of one class that overlap most, with several thresholds of NMS.
 
     Returns:
-        For each threshold what stays near the two: `boxes` (N, 4), `scores` (N,), and `iou` (N,) with the nearer one.
+        The true boxes (2, 4) of the two, and for each threshold what stays near them: `boxes` (N, 4), `scores` (N,),
+        and `iou` (N,) with the nearer one.
     """
     truths, labels = target["boxes"], target["labels"]
     same = box_iou(truths, truths) * (labels[:, None] == labels)
@@ -181,13 +196,44 @@ def pair_by_threshold(
         iou = box_iou(kept["boxes"], truths[pair]).amax(dim=1)
         near = (iou > 0.3) & (kept["labels"] == labels[pair[0]]) & (kept["scores"] > 0)
         stay[threshold] = {"boxes": kept["boxes"][near], "scores": kept["scores"][near], "iou": iou[near]}
-    return stay
+    return truths[pair], stay
 
 
 def few_objects(targets: Sequence[dict[str, Tensor]], count: int = 2) -> list[int]:
     """Choose pictures with two to four objects, the first ones; if there are too few of them, others too."""
     good = [i for i, target in enumerate(targets) if 2 <= len(target["boxes"]) <= 4]
     return (good + [i for i in range(len(targets)) if i not in good])[:count]
+
+
+def before_and_after(
+    measure: Measure, before: Sequence[dict[str, Tensor]]
+) -> tuple[list[Tensor], list[dict[str, Tensor]], list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+    """Choose two pictures with few objects, and keep as many of the best detections of each as it has objects.
+
+    Args:
+        measure: of a trained model.
+        before: what was detected before its training, on each picture of `measure`.
+    Returns:
+        The pictures, their targets, and the detections before and after the training.
+    """
+    two = few_objects(measure.truths)
+    images, targets = [measure.test[i][0] for i in two], [measure.truths[i] for i in two]
+    first, last = (best_of_each([answers[i] for i in two], targets) for answers in (before, measure.detect()))
+    return images, targets, first, last
+
+
+def recorded(variant: str) -> str:
+    """Say how the recorded trainings of a variant of R-CNN came out: mean and standard deviation over the trainings."""
+    record = records.load("rcnn_parts")
+    told = [(metric, records.by_variant(record, metric)[variant]) for metric in ("AP50", "AP75")]
+    values = ", ".join(f"{metric} {mean(seeds):.2f} ± {stdev(seeds):.2f}" for metric, seeds in told)
+    return f"{len(record['runs'])} recorded trainings, 150 scenes and 250 steps: {values}"
+
+
+def published_net() -> ConvNet:
+    """Give AlexNet for the 20 classes of VOC and the background, with shapes and without numbers."""
+    with torch.device("meta"):
+        return alexnet(21)
 
 
 def cost_of_windows(net: ConvNet, count: int) -> str:
@@ -291,6 +337,14 @@ def refined_near(model: RCNN, item: Windows, least: float = 0.5) -> tuple[Tensor
     objects = nearest[near]
     moved = model.refine(pool5[near], proposals[near])[torch.arange(len(near)), item.labels[objects] - 1]
     return proposals[near], moved, overlap[near], box_iou(moved, item.truths)[torch.arange(len(near)), objects]
+
+
+def largest_gain(moved: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> tuple[int, int]:
+    """Find the window whose IoU grows most: its picture and its row in what `refined_near` gives of each picture."""
+    gains = [after - before for _, _, before, after in moved]
+    best = [gain.max().item() if len(gain) else -torch.inf for gain in gains]
+    place = max(range(len(best)), key=best.__getitem__)
+    return place, int(gains[place].argmax())
 
 
 def best_of_each(answers: Sequence[dict[str, Tensor]], targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:

@@ -144,3 +144,53 @@ def test_differences_of_the_parts_are_those_of_the_records():
     d = records.difference(records.load("rcnn_parts"), "+ mining", "CNN", "AP50")
     assert f"AP50 + mining     less CNN      {d.mean:+.3f}, 95 %: {d.interval[0]:+.3f} to {d.interval[1]:+.3f}" in told
     assert len(told) == 9 and "+0.026 to +0.065" in told[-1]
+
+
+def test_before_and_after_show_the_best_of_two_pictures(tmp_path):
+    (test,) = rcnn_steps.splits_with_proposals("shapes", FeatureCache(tmp_path), test=4)
+    measure = rcnn_steps.Measure(rcnn_steps.new_model(test.classes, 1), test, FeatureCache(tmp_path)).first(3)
+    assert len(measure.test) == len(measure.truths) == 3
+    before = measure.detect(scores="softmax", regression="none")
+    images, targets, first, last = rcnn_steps.before_and_after(measure, before)
+    chosen = rcnn_steps.few_objects(measure.truths)
+    assert all(torch.equal(image, test[i][0]) for image, i in zip(images, chosen, strict=True))
+    assert [len(t["boxes"]) for t in targets] == [len(d["boxes"]) for d in first] == [len(d["boxes"]) for d in last]
+    assert all(d["scores"].max() == before[i]["scores"].max() for d, i in zip(first, chosen, strict=True))
+
+
+def test_the_window_that_gains_most():
+    nothing = torch.zeros(0)
+    moved = [
+        (None, None, nothing, nothing),
+        (None, None, torch.tensor([0.5, 0.6]), torch.tensor([0.6, 0.5])),
+        (None, None, torch.tensor([0.7, 0.5, 0.9]), torch.tensor([0.8, 0.9, 0.9])),
+    ]
+    assert rcnn_steps.largest_gain(moved) == (2, 1)
+
+
+def test_recorded_trainings_are_told_with_their_spread():
+    assert rcnn_steps.recorded("CNN") == (
+        "4 recorded trainings, 150 scenes and 250 steps: AP50 0.47 ± 0.02, AP75 0.25 ± 0.01"
+    )
+    assert records.load("rcnn_parts")["settings"] == {"train": 150, "test": 150, "proposals": 200, "steps": 250}
+
+
+def test_of_two_objects_that_overlap_few_stay_at_a_low_threshold():
+    truths = torch.tensor([[10, 10, 50, 50], [20, 10, 60, 50], [100, 10, 120, 30.0]])
+    target = {"boxes": truths, "labels": torch.tensor([1, 1, 1])}
+
+    class Scorer:
+        """Its scores and boxes are what the pictures' windows would give."""
+
+        def score(self, image, proposals):
+            return truths, None
+
+        def select(self, boxes, _, size, nms_threshold):
+            count = 1 if nms_threshold < 0.5 else 2
+            kept = torch.cat((boxes[:count], boxes[2:]))
+            return {"boxes": kept, "labels": torch.ones(len(kept)), "scores": torch.ones(len(kept))}
+
+    pair, stay = rcnn_steps.pair_by_threshold(Scorer(), torch.zeros(3, 60, 120), target, (0.1, 0.7))
+    assert pair.tolist() == truths[:2].tolist()
+    assert stay[0.1]["boxes"].tolist() == truths[:1].tolist() and stay[0.7]["boxes"].tolist() == truths[:2].tolist()
+    assert stay[0.7]["iou"].tolist() == [1, 1]

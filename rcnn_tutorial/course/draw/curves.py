@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, on_cpu
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, on_cpu, words
 from rcnn_tutorial.evaluation.curves import envelope
 from rcnn_tutorial.training import History
 
@@ -33,15 +33,20 @@ def precision_recall(
 
 
 def losses(history: History, ax: Axes | None = None, smooth: int = 20) -> None:
-    """Every loss of a training against the step, faint as it was and strong as its running mean."""
+    """Every loss of a training against the step, faint as it was and strong as its running mean.
+
+    If there is one loss alone, the axis has its name, and the legend says what the two lines are.
+    """
     ax = ax or plt.subplots(figsize=(9, 4))[1]
     for (name, values), color in zip(history.losses.items(), COLORS, strict=False):
         values = torch.tensor(values)
         window = min(smooth, len(values))
-        ax.plot(values, color=color, alpha=0.2, lw=1)
-        ax.plot(range(window - 1, len(values)), values.unfold(0, window, 1).mean(dim=1), color=color, label=name)
-    ax.set(xlabel="step", ylabel="loss", ylim=(0, None))
-    ax.legend(frameon=False, fontsize=12)
+        alone = len(history.losses) == 1
+        ax.plot(values, color=color, alpha=0.4, lw=1, label="each step" if alone else None)
+        means = values.unfold(0, window, 1).mean(dim=1)
+        ax.plot(range(window - 1, len(values)), means, color=color, label=f"mean of {window} steps" if alone else name)
+        ax.set(xlabel="step", ylabel=name if alone else "loss", ylim=(0, None))
+    ax.legend(frameon=False)
     assert ax.lines, "nothing was drawn"
 
 
@@ -68,18 +73,30 @@ def live_losses(every: float = 2.0) -> Callable[[History], None]:
 
 
 @on_cpu
-def recall_curves(counts: Sequence[int], recalls: dict[str, Tensor], thresholds: Sequence[float] = (0.5, 0.7)) -> None:
+def recall_curves(
+    counts: Sequence[int],
+    recalls: dict[str, Tensor],
+    thresholds: Sequence[float] = (0.5, 0.7),
+    ends: dict[str, float] | None = None,
+) -> None:
     """Recall against the number of boxes, one panel per IoU threshold, one line per proposer.
 
     Args:
         counts: C numbers of boxes per image.
         recalls: for each proposer (C, T), as `evaluation.recall` gives them.
         thresholds: T, of IoU.
+        ends: for some proposers how many boxes they have in all: there their lines end, and the number is written.
     """
     _, axes = plt.subplots(1, len(thresholds), figsize=(10.9, 4.4), sharey=True, squeeze=False)
     for panel, (ax, threshold) in enumerate(zip(axes[0], thresholds, strict=True)):
         for (name, recall), color, marker in zip(recalls.items(), COLORS, "osD^vP*", strict=False):
-            ax.plot(counts, recall[:, panel], marker + "-", color=color, ms=9, label=name)
+            places, heights, end = list(counts), recall[:, panel].tolist(), (ends or {}).get(name)
+            if end is not None:
+                below = [place for place in places if place < end]
+                places, heights = [*below, end], [*heights[: len(below)], heights[-1]]
+                text = dict(xytext=(6, -20), textcoords="offset points", color=words(color))
+                ax.annotate(f"all {end:,.0f}", (end, heights[-1]), **text)
+            ax.plot(places, heights, marker + "-", color=color, ms=9, label=name)
         ax.set(xscale="log", xlabel="boxes per image", ylim=(0, 1.02), title=f"IoU of at least {threshold:g}")
         ax.xaxis.set_major_formatter("{x:,.0f}")
         ax.grid(color=PALE, alpha=0.3)

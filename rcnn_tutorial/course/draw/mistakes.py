@@ -7,7 +7,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.pictures import boxes, label, part_labels, picture
+from rcnn_tutorial.course.draw.pictures import boxes, corner_labels, picture
 from rcnn_tutorial.course.draw.style import IGNORED, KIND_COLORS, TRUTH, Style, ink, on_cpu, words
 
 HIGH, BESIDE = 5.4, 3.4  # inches: of the picture, and of the words beside it
@@ -18,21 +18,20 @@ def kinds(image: Tensor, detection: dict[str, Tensor], kinds: Sequence[str], tar
           classes: Sequence[str], ax: Axes | None = None) -> Axes:  # fmt: skip
     """Detections and missed objects, numbered; beside the picture stands what `failures` calls each of them.
 
-    Difficult objects are dotted in grey, and have no number.
+    Difficult objects are framed in grey, and have no number.
     """
     wide, high = image.shape[2] / image.shape[1] * HIGH, HIGH
     ax = picture(image, ax or plt.subplots(figsize=(wide + BESIDE, high))[1])
     difficult = target.get("difficult", torch.zeros(len(target["boxes"]), dtype=torch.bool))
-    boxes(ax, target["boxes"][difficult], styles=Style(IGNORED, dashes=":"))
+    boxes(ax, target["boxes"][difficult], styles=Style(IGNORED, 3))
     shown = [i for i, kind in enumerate(kinds) if kind in KIND_COLORS]
     shown.sort(key=lambda i: kinds[i] != "correct")  # failures on top
     labels, names = detection["labels"].tolist(), target["labels"][missed].tolist()
     told = [(f"{kinds[i]}: {classes[labels[i]]}", KIND_COLORS[kinds[i]], detection["boxes"][i], "-") for i in shown]
     told += [(f"missed: {classes[k]}", TRUTH, box, ":") for k, box in zip(names, target["boxes"][missed], strict=True)]
-    for number, (_, color, box, dashes) in enumerate(told, start=1):
-        boxes(ax, box[None], styles=Style(color, dashes=dashes))
-        label(ax, *box[:2].tolist(), str(number), color, box[3].item())
-    part_labels(ax)
+    framed = torch.stack([box for _, _, box, _ in told]) if told else torch.zeros(0, 4)
+    boxes(ax, framed, styles=[Style(color, dashes=dashes) for _, color, _, dashes in told])
+    corner_labels(ax, framed, [str(number + 1) for number in range(len(told))], [color for _, color, _, _ in told])
     for number, (text, color, _, _) in enumerate(told, start=1):
         ax.text(1.03, 1 - (number - 0.5) / max(12, len(told)), f"{number}  {text}", transform=ax.transAxes, va="center",
                 color=words(color))  # fmt: skip

@@ -42,8 +42,9 @@ BOXES = NetworkMap(
         ("detector", "suppress", "(N, 4)"),
         ("suppress", "match", "(K, 4)"),
         ("objects", "match", "(M, 4)"),
-        ("match", "AP", "(K,)"),
+        ("match", "AP", "hit or not\n(K,)"),
     ),
+    letters=16,
 )
 
 FPN = NetworkMap(

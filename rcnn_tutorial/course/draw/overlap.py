@@ -8,8 +8,22 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, STATES, Style, ink, on_cpu, words
+from rcnn_tutorial.course.draw.pictures import boxes, corner_labels, picture
+from rcnn_tutorial.course.draw.style import (
+    BAD,
+    COLORS,
+    GOOD,
+    MISTAKE,
+    PALE,
+    STATES,
+    TRUTH,
+    Style,
+    ink,
+    on_cpu,
+    style_handles,
+    words,
+)
+from rcnn_tutorial.evaluation import failures
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.ops.nms import Step
 
@@ -59,14 +73,13 @@ def iou_table(iou: Tensor, rows: Sequence[str], columns: Sequence[str], state: T
 
 @on_cpu
 def rivals(boxes_: Tensor, scores: Tensor, names: Sequence[str]) -> None:
-    """Boxes (N, 4) of which some will suppress others, each with its name and score in its upper left corner."""
+    """Boxes (N, 4) of which some will suppress others, each with its name and score in a corner."""
     _, ax = plt.subplots(figsize=(9, 5.4))
     boxes(ax, boxes_, styles=Style(COLORS[0]))
-    for name, score, (x, y, _, _) in zip(names, scores.tolist(), boxes_.tolist(), strict=True):
-        ax.text(x + 0.4, y + 0.3, f"{name} {score:.2f}", va="top", fontsize=13, color="white", weight="bold",
-                bbox={"facecolor": COLORS[0], "edgecolor": "none", "pad": 2})  # fmt: skip
-    low, high = boxes_[:, :2].min(dim=0).values.tolist(), boxes_[:, 2:].max(dim=0).values.tolist()
-    ax.set(xlim=(low[0] - 2, high[0] + 2), ylim=(high[1] + 2, low[1] - 2), aspect="equal")
+    right, low = boxes_[:, 2:].amax(dim=0).tolist()
+    ax.set(xlim=(0, right + 2), ylim=(low + 2, 0), aspect="equal")
+    texts = [f"{name} {score:.2f}" for name, score in zip(names, scores.tolist(), strict=True)]
+    corner_labels(ax, boxes_, texts, [COLORS[0]] * len(names))
     ax.set(xlabel="x, pixels", ylabel="y, pixels")
     assert len(ax.patches) == len(names) > 0, "nothing was drawn"
 
@@ -75,7 +88,8 @@ def rivals(boxes_: Tensor, scores: Tensor, names: Sequence[str]) -> None:
 def nms_strip(boxes: Tensor, scores: Tensor, steps: Sequence[Step], names: Sequence[str]) -> None:
     """The decisions of `nms_steps`, one panel each."""
     rows = -(-len(steps) // 3)
-    figure, axes = plt.subplots(rows, 3, figsize=(10.9, 3.4 * rows), squeeze=False)
+    wide, high = (boxes[:, 2:].amax(dim=0) - boxes[:, :2].amin(dim=0) + 2).tolist()
+    figure, axes = plt.subplots(rows, 3, figsize=(10.9, (3.6 * high / wide + 0.5) * rows), squeeze=False)
     for i, ax in enumerate(axes.flat):
         nms_step(boxes, scores, steps, names, i, ax) if i < len(steps) else ax.set_axis_off()
     assert figure.axes, "nothing was drawn"
@@ -108,39 +122,53 @@ def nms_step(
 
 @on_cpu
 def threshold_curve(
-    ap: dict[float, float], chosen: float, image: Tensor, detections: dict[float, dict[str, Tensor]]
+    ap: dict[float, float],
+    chosen: float,
+    image: Tensor,
+    truths: Tensor,
+    detections: dict[float, dict[str, Tensor]],
 ) -> None:
     """AP against the threshold of NMS, and under it what stays of one pair of objects at some thresholds.
+
+    True boxes are black and dotted; a detection has its score, and is green where it is right, vermillion where not.
 
     Args:
         ap: for each threshold.
         chosen: the threshold that the detector keeps, one of `ap`.
         image: (3, H, W) with the pair.
-        detections: for each threshold to show, what stays: `boxes` (N, 4), and maybe `iou` (N,) to write above.
-            The panels show the part of the image that all of these boxes take.
+        truths: (M, 4), the pair's.
+        detections: for each threshold to show, what stays: `boxes` (N, 4), `scores` (N,) and `iou` (N,).
+            The panels show the part of the image around all of these boxes.
     """
-    figure = plt.figure(figsize=(10.9, 7.0))
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1))
+    figure = plt.figure(figsize=(10.9, 7.4))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(0.8, 1.2))
     ax = upper.subplots()
     ax.plot(list(ap), list(ap.values()), "o-", color="black", ms=8)
     ax.plot(chosen, ap[chosen], "o", ms=16, color=GOOD)
     ax.annotate(f"{chosen:g}: AP50 {ap[chosen]:.2f}", (chosen, ap[chosen]), xytext=(0, 14), textcoords="offset points",
                 ha="center", color=words(GOOD), weight="bold")  # fmt: skip
-    ax.margins(x=0.08, y=0.3)
+    ax.margins(x=0.08, y=0.4)
     ax.set(xlabel="IoU above which the lower score is dropped", ylabel="AP50", xticks=list(ap))
     ax.set_title("the axis of AP50 does not start at 0", fontsize=13, loc="right")
 
-    kept = [detection["boxes"] for detection in detections.values()]
-    union = torch.cat(kept)
-    low = (union[:, :2].min(dim=0).values - 8).tolist()
-    high = (union[:, 2:].max(dim=0).values + 8).tolist()
-    colors = [COLORS[i % len(COLORS)] for i in union.unique(dim=0, return_inverse=True)[1].tolist()]
-    panels = lower.subplots(1, len(kept), squeeze=False)[0]
-    for panel, threshold, each in zip(panels, detections, kept, strict=True):
-        picture(image, panel)
-        iou = detections[threshold].get("iou")
-        boxes(panel, each, styles=[Style(colors.pop(0), 4) for _ in each])
-        panel.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
-        told = "" if iou is None else "\nIoU " + ", ".join(f"{value:.2f}" for value in iou.tolist())
-        panel.set_title(f"{threshold:g}: {len(each)} box{'es' * (len(each) != 1)}{told}")
+    around = torch.cat((truths, *(stays["boxes"] for stays in detections.values())))
+    low, high = (around[:, :2].amin(dim=0) - 8).tolist(), (around[:, 2:].amax(dim=0) + 8).tolist()
+    panels = lower.subplots(1, len(detections), squeeze=False)[0]
+    for panel, (threshold, stays) in zip(panels, detections.items(), strict=True):
+        picture(image, panel).set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
+        boxes(panel, truths, styles=Style(TRUTH, 3, ":"))
+        colors = [GOOD if right else MISTAKE for right in _first_on_each(stays, truths)]
+        boxes(panel, stays["boxes"], styles=[Style(color, 3) for color in colors])
+        corner_labels(panel, stays["boxes"], [f"{score:.2f}" for score in stays["scores"].tolist()], colors)
+        told = ", ".join(f"{value:.2f}" for value in stays["iou"].tolist())
+        panel.set_title(f"{threshold:g}: {len(colors)} box{'es' * (len(colors) != 1)}\nIoU {told}")
+    looks = {"object": Style(TRUTH, 3, ":"), "right, with its score": Style(GOOD, 3), "wrong": Style(MISTAKE, 3)}
+    lower.legend(handles=style_handles(looks), loc="outside lower center", ncols=3, frameon=False)
     assert ax.lines and panels[0].patches, "nothing was drawn"
+
+
+def _first_on_each(stays: dict[str, Tensor], truths: Tensor) -> list[bool]:
+    """Of detections and objects of one class, is each detection a hit?"""
+    one = {"labels": torch.ones(len(stays["boxes"]), dtype=torch.int64)}
+    target = {"boxes": truths, "labels": torch.ones(len(truths), dtype=torch.int64)}
+    return [kind == "correct" for kind in failures([stays | one], [target], score_threshold=-torch.inf).kinds[0]]

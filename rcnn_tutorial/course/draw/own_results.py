@@ -38,20 +38,25 @@ def own_results(
     if lengths == {0} or len(lengths) > 1:
         raise ValueError(f"expected as many targets and detections as images, and one at least, got {sorted(lengths)}")
     ratios = [image.shape[1] / image.shape[2] for image in images]
-    _, axes = plt.subplots(len(images), 3, figsize=(10.9, 3.6 * sum(ratios) + 0.5), height_ratios=ratios, squeeze=False)
+    figure, axes = plt.subplots(
+        len(images), 3, figsize=(10.9, 3.6 * sum(ratios) + 0.5), height_ratios=ratios, squeeze=False
+    )
     objects = sum(len(target["boxes"]) for target in targets)
     axes[0, 0].set_title(f"truth: {objects} object{'s' * (objects != 1)}")
-    for ax, image, target in zip(axes[:, 0], images, targets, strict=True):
+    for ax, image in zip(axes.flat, (image for image in images for _ in range(3)), strict=True):
+        picture(image, ax)
+    figure.draw_without_rendering()  # from here on the panels have their sizes, by which labels find their places
+    for ax, target in zip(axes[:, 0], targets, strict=True):
         hard = target.get("difficult", torch.zeros(len(target["boxes"]))).tolist()
         names = [classes[k] + "?" * bool(d) for k, d in zip(target["labels"].tolist(), hard, strict=True)]
-        boxes(picture(image, ax), target["boxes"], names, Style(TRUTH, dashes=":"))
+        boxes(ax, target["boxes"], names, Style(TRUTH, dashes=":"))
     for column, name, answers in ((axes[:, 1], "before", before), (axes[:, 2], "after", after)):
         told = failures(answers, targets, score_threshold=threshold)
         right, missed = told.counts["correct"], told.counts["missed"]
         wrong = sum(told.counts.values()) - right - missed
         column[0].set_title(f"{name}: {right} right, {wrong} wrong")
-        for ax, image, answer, kinds in zip(column, images, answers, told.kinds, strict=True):
-            judged(picture(image, ax), answer, kinds, classes)
+        for ax, answer, kinds in zip(column, answers, told.kinds, strict=True):
+            judged(ax, answer, kinds, classes)
     for ax in axes.flat:
         part_labels(ax)
 

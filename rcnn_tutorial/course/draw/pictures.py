@@ -13,6 +13,8 @@ from torch import Tensor
 
 from rcnn_tutorial.course.draw.style import COLORS, PLAIN, Style, class_color, ink, on_cpu
 
+CORNERS = ((0, 1, "left", "top"), (2, 1, "right", "top"), (0, 3, "left", "bottom"), (2, 3, "right", "bottom"))
+
 
 @on_cpu
 def boxes(ax: Axes, boxes: Tensor, texts: Sequence[str] | None = None, styles: Sequence[Style] | Style = PLAIN) -> None:
@@ -56,20 +58,37 @@ def label(ax: Axes, x: float, y: float, text: str, color: str, below: float | No
 def part_labels(ax: Axes) -> None:
     """Move the words on a picture so that none lies on one that was written before it.
 
-    A word that has to move takes the nearest free line above or below, within the picture.
+    A word that has to move goes to the nearest free place above or below, within the picture.
     """
     ax.figure.draw_without_rendering()  # from here on the words have their places
     taken: list[Bbox] = []
     for text in ax.texts:
         where = text.get_window_extent().padded(3)
-        lines = sorted(range(-12, 13), key=abs)
-        spots = [where.translated(0, line * where.height) for line in lines]
+        moves = [0.0, *(shift for word in taken for shift in (word.y1 - where.y0, word.y0 - where.y1))]
+        spots = [where.translated(0, 1.01 * shift) for shift in sorted(moves, key=abs)]
         inside = [spot for spot in spots if ax.bbox.y0 <= spot.y0 and spot.y1 <= ax.bbox.y1]
         spot = next((spot for spot in inside if not spot.count_overlaps(taken)), where)
         if spot is not where:
             x, y = ax.transData.transform(text.get_position())
             text.set_position(ax.transData.inverted().transform((x, y + spot.y0 - where.y0)))
         taken.append(spot)
+
+
+def corner_labels(ax: Axes, boxes: Tensor, texts: Sequence[str], colors: Sequence[str]) -> None:
+    """A text inside a corner of each box (N, 4), as far away as it can be from the texts before it.
+
+    What a box has outside of the picture does not count.
+    """
+    (left, right), (low, high) = (sorted(limits) for limits in (ax.get_xlim(), ax.get_ylim()))
+    boxes = boxes.float().clamp(boxes.new_tensor((left, low) * 2).float(), boxes.new_tensor((right, high) * 2).float())
+    taken = torch.empty(0, 2)
+    for box, text, color in zip(boxes, texts, colors, strict=True):
+        places = torch.stack([box[[x, y]] for x, y, _, _ in CORNERS])  # (4, 2)
+        free = torch.cdist(places, taken).min(dim=1).values if len(taken) else torch.zeros(4)
+        _, _, across, up = CORNERS[best := int(free.argmax())]
+        ax.text(*places[best].tolist(), text, ha=across, va=up, color=ink(color), fontsize=12,
+                bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5})  # fmt: skip
+        taken = torch.cat((taken, places[[best]]))
 
 
 def characters(ax: Axes) -> float:
@@ -111,7 +130,9 @@ def scene(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], ax: 
 def crowd(
     image: Tensor, *answers: tuple[str, dict[str, Tensor]], part: tuple[float, float, float, float] | None = None
 ) -> None:
-    """All boxes of some answers, thin, in the colours of their classes, without words; the titles count them.
+    """All boxes of some answers, in the colours of their classes, without words; the titles count them.
+
+    Where there are more than 30, the lines are thin and the image is pale, so that they can be told apart.
 
     Args:
         image: (3, H, W).
@@ -123,15 +144,20 @@ def crowd(
     width = 10.9 / len(answers) if len(answers) > 1 else 9.0
     high = width * (y2 - y1) / (x2 - x1) + 0.5
     _, axes = plt.subplots(1, len(answers), figsize=(width * len(answers), high), squeeze=False)
-    for ax, (name, answer) in zip(axes[0], answers, strict=True):
-        middle = (answer["boxes"][:, :2] + answer["boxes"][:, 2:]) / 2
-        low, high_ = middle.new_tensor((x1, y1)), middle.new_tensor((x2, y2))
-        shown = ((middle >= low) & (middle <= high_)).all(dim=1)
-        picture(image, ax).set_title(f"{name}: {int(shown.sum())} boxes")
+    shown = [_centred_in(answer, (x1, y1, x2, y2)) for _, answer in answers]
+    many = max(len(answer["boxes"]) for answer in shown) > 30
+    for ax, (name, _), answer in zip(axes[0], answers, shown, strict=True):
+        picture(image, ax, faint=many).set_title(f"{name}: {len(answer['boxes'])} boxes")
         ax.set(xlim=(x1, x2), ylim=(y2, y1))
-        labels = answer["labels"][shown]
-        for label in labels.unique().tolist():
-            outlines(ax, answer["boxes"][shown][labels == label], class_color(label), 2)
+        for label in answer["labels"].unique().tolist():
+            outlines(ax, answer["boxes"][answer["labels"] == label], class_color(label), 1 if many else 2)
+
+
+def _centred_in(answer: dict[str, Tensor], part: tuple[float, float, float, float]) -> dict[str, Tensor]:
+    """The boxes whose middle lies in a part of an image, and their labels."""
+    middle = (answer["boxes"][:, :2] + answer["boxes"][:, 2:]) / 2
+    inside = ((middle >= middle.new_tensor(part[:2])) & (middle <= middle.new_tensor(part[2:]))).all(dim=1)
+    return {key: answer[key][inside] for key in ("boxes", "labels")}
 
 
 @on_cpu
@@ -180,7 +206,7 @@ def contact_sheet(
     columns = max(len(crops) for crops in rows.values())
     assert columns, "nothing was drawn"
     side = min(1.9, 10.5 / columns)
-    height = side + (0.3 if titles else 0.05)
+    height = side + (0.5 if titles else 0.05)
     _, axes = plt.subplots(len(rows), columns, figsize=(side * columns + 1.5, height * len(rows)), squeeze=False)
     for line, (name, crops) in zip(axes, rows.items(), strict=True):
         line[0].text(-0.1, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
@@ -191,7 +217,7 @@ def contact_sheet(
         for i, (ax, crop) in enumerate(zip(line, crops, strict=False)):
             picture(crop, ax)
             if name in titles:
-                ax.set_title(titles[name][i], fontsize=12)
+                ax.set_title(titles[name][i], fontsize=14)
             if frames.get(name) is not None:
                 _frame(ax, frames[name], crop.shape[-1] - frames[name])
 

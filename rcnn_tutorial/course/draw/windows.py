@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.pictures import boxes, label, part_labels, picture
-from rcnn_tutorial.course.draw.style import GOOD, PALE, PROPOSAL, STATES, Style, ink, on_cpu, style_handles
+from rcnn_tutorial.course.draw.pictures import boxes, corner_labels, label, part_labels, picture
+from rcnn_tutorial.course.draw.style import GOOD, PALE, PROPOSAL, STATES, Style, on_cpu, style_handles
+from rcnn_tutorial.ops.boxes import box_iou
 
 DOTTED = Style("black", 2, ":")
-CORNERS = ((0, 1, "left", "top"), (2, 1, "right", "top"), (0, 3, "left", "bottom"), (2, 3, "right", "bottom"))
 
 
 @on_cpu
@@ -69,15 +69,21 @@ def _mean_colours(image: Tensor, labels: Tensor) -> Tensor:
 
 @on_cpu
 def windows_by_iou(
-    image: Tensor, windows: Tensor, iou: Tensor, truths: Tensor, state: Tensor, bounds: Sequence[float], xlabel: str
+    image: Tensor,
+    target: dict[str, Tensor],
+    windows: Tensor,
+    iou: Tensor,
+    state: Tensor,
+    bounds: Sequence[float],
+    xlabel: str,
 ) -> None:
     """Numbered windows on a picture, and beside it the IoU of each as a bar, in the colour of what a rule makes of it.
 
     Args:
         image: (3, H, W).
+        target: its `boxes` (M, 4), dotted.
         windows: (N, 4), pixels.
         iou: (N,) by which the rule decides.
-        truths: (M, 4), pixels; dotted.
         state: (N,) int64, FOREGROUND, BACKGROUND or UNUSED by the rule.
         bounds: of the rule, IoU.
         xlabel: with what the IoU is.
@@ -85,14 +91,15 @@ def windows_by_iou(
     height = 6 * image.shape[1] / image.shape[2] + 0.7
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, height), width_ratios=(1.35, 1))
     order = state.argsort(stable=True)  # unused ones at the bottom, foreground on top
-    boxes(picture(image, left), truths, styles=DOTTED)
+    boxes(picture(image, left), target["boxes"], styles=DOTTED)
     boxes(left, windows[order], styles=[Style(STATES[s][1], 3) for s in state[order].tolist()])
     numbers, colors = [str(i + 1) for i in range(len(windows))], [STATES[s][1] for s in state.tolist()]
-    _texts_inside(left, windows, numbers, colors)
+    corner_labels(left, windows, numbers, colors)
     bars = right.barh(numbers, iou.tolist(), color=colors, height=0.65)
-    right.bar_label(bars, [f"{value:.2f}" for value in iou.tolist()], padding=5)
     for bound in bounds:
         right.axvline(bound, color="black", lw=2, ls="--")
+    for text in right.bar_label(bars, [f"{value:.2f}" for value in iou.tolist()], padding=5):
+        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # no bound crosses a number
     right.invert_yaxis()
     right.set(xlim=(0, 1.2), xticks=sorted({0, *bounds, 1}), xlabel=xlabel, ylabel="window")
     right.tick_params(axis="y", length=0)
@@ -101,18 +108,6 @@ def windows_by_iou(
     styles = {word: Style(color, 3) for word, color in STATES.values() if counts[word]} | {"object": DOTTED}
     figure.legend(handles=style_handles(styles), loc="outside lower center", ncols=4, frameon=False)
     assert left.texts, "nothing was drawn"
-
-
-def _texts_inside(ax: Axes, windows: Tensor, texts: Sequence[str], colors: Sequence[str]) -> None:
-    """A text in a corner of each window, the one farthest from the texts before it."""
-    taken = torch.empty(0, 2)
-    for window, text, color in zip(windows.float(), texts, colors, strict=True):
-        places = torch.stack([window[[x, y]] for x, y, _, _ in CORNERS])  # (4, 2)
-        free = torch.cdist(places, taken).min(dim=1).values if len(taken) else torch.zeros(4)
-        _, _, across, up = CORNERS[best := int(free.argmax())]
-        ax.text(*places[best].tolist(), text, ha=across, va=up, color=ink(color), fontsize=12,
-                bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5})  # fmt: skip
-        taken = torch.cat((taken, places[[best]]))
 
 
 @on_cpu
@@ -158,8 +153,18 @@ def coverage(count: Tensor, image: Tensor) -> None:
 
 @on_cpu
 def moves(image: Tensor, before: Tensor, after: Tensor, truths: Tensor, ax: Axes | None = None) -> Axes:
-    """Where two corners of each proposal went: before (N, 4) dashed, after (N, 4) solid, objects (M, 4) dotted."""
+    """Where two corners of each proposal went: before (N, 4) dashed, after (N, 4) solid, objects (M, 4) dotted.
+
+    The part of the image around them is cut out; of the objects those are drawn that some proposal overlaps most.
+    """
     ax = picture(image, ax or plt.subplots(figsize=(8.8, 8.8 * image.shape[1] / image.shape[2] + 0.4))[1])
+    iou, nearest = box_iou(before, truths).max(dim=1)
+    refined = box_iou(after, truths)[torch.arange(len(after)), nearest]
+    truths = truths[nearest.unique()]
+    around = torch.cat((before, after, truths))
+    (x1, y1), (x2, y2) = around[:, :2].amin(dim=0).tolist(), around[:, 2:].amax(dim=0).tolist()
+    ax.set(xlim=(max(x1 - 8, 0), min(x2 + 8, image.shape[2])), ylim=(min(y2 + 8, image.shape[1]), max(y1 - 8, 0)))
+    ax.set_title("IoU " + ", ".join(f"{a:.2f} to {b:.2f}" for a, b in zip(iou.tolist(), refined.tolist(), strict=True)))
     styles = {"proposal": Style(PROPOSAL, 2, "--"), "refined": Style(GOOD, 3), "object": DOTTED}
     for each, style in zip((before, after, truths), styles.values(), strict=True):
         boxes(ax, each, styles=style)

@@ -1,5 +1,6 @@
 """The exercise of 01_rcnn that builds a working part: from the features of the windows to the detections of a class."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -51,49 +52,65 @@ def _detect(
     return (boxes if refined else proposals)[kept]
 
 
-def _like(**mistake: object) -> partial:
-    return partial(_detect, **mistake)
+def _swapped(function: Callable) -> bool:
+    """Does it give `decode` the offsets in the place of the boxes, which `decode` refuses?"""
+    try:
+        agrees(_detect, CASES)(function)
+    except ValueError as error:
+        return str(error).startswith("reference: ")
+    return False
+
+
+def _like(**mistake: object) -> Callable[[Callable], bool]:
+    """A test for functions: same boxes as with this mistake, without one if none is named."""
+    same = agrees(partial(_detect, **mistake), CASES, tol=1e-3)
+    return lambda function: not _swapped(function) and same(function)
 
 
 DETECT = (
     Part(
         "the function",
-        agrees(_detect, CASES, tol=1e-3),
+        _like(),
         (
+            Mistake(
+                "`decode` gets its arguments in the wrong order.",
+                "The offsets come first: `decode(offsets, proposals)`.",
+                _swapped,
+            ),
             Mistake(
                 "The boxes are the proposals, as they were.",
                 "The offsets are not used: `decode(offsets, proposals)` moves the boxes.",
-                agrees(_like(refined=False), CASES, tol=1e-3),
+                _like(refined=False),
             ),
             Mistake(
                 "Two of the boxes overlap by more than the threshold.",
                 "Suppression compared the proposals. It has to compare the boxes after they were moved.",
-                agrees(_like(suppress="proposals"), CASES, tol=1e-3),
+                _like(suppress="proposals"),
             ),
             Mistake(
                 "One object has many boxes.",
                 "Non-maximum suppression is missing.",
-                agrees(_like(suppress="none"), CASES, tol=1e-3),
+                _like(suppress="none"),
             ),
             Mistake(
                 "There are boxes that the SVM says no to.",
                 "Keep a window only if its score is above 0.",
-                agrees(_like(above=-torch.inf), CASES, tol=1e-3),
+                _like(above=-torch.inf),
             ),
             Mistake(
                 "There are boxes between the margin and 0.",
                 "-1 is where a negative costs something in training. The class begins at 0.",
-                agrees(_like(above=-1.0), CASES, tol=1e-3),
+                _like(above=-1.0),
             ),
             Mistake(
                 "Windows with a score a little below 0 are there.",
                 "The score is w . x + b: the bias is missing.",
-                agrees(_like(with_bias=False), CASES, tol=1e-3),
+                _like(with_bias=False),
             ),
             Mistake(
                 "The boxes are right, and their order is not.",
                 "The best box comes first, as `nms` returns them.",
-                agrees(_like(ranked=False), CASES, tol=1e-3),
+                _like(ranked=False),
             ),
         ),
         "Four steps: score the windows, move the boxes, drop scores of 0 and less, suppress.",

@@ -75,7 +75,9 @@ def test_the_first_steps_have_the_mean_of_all():
     for value in (1.0, 3.0, 8.0):
         history.add({"box": value}, lr=0.1, seconds=0.01)
     draw.losses(history, smooth=20)
-    assert points(plt.gca().lines[1]) == [(2, 4)]
+    assert points(plt.gca().lines[1]) == [(2, 4)] and labels(plt.gca()) == ("step", "box")
+    faint, strong = plt.gca().lines
+    assert key(plt.gca().get_legend()) == {"each step": looks(faint), "mean of 3 steps": looks(strong)}
     draw.losses(history, smooth=2)
     assert points(plt.gca().lines[1]) == [(1, 2), (2, 5.5)]
 
@@ -95,3 +97,17 @@ def test_recall_curves_have_a_panel_per_threshold():
     assert right.lines[1].get_ydata().tolist() == (searched[:, 1] / 2).tolist()
     assert left.get_xscale() == right.get_xscale() == "log"
     assert "1,000" in [t.get_text() for t in left.get_xticklabels()]
+
+
+def test_a_proposer_that_has_no_more_boxes_ends_there():
+    searched = torch.tensor([[0.2, 0.1], [0.6, 0.3], [0.9, 0.7], [0.9, 0.7]])
+    recalls = {"selective search": searched, "random boxes": searched / 2}
+    draw.recall_curves([1, 10, 100, 1000], recalls, ends={"selective search": 76.4})
+    render()
+    for column, ax in enumerate(panels()):
+        ended, random = ax.lines
+        *_, (place, height) = points(ended)
+        assert ended.get_xdata().tolist() == [1, 10, 76.4] and random.get_xdata().tolist() == [1, 10, 100, 1000]
+        assert height == pytest.approx(searched[-1, column].item())
+        ((text, (x, y)),) = written(ax)
+        assert (text, x) == ("all 76", place) and y == pytest.approx(height)

@@ -50,7 +50,7 @@ def test_kinds_draw_missed_objects_dotted_and_failures_on_top():
     assert difficult == TARGET["boxes"][1].tolist()
     assert missed == TARGET["boxes"][0].tolist() and found == detection["boxes"][:2].tolist()
     assert edges(ax) == [draw.IGNORED, draw.GOOD, draw.BAD, "#000000"]
-    assert [r.get_linestyle() for r in rectangles(ax)] == [":", "-", "-", ":"]
+    assert [r.get_linestyle() for r in rectangles(ax)] == ["-", "-", "-", ":"]
     assert texts(ax)[3:] == [
         "1  correct: ring",
         "2  background: disc",
@@ -63,6 +63,19 @@ def test_kinds_draw_missed_objects_dotted_and_failures_on_top():
         "1  correct: disc",
         "2  place: ring",
     ]
+
+
+def test_each_number_stands_in_a_corner_of_its_box():
+    boxes = torch.tensor([[5, 5, 20, 20], [6, 6, 20, 21], [60, 40, 90, 80.0]])
+    detection = {"boxes": boxes, "labels": torch.tensor([1, 2, 1])}
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    ax = draw.kinds(IMAGE, detection, ("background",) * 3, none, torch.zeros(0, dtype=torch.bool), CLASSES)
+    render()
+    for text, (x1, y1, x2, y2) in zip(ax.texts, boxes.clamp(max=torch.tensor([80, 60, 80, 60])).tolist(), strict=False):
+        (x, y), across, up = text.get_position(), text.get_ha(), text.get_va()
+        assert (x, across) in ((x1, "left"), (x2, "right")) and (y, up) in ((y1, "top"), (y2, "bottom"))
+    first, second, third = (t.get_window_extent() for t in ax.texts[:3])
+    assert not first.overlaps(second) and third.x1 <= ax.bbox.x1 + 2 and third.y0 >= ax.bbox.y0 - 2
 
 
 def test_kinds_draw_difficult_objects_without_a_number():

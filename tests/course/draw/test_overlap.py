@@ -13,6 +13,7 @@ from tests.course.draw.figures import (
     extents,
     fills,
     is_darker_where_higher,
+    key,
     labels,
     looks,
     panels,
@@ -113,32 +114,48 @@ def test_nms_step_shows_what_is_decided_by_then():
         assert ax.get_title().endswith("kept") == kept[decided[-1]]
 
 
-def test_threshold_curve_marks_the_choice_and_keeps_colours():
+def test_threshold_curve_marks_the_choice_and_judges_what_stays():
+    truths = SIX[[0, 4]]
+    near = SIX[0] + torch.tensor([0, 0, -1, 0.0])
     kept = {
-        0.1: {"boxes": SIX[:1], "iou": torch.tensor([0.876])},
-        0.3: {"boxes": SIX[[0, 2]]},
-        0.7: {"boxes": SIX[[2, 0, 4]]},
+        0.1: {"boxes": SIX[:1], "scores": torch.tensor([1.25]), "iou": torch.tensor([0.876])},
+        0.7: {
+            "boxes": torch.stack((SIX[0], near, SIX[4])),
+            "scores": torch.tensor([1.25, 0.5, 0.375]),
+            "iou": torch.tensor([1, 0.95, 1]),
+        },
     }
-    draw.threshold_curve({0.1: 0.4, 0.3: 0.55, 0.7: 0.2}, 0.3, IMAGE, kept)
+    draw.threshold_curve({0.1: 0.4, 0.3: 0.55, 0.7: 0.2}, 0.3, IMAGE, truths, kept)
     render()
-    curve, low, middle, high = panels()
+    curve, low, high = panels()
     assert texts(curve) == ["0.3: AP50 0.55"] and curve.texts[0].xy == (0.3, 0.55)
     assert points(curve.lines[0]) == [(0.1, 0.4), (0.3, 0.55), (0.7, 0.2)] and points(curve.lines[1]) == [(0.3, 0.55)]
     assert looks(curve.lines[1])[0] == draw.GOOD and curve.texts[0].get_color() == draw.words(draw.GOOD)
     assert curve.get_ylim()[0] > 0 and curve.get_title("right") == "the axis of AP50 does not start at 0"
     assert labels(curve) == ("IoU above which the lower score is dropped", "AP50")
-    assert all(pixels(ax)[0] == IMAGE.permute(1, 2, 0).tolist() for ax in (low, middle, high))
-    assert titles() == ["", "0.1: 1 box\nIoU 0.88", "0.3: 2 boxes", "0.7: 3 boxes"]
-    assert extents(high) == SIX[[2, 0, 4]].tolist()
-    assert edges(low)[0] == edges(middle)[0] == edges(high)[1] and edges(middle)[1] == edges(high)[0]
-    assert len(set(edges(high))) == 3
-    assert all(ax.get_xlim() == (-4, 54) and ax.get_ylim() == (36, -4) for ax in (low, middle, high))
+    assert all(pixels(ax)[0] == IMAGE.permute(1, 2, 0).tolist() for ax in (low, high))
+    assert titles() == ["", "0.1: 1 box\nIoU 0.88", "0.7: 3 boxes\nIoU 1.00, 0.95, 1.00"]
+    assert extents(low) == [*truths.tolist(), SIX[0].tolist()]
+    assert extents(high) == [*truths.tolist(), *kept[0.7]["boxes"].tolist()]
+    assert edges(high) == [draw.TRUTH] * 2 + [draw.GOOD, draw.MISTAKE, draw.GOOD]  # the second is a duplicate
+    assert [r.get_linestyle() for r in rectangles(high)] == [":", ":", "-", "-", "-"]
+    assert texts(low) == ["1.25"] and texts(high) == ["1.25", "0.50", "0.38"]
+    assert [to_hex(t.get_bbox_patch().get_facecolor()).upper() for t in high.texts] == edges(high)[2:]
+    assert all(ax.get_xlim() == (-4, 54) and ax.get_ylim() == (36, -4) for ax in (low, high))
+    assert key(plt.gcf().subfigs[1].legends[0]) == {
+        "object": (draw.TRUTH, ":"), "right, with its score": (draw.GOOD, "-"), "wrong": (draw.MISTAKE, "-"),
+    }  # fmt: skip
 
 
-def test_rivals_have_their_names_and_scores():
-    boxes = torch.tensor([[4, 4, 24, 24], [7, 5, 27, 25.0]])
-    draw.rivals(boxes, torch.tensor([0.95, 0.9]), "AB")
+def test_rivals_have_their_names_and_scores_apart_in_corners():
+    names = "ABCDEF"
+    draw.rivals(SIX, SCORES, names)
     render()
     ax = plt.gca()
-    assert extents(ax) == boxes.tolist() and texts(ax) == ["A 0.95", "B 0.90"]
-    assert ax.get_xlim() == (2, 29) and ax.get_ylim() == (27, 2) and labels(ax) == ("x, pixels", "y, pixels")
+    assert extents(ax) == SIX.tolist()
+    assert texts(ax) == [f"{name} {score:.2f}" for name, score in zip(names, SCORES.tolist(), strict=True)]
+    for text, (x1, y1, x2, y2) in zip(ax.texts, SIX.tolist(), strict=True):
+        assert text.get_position() in {(x, y) for x in (x1, x2) for y in (y1, y2)}
+    places = [t.get_window_extent() for t in ax.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(places) for b in places[:i])
+    assert ax.get_xlim() == (0, 48) and ax.get_ylim() == (32, 0) and labels(ax) == ("x, pixels", "y, pixels")

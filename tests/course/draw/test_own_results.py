@@ -69,6 +69,14 @@ def test_no_word_lies_on_another():
         assert not any(a.overlaps(b) for i, a in enumerate(places) for b in places[:i])
 
 
+def test_a_label_begins_at_its_box_where_there_is_room():
+    target = {"boxes": torch.tensor([[51, 30, 57, 45.0]]), "labels": torch.tensor([1])}
+    answer = target | {"scores": torch.tensor([0.9])}
+    *_, after = shown(images=[IMAGE], targets=[target], before=[answer], after=[answer])
+    (text,) = after.texts
+    assert (text.get_position()[0], text.get_ha()) == (51, "left")
+
+
 @pytest.mark.parametrize("changes", [dict(images=[], targets=[], before=[], after=[]), dict(after=AFTER[:1])])
 def test_as_many_answers_as_pictures(changes):
     with pytest.raises(ValueError, match="as many targets and detections as images"):

@@ -85,6 +85,17 @@ def test_crowd_counts_the_boxes_of_each_answer():
         draw.crowd(IMAGE)
 
 
+def test_many_boxes_are_thin_lines_on_a_pale_picture():
+    few = {"boxes": TARGET["boxes"].repeat(15, 1), "labels": TARGET["labels"].repeat(15)}
+    many = {"boxes": TARGET["boxes"].repeat(16, 1), "labels": TARGET["labels"].repeat(16)}
+    for answers, width, alpha in (([few], 2, 1), ([few, many], 1, 0.35)):
+        plt.close("all")
+        draw.crowd(IMAGE, *(("some", answer) for answer in answers))
+        for ax in panels():
+            assert {lines.get_linewidth()[0] for lines in ax.collections} == {width}
+            assert ax.images[0].get_alpha() == alpha
+
+
 def test_crowd_shows_and_counts_a_part():
     draw.crowd(IMAGE, ("part", TARGET), part=(0, 0, 30, 25))
     ax = plt.gca()
@@ -117,6 +128,17 @@ def test_words_that_lie_on_each_other_are_parted():
     assert all(ax.bbox.y0 - 1 <= w.y0 and w.y1 <= ax.bbox.y1 + 1 for w in where)
     assert [t.get_position()[0] for t in ax.texts] == pytest.approx([5, 6, 7, 50])
     assert written(ax)[0][1] == (5, 5) and written(ax)[3][1] == (50, 50)  # who does not lie on another stays
+
+
+def test_a_word_that_moves_stays_beside_the_word_that_it_makes_room_for():
+    ax = draw.picture(IMAGE)
+    for x in (30, 31):
+        draw.label(ax, x, 30, "a word", draw.GOOD)
+    draw.part_labels(ax)
+    render()
+    first, second = (t.get_window_extent() for t in ax.texts)
+    gap = max(first.y0 - second.y1, second.y0 - first.y1)
+    assert 0 < gap < 0.7 * first.height
 
 
 def test_outlines_are_one_object():

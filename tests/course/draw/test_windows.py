@@ -86,7 +86,7 @@ def test_numbered_crops_stand_beside_their_windows():
 def test_windows_by_iou_shows_a_rule_and_its_bounds():
     windows = torch.tensor([[5, 5, 20, 20], [30, 10, 60, 50], [0, 40, 10, 50.0]])
     state = torch.tensor([FOREGROUND, UNUSED, BACKGROUND])
-    draw.windows_by_iou(IMAGE, windows, torch.tensor([1, 0.75, 0.1]), TRUTHS, state, (0.3, 1.0), "IoU with a bar")
+    draw.windows_by_iou(IMAGE, TARGET, windows, torch.tensor([1, 0.75, 0.1]), state, (0.3, 1.0), "IoU with a bar")
     render()
     left, right = panels()
     assert left.get_title() == "1 foreground, 1 background, 1 unused"
@@ -103,6 +103,7 @@ def test_windows_by_iou_shows_a_rule_and_its_bounds():
     assert [bar.get_width() for bar in right.patches] == pytest.approx([1, 0.75, 0.1])
     assert fills(right) == [draw.GOOD, draw.PALE, draw.BAD] and texts(right) == ["1.00", "0.75", "0.10"]
     assert [line.get_xdata()[0] for line in right.lines] == [0.3, 1.0]
+    assert all(to_hex(t.get_bbox_patch().get_facecolor()) == "#ffffff" for t in right.texts)  # on top of a bound
     assert key(plt.gcf().legends[0]) == {
         "foreground": (draw.GOOD, "-"), "background": (draw.BAD, "-"), "unused": (draw.PALE, "-"),
         "object": ("#000000", ":"),
@@ -112,7 +113,7 @@ def test_windows_by_iou_shows_a_rule_and_its_bounds():
 def test_windows_of_one_object_do_not_hide_each_others_numbers():
     windows = torch.tensor([[30, 10, 70, 50]]).repeat(4, 1) + torch.arange(4.0)[:, None] * 0.1
     state = torch.full((4,), FOREGROUND)
-    draw.windows_by_iou(IMAGE, windows, torch.ones(4), TRUTHS, state, (0.5,), "IoU")
+    draw.windows_by_iou(IMAGE, TARGET, windows, torch.ones(4), state, (0.5,), "IoU")
     render()
     places = [t.get_window_extent() for t in panels()[0].texts]
     assert not any(a.overlaps(b) for i, a in enumerate(places) for b in places[:i])
@@ -146,6 +147,15 @@ def test_moves_point_from_proposals_to_refined_boxes():
     assert edges(ax) == [draw.PROPOSAL] * 2 + [draw.GOOD] * 2 + ["#000000"] * 2
     named = {"proposal": (draw.PROPOSAL, "--"), "refined": (draw.GOOD, "-"), "object": ("#000000", ":")}
     assert key(ax.get_legend()) == named
+
+
+def test_one_move_is_cut_out_with_its_object():
+    before, after = torch.tensor([[32, 12, 60, 40.0]]), torch.tensor([[31, 11, 68, 48.0]])
+    ax = draw.moves(IMAGE, before, after, TRUTHS)
+    render()
+    assert extents(ax) == [*before.tolist(), *after.tolist(), TRUTHS[1].tolist()]
+    assert ax.get_xlim() == (22, 78) and ax.get_ylim() == (58, 2)
+    assert ax.get_title() == f"IoU {28 * 28 / 1600:.2f} to {37 * 37 / 1600:.2f}"
 
 
 def test_iou_histogram_marks_the_means():

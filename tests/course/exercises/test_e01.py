@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rcnn_tutorial.course.exercises.e01 import EXERCISES
+from rcnn_tutorial.ops.boxes import decode
 from tests.course.exercises.judging import hints, judging, nudged, with_
 
 SIZE, SHRINK = EXERCISES["01-A"]
@@ -208,6 +209,7 @@ WRONG = [
     (BACK, with_(back_loop, rule="larger"), "by the growth"),
     *((BACK, with_(back_loop, rule=rule), "same direction") for rule in ("same", "forward", "sides alone")),
     *((BACK, with_(back_loop, rule=rule), "tw and th are not") for rule in ("shift alone", "ratio", "reciprocal")),
+    (DETECT, lambda *case: decode(case[4], case[3]), "in the wrong order"),
     (DETECT, with_(detect_loop, rule="not moved"), "are the proposals"),
     (DETECT, with_(detect_loop, rule="proposals"), "overlap by more"),
     (DETECT, with_(detect_loop, rule="no suppression"), "many boxes"),
@@ -279,6 +281,7 @@ CAUSES = [
     *((part, "by the growth", "fewer units") for part in (FOUR, BACK)),
     *((part, "same direction", "turns the shift round") for part in (FOUR, BACK)),
     *((part, "tw and th are not", "turns over") for part in (FOUR, BACK)),
+    (DETECT, "in the wrong order", "offsets come first"),
     (DETECT, "are the proposals", "offsets are not used"),
     (DETECT, "overlap by more", "compared the proposals"),
     (DETECT, "many boxes", "suppression is missing"),
