@@ -29,6 +29,24 @@ def sliding_pyramid_pool(features: Tensor, n: int) -> Tensor:
     return F.max_pool2d(features, window, stride)
 
 
+def boxes_from(detector: TwoStage, image: Tensor, windows: Tensor, labels: Tensor) -> Tensor:
+    """Move each window as a detector says for one class.
+
+    Args:
+        detector: trained, in eval mode.
+        image: (3, H, W).
+        windows: (N, 4) pixels.
+        labels: (N,) the class of each, 1 or more.
+    Returns:
+        (N, 4), pixels.
+    """
+    batch, maps = detector.maps([image])
+    rois = given(batch, [windows])
+    offsets = detector.head(detector.pool(maps, rois))[1]
+    rows = torch.arange(len(labels), device=labels.device)
+    return batch.to_original(detector.decode(offsets, rois[0])[rows, labels - 1][None])[0]
+
+
 def slid_borders(detector: TwoStage, image: Tensor, target: dict[str, Tensor], shifts: Tensor) -> Tensor:
     """Slide the true box of each object sideways, and let a detector find the left border from every place.
 
@@ -41,10 +59,6 @@ def slid_borders(detector: TwoStage, image: Tensor, target: dict[str, Tensor], s
         (M, S) how far the border that is found lies to the right of the true one, pixels of the image.
     """
     boxes, labels = target["boxes"], target["labels"].repeat_interleave(len(shifts))
-    batch, maps = detector.maps([image])
     windows = boxes[:, None] + shifts[:, None] * shifts.new_tensor([1, 0, 1, 0])  # (M, S, 4)
-    rois = given(batch, [windows.flatten(0, 1)])
-    offsets = detector.head(detector.pool(maps, rois))[1]
-    rows = torch.arange(len(labels), device=labels.device)
-    moved = detector.decode(offsets, rois[0])[rows, labels - 1]  # (M * S, 4)
-    return batch.to_original(moved[None])[0][:, 0].view(len(boxes), -1) - boxes[:, :1]
+    moved = boxes_from(detector, image, windows.flatten(0, 1), labels)  # (M * S, 4)
+    return moved[:, 0].view(len(boxes), -1) - boxes[:, :1]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rcnn_tutorial.course.pooling import slid_borders
+from rcnn_tutorial.course.pooling import boxes_from, slid_borders
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors import load
 from rcnn_tutorial.detectors.two_stage import given
@@ -28,6 +28,16 @@ def test_a_border_is_the_one_that_the_head_finds_for_its_own_object(scene):
     label = target["labels"][1] - 1
     left = batch.to_original(found[:, label][None])[0][0, 0]
     assert errors[1, 1].item() == pytest.approx((left - target["boxes"][1, 0]).item(), abs=1e-2)
+
+
+def test_a_window_becomes_the_box_of_its_own_class(scene):
+    detector, (image, _) = load("fast_rcnn"), scene
+    windows, labels = torch.tensor([[10, 20, 60, 90], [100, 60, 180, 150.0]]), torch.tensor([3, 1])
+    batch, maps = detector.maps([image])
+    rois = given(batch, [windows])
+    every = detector.decode(detector.head(detector.pool(maps, rois))[1], rois[0])  # (2, K, 4)
+    expected = batch.to_original(torch.stack([every[0, 2], every[1, 0]])[None])[0]
+    assert torch.allclose(boxes_from(detector, image, windows, labels), expected, atol=1e-3)
 
 
 def test_rounding_makes_the_border_jump(scene):

@@ -8,6 +8,7 @@ from rcnn_tutorial.course.draw.anchors import (
     objectness,
     sample_bar,
 )
+from rcnn_tutorial.course.draw.answers import answer, closeups
 from rcnn_tutorial.course.draw.bars import ablation, measures, missed_by_size, shares
 from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, paired, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
@@ -115,11 +116,13 @@ __all__ = [
     "align_numbers",
     "align_points",
     "anchors_at",
+    "answer",
     "best_iou",
     "boxes",
     "by_scale",
     "by_size",
     "class_color",
+    "closeups",
     "contact_sheet",
     "cost_bars",
     "cost_curves",

@@ -17,9 +17,10 @@ from rcnn_tutorial.nets.backbones import Field
 
 LIT = COLORS[4]
 BIN_COLORS = (COLORS[0], COLORS[1], COLORS[2], COLORS[3], COLORS[5], COLORS[4])
-WINNER = Line2D(
-    [], [], color=LIT, marker="o", ms=11, mec="white", lw=0, label="maximum of a bin; with a number, of that many"
-)
+KEPT = {  # a cell that is the maximum of one bin, and one that is that of several
+    False: dict(color=LIT, marker="o", ms=9, mec="white", lw=0, label="kept by one bin"),
+    True: dict(color=LIT, marker="D", ms=12, mec="black", mew=1.5, lw=0, label="kept by several bins"),
+}
 
 
 def cell_map(feature_map: Tensor, ax: Axes, limits: tuple[float, float] | None = None) -> Axes:
@@ -182,15 +183,13 @@ def bins(window: tuple[int, int, int, int], shape: tuple[int, int], ax: Axes) ->
             ax.add_patch(Rectangle(corner, *size, fc=(*to_rgb(COLORS[0]), 0.4 / max(shape)), ec=COLORS[0], lw=1.5))
 
 
-def winners(cells: Tensor, ax: Axes) -> None:
-    """The cells that are the maximum of a bin, (h, w, 2) row and column; with a number, of that many bins."""
+def winners(cells: Tensor, ax: Axes) -> int:
+    """Mark the cells that are the maximum of a bin, (h, w, 2) row and column, and count them."""
     flat = cells.reshape(-1, 2)
     places, counts = flat[(flat >= 0).all(dim=1)].unique(dim=0, return_counts=True)
     for (row, column), count in zip(places.tolist(), counts.tolist(), strict=True):
-        ax.plot(column + 0.5, row + 0.5, "o", color=LIT, ms=15 if count > 1 else 9, mec="white", zorder=4)
-        if count > 1:
-            ax.text(column + 0.5, row + 0.5, str(count), color="white", ha="center", va="center_baseline",
-                    fontsize=12, weight="bold", zorder=5)  # fmt: skip
+        ax.plot(column + 0.5, row + 0.5, **KEPT[count > 1], zorder=4)
+    return len(places)
 
 
 @on_cpu
@@ -243,7 +242,9 @@ def _number_grid(ax: Axes, numbers: Tensor) -> None:
 
 @on_cpu
 def pyramid_bins(examples: Sequence[tuple[Tensor, Tensor, Tensor, Sequence[int]]], n: int) -> None:
-    """Windows on images, and beside each its part of the map, cut into n x n bins, the maximum of each bin marked.
+    """Windows on images, and beside each its part of the map, cut by n x n bins, the maximum of each bin marked.
+
+    A cell through which a border goes belongs to the bins on both sides of it.
 
     Args:
         examples: image (3, H, W), window (4,) in pixels, map (h, w), and the window's cells x1, y1, x2, y2, x2 and y2
@@ -251,16 +252,18 @@ def pyramid_bins(examples: Sequence[tuple[Tensor, Tensor, Tensor, Sequence[int]]
         n: bins along each side.
     """
     assert examples, "nothing was drawn"
-    figure, axes = plt.subplots(len(examples), 2, figsize=(10.9, 4.2 * len(examples) + 0.4), squeeze=False)
+    figure, axes = plt.subplots(len(examples), 2, figsize=(10.9, 3.3 * len(examples) + 0.5), squeeze=False)
     for (left, right), (image, window, feature_map, cells) in zip(axes, examples, strict=True):
         boxes(picture(image, left), window[None], styles=Style(PROPOSAL, 4))
         x1, y1, x2, y2 = (int(v) for v in cells)
         cell_map(feature_map, right)
-        bins((x1, y1, x2, y2), (n, n), right)
-        winners(bin_maxima(feature_map, (x1, y1, x2, y2), n), right)
+        right.vlines([x1 + j * (x2 - x1) / n for j in range(n + 1)], y1, y2, color=PROPOSAL, lw=3, zorder=3)
+        right.hlines([y1 + i * (y2 - y1) / n for i in range(n + 1)], x1, x2, color=PROPOSAL, lw=3, zorder=3)
+        kept = winners(bin_maxima(feature_map, (x1, y1, x2, y2), n), right)
         right.set(xlim=(x1 - 0.3, x2 + 0.3), ylim=(y2 + 0.3, y1 - 0.3))
-        right.set_title(f"{y2 - y1} x {x2 - x1} cells: {n * n} bins")
-    figure.legend(handles=[WINNER], loc="outside lower center", frameon=False)
+        right.set_title(f"{y2 - y1} x {x2 - x1} cells: {n * n} bins keep {kept} of them")
+    handles = [Line2D([], [], **look) for look in KEPT.values()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
 
 
 def bin_maxima(feature_map: Tensor, window: tuple[int, int, int, int], n: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from rcnn_tutorial.course.draw.maps import LIT, bins, cell_map, range_of
 from rcnn_tutorial.course.draw.network_map import NetworkMap
 from rcnn_tutorial.course.draw.pictures import boxes
-from rcnn_tutorial.course.draw.style import COLORS, PALE, PROPOSAL, Style, ink, on_cpu, style_handles
+from rcnn_tutorial.course.draw.style import COLORS, PALE, PROPOSAL, Style, ink, on_cpu, style_handles, words
 from rcnn_tutorial.ops.losses import smooth_l1
 
 FAST_RCNN = NetworkMap(
@@ -252,18 +252,23 @@ def _chosen(switches: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def loss_curves() -> None:
-    """Smooth L1 and L2 of an error, and the slopes of both."""
+    """Smooth L1 and L2 of an error from -10 to 10, and the slopes of both; what they are at 10 is written there."""
     _, axes = plt.subplots(1, 2, figsize=(10.9, 4.6))
-    x = torch.linspace(-4, 4, 401)
+    x = torch.linspace(-10, 10, 1001)
     curves = {"L2": (x * x / 2, x, COLORS[1]), "smooth L1": (smooth_l1(x), x.clamp(-1, 1), COLORS[0])}
     for ax, which, title in zip(axes, (0, 1), ("loss", "slope"), strict=True):
         for name, (*values, color) in curves.items():
+            last = values[which][-1].item()
             ax.plot(x, values[which], color=color, lw=4, label=name)
+            ax.plot(10, last, "o", color=color, ms=11, clip_on=False)
+            ax.annotate(f"{last:g}", (10, last), xytext=(12, 0), textcoords="offset points", va="center",
+                        color=words(color), weight="bold", annotation_clip=False)  # fmt: skip
         for edge in (-1, 1):
             ax.axvline(edge, color=PALE, lw=1.5, ls=":")
-        ax.set(xlabel="error", title=title, xticks=range(-4, 5))
+        ax.set(xlabel="error (dotted: -1 and 1)", title=title, xticks=range(-10, 11, 5), xlim=(-10, 10))
         ax.grid(axis="y", color=PALE, alpha=0.3)
-    axes[1].legend(frameon=False, loc="lower right")
+    axes[1].set_yticks(range(-10, 11, 5))
+    axes[1].legend(frameon=False, loc="upper left")
     assert axes[1].lines, "nothing was drawn"
 
 
@@ -274,16 +279,18 @@ def kind_groups(kinds: dict[str, Sequence[dict[str, int]]], ax: Axes | None = No
         kinds: for each detector and each seed the `counts` of its `failures`; what is correct is not drawn.
     """
     ax = ax or plt.subplots(figsize=(10.9, 4.8))[1]
-    words = list(dict.fromkeys(k for seeds in kinds.values() for each in seeds for k in each if k != "correct"))
+    names = list(dict.fromkeys(k for seeds in kinds.values() for each in seeds for k in each if k != "correct"))
     width = 0.8 / len(kinds)
     for i, ((name, seeds), color) in enumerate(zip(kinds.items(), COLORS, strict=False)):
-        counts = torch.tensor([[each.get(word, 0) for word in words] for each in seeds], dtype=torch.float64)
+        counts = torch.tensor([[each.get(kind, 0) for kind in names] for each in seeds], dtype=torch.float64)
         spread = counts.std(dim=0).tolist() if len(seeds) > 1 else None
-        places = [column + (i - (len(kinds) - 1) / 2) * width for column in range(len(words))]
+        places = [column + (i - (len(kinds) - 1) / 2) * width for column in range(len(names))]
         ax.bar(places, counts.mean(dim=0).tolist(), 0.92 * width, yerr=spread, color=color, label=name, capsize=5,
                error_kw={"lw": 2, "capthick": 2})  # fmt: skip
-    ax.set_xticks(range(len(words)), words)
-    ax.set(ylabel="detections" + " (missed: objects)" * ("missed" in words), ylim=(0, None))
+    ax.set_xticks(range(len(names)), names)
+    ax.set(ylabel="detections" + " (missed: objects)" * ("missed" in names), ylim=(0, None))
     ax.tick_params(axis="x", length=0)
-    ax.legend(frameon=False)
+    runs = max(map(len, kinds.values()))
+    told = f"bar: mean of {runs} trainings\nblack line: ± 1 standard deviation" if runs > 1 else None
+    ax.legend(frameon=False, title=told, title_fontsize=13, alignment="left")
     assert ax.patches, "nothing was drawn"

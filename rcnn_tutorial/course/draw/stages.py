@@ -213,25 +213,28 @@ def _name(ax: Axes, named: Sequence[tuple[str, float, float, str]]) -> None:
                     weight="bold", annotation_clip=False)  # fmt: skip
 
 
-def gradient_norms(norms: dict[str, float], images: dict[str, float]) -> None:
-    """How strong a gradient reaches each layer, and beside it how many images the mini-batches need.
+def gradient_norms(norms: dict[str, float]) -> None:
+    """How strong a gradient reaches each layer.
+
+    Points and not bars: the axis is logarithmic, so it has no 0 from which a bar could grow.
 
     Args:
-        norms: for each layer the norm of its gradient.
-        images: for each mini-batch their number; drawn relative to the first.
+        norms: for each layer the norm of its gradient; one without a gradient has no point, and says so.
     """
-    _, (left, right) = plt.subplots(1, 2, figsize=(10.9, 4.4), width_ratios=(1.2, 1))
-    lowest = min(norm for norm in norms.values() if norm > 0)
-    bars = left.bar(list(norms), list(norms.values()), color=COLORS[0], width=0.6)
-    left.bar_label(bars, [f"{norm:.2g}" for norm in norms.values()], padding=3)
-    left.set(yscale="log", title="norm of the gradient (log scale)", ylim=(lowest / 3, 2 * max(norms.values())))
-    left.set_yticks([])
-    left.minorticks_off()
-    left.spines["left"].set_visible(False)
-    left.tick_params(length=0)
-    cost_bars(images, ax=right)
-    right.set_title("pictures of a mini-batch")
-    assert left.patches, "nothing was drawn"
+    assert norms, "nothing was drawn"
+    _, ax = plt.subplots(figsize=(9, 4.4))
+    lowest = min((norm for norm in norms.values() if norm > 0), default=1.0)
+    for column, norm in enumerate(norms.values()):
+        if norm > 0:
+            ax.plot(column, norm, "o", ms=14, color=COLORS[0])
+        ax.annotate(f"{norm:.2g}" if norm > 0 else "none", (column, norm or lowest), xytext=(14, 0),
+                    textcoords="offset points", va="center")  # fmt: skip
+    ax.set(yscale="log", ylabel="norm of the gradient (log scale)", xlim=(-0.5, len(norms) - 0.3),
+           ylim=(lowest / 3, 3 * max(*norms.values(), lowest)))  # fmt: skip
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set_xticks(range(len(norms)), list(norms))
+    ax.minorticks_off()
+    ax.grid(axis="y", color=PALE, alpha=0.3)
 
 
 def cost_bars(costs: dict[str, float], what: str = "", ax: Axes | None = None) -> None:

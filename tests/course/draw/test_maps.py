@@ -1,6 +1,7 @@
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 from rcnn_tutorial.course import draw
 from rcnn_tutorial.course.draw.maps import LIT, bin_maxima, cell_map, cut, winners
@@ -150,13 +151,15 @@ def test_a_bin_at_the_border_has_the_maximum_of_its_cells_on_the_map():
     assert MAP[tuple(places[1, 0])] == MAP[1, 0] and MAP[tuple(places[1, 2])] == MAP[1, 3:5].max()
 
 
-def test_winners_count_their_bins():
+def test_winners_of_several_bins_look_otherwise():
     ax = cell_map(MAP, plt.gca())
-    winners(torch.tensor([[[1, 2], [1, 2]], [[4, 5], [-1, -1]]]), ax)
+    assert winners(torch.tensor([[[1, 2], [1, 2]], [[4, 5], [-1, -1]]]), ax) == 2
     render()
-    assert [line.get_xydata().tolist() for line in ax.lines] == [[[2.5, 1.5]], [[5.5, 4.5]]]
-    assert written(ax) == [("2", (2.5, 1.5))] and {looks(line)[0] for line in ax.lines} == {LIT}
-    assert ax.lines[0].get_markersize() > ax.lines[1].get_markersize()  # room for the number
+    several, one = ax.lines
+    assert [line.get_xydata().tolist() for line in (several, one)] == [[[2.5, 1.5]], [[5.5, 4.5]]]
+    assert [line.get_label() for line in (several, one)] == ["kept by several bins", "kept by one bin"]
+    assert several.get_marker() != one.get_marker() and several.get_markersize() > one.get_markersize()
+    assert {looks(line)[0] for line in ax.lines} == {LIT} and not written(ax)
 
 
 NUMBERS = torch.tensor([[3, 1, 4, 1, 5], [6, 5, 3, 5, 8], [11, 3, 2, 6, 4]])
@@ -185,15 +188,23 @@ def test_pyramid_bins_has_a_picture_and_a_map_for_each_window():
     draw.pyramid_bins([(IMAGE, window, MAP, cells), (IMAGE, window, 2 * MAP, (6, 2, 9, 7))], 2)
     render()
     left, right, below, last = panels()
-    assert titles() == ["", "5 x 6 cells: 4 bins", "", "5 x 3 cells: 4 bins"]
+    kept = [len(bin_maxima(MAP, own, 2).view(-1, 2).unique(dim=0)) for own in (cells, (6, 2, 9, 7))]
+    assert titles() == [
+        "",
+        f"5 x 6 cells: 4 bins keep {kept[0]} of them",
+        "",
+        f"5 x 3 cells: 4 bins keep {kept[1]} of them",
+    ]
     assert extents(left) == extents(below) == [[5, 10, 60, 50]] and edges(left) == [draw.PROPOSAL]
     assert pixels(right)[0] == MAP.tolist() and pixels(last)[0] == (2 * MAP).tolist()
     assert right.get_xlim() == (0.7, 7.3) and right.get_ylim() == (6.3, 0.7)
     found = {tuple(line.get_xydata()[0] - 0.5) for line in right.lines}
     assert found == {(x, y) for y, x in bin_maxima(MAP, cells, 2).view(-1, 2).tolist()}
-    assert extents(last)[0] == pytest.approx([6.06, 2.06, 7.94, 4.94])  # shares a column and a row with its neighbours
-    assert edges(right) == [draw.COLORS[0]] * 4
-    assert legend(plt.gcf().legends[0]) == ["maximum of a bin; with a number, of that many"]
+    down, across = (lines.get_segments() for lines in last.collections[-2:])  # the borders, also within a cell
+    assert [segment.tolist() for segment in down] == [[[x, 2], [x, 7]] for x in (6, 7.5, 9)]
+    assert [segment.tolist() for segment in across] == [[[6, y], [9, y]] for y in (2, 4.5, 7)]
+    assert {to_hex(c).upper() for lines in last.collections[-2:] for c in lines.get_colors()} == {draw.PROPOSAL}
+    assert legend(plt.gcf().legends[0]) == ["kept by one bin", "kept by several bins"]
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.pyramid_bins([], 2)
     with pytest.raises(AssertionError, match="not finite"):

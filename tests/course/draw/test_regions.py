@@ -17,10 +17,12 @@ from tests.course.draw.figures import (
     looks,
     panels,
     pixels,
+    points,
     rectangles,
     render,
     texts,
     titles,
+    written,
 )
 
 MAP = torch.arange(64.0).view(8, 8)
@@ -183,16 +185,19 @@ def test_loss_curves_and_their_slopes():
     draw.loss_curves()
     render()
     left, right = panels()
-    assert titles() == ["loss", "slope"] and labels(left) == labels(right) == ("error", "")
+    assert titles() == ["loss", "slope"] and labels(left) == labels(right) == ("error (dotted: -1 and 1)", "")
     assert key(right.get_legend()) == {"L2": (draw.COLORS[1], "-"), "smooth L1": (draw.COLORS[0], "-")}
-    for ax in (left, right):
-        l2, smooth, *bounds = ax.lines
+    for ax, l2_at_10, smooth_at_10 in ((left, 50, 9.5), (right, 10, 1)):
+        l2, first, smooth, second, *bounds = ax.lines
         assert (looks(l2)[0], looks(smooth)[0]) == (draw.COLORS[1], draw.COLORS[0])
-        assert l2.get_xdata().tolist() == pytest.approx(torch.linspace(-4, 4, 401).tolist())
-        assert [list(line.get_xdata()) for line in bounds] == [[-1, -1], [1, 1]]
+        assert l2.get_xdata().tolist() == pytest.approx(torch.linspace(-10, 10, 1001).tolist(), abs=1e-5)
+        assert [list(line.get_xdata()) for line in bounds] == [[-1, -1], [1, 1]] and ax.get_xlim() == (-10, 10)
+        assert [points(dot) for dot in (first, second)] == [[(10, l2_at_10)], [(10, smooth_at_10)]]
+        assert written(ax) == [(f"{value:g}", (10, value)) for value in (l2_at_10, smooth_at_10)]
+        assert all(t.get_window_extent().x1 <= plt.gcf().bbox.x1 for t in ax.texts)
     values, slopes = ({line.get_label(): line.get_ydata() for line in ax.lines} for ax in panels())
-    assert (values["L2"][-1], slopes["L2"][0]) == (8, -4)
-    assert (values["smooth L1"][-1], slopes["smooth L1"][0], slopes["smooth L1"][-1]) == (3.5, -1, 1)
+    assert (values["L2"][-1], slopes["L2"][0]) == (50, -10)
+    assert (values["smooth L1"][-1], slopes["smooth L1"][0], slopes["smooth L1"][-1]) == (9.5, -1, 1)
     for name in ("L2", "smooth L1"):
         steps = torch.as_tensor(values[name]).diff() / 0.02
         assert steps.tolist() == pytest.approx(((slopes[name][1:] + slopes[name][:-1]) / 2).tolist(), abs=0.01)
@@ -211,6 +216,8 @@ def test_kind_groups_have_means_and_spreads():
     low, high = ax.collections[0].get_segments()[0][:, 1].tolist()
     assert (low, high) == pytest.approx((6 - 8**0.5, 6 + 8**0.5)) and len(ax.collections) == 1
     assert key(ax.get_legend()) == {"R-CNN": draw.COLORS[0], "Fast R-CNN": draw.COLORS[1]}
+    told = ax.get_legend().get_title().get_text()
+    assert told == "bar: mean of 2 trainings\nblack line: ± 1 standard deviation"
     assert labels(ax) == ("", "detections (missed: objects)")
     centres = [r.get_x() + r.get_width() / 2 for r in rectangles(ax)]
     assert centres[0] == pytest.approx(-centres[3]) and centres[0] < centres[3]

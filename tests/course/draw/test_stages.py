@@ -11,11 +11,11 @@ from tests.course.draw.figures import (
     labels,
     looks,
     panels,
+    points,
     rectangles,
     render,
     texts,
     ticks,
-    titles,
     written,
 )
 
@@ -138,16 +138,18 @@ def test_cost_curves_name_their_lines_and_mark_the_crossing():
         draw.cost_curves([1, 10], {})
 
 
-def test_gradient_norms_beside_the_cost():
-    draw.gradient_norms({"conv1": 0.0, "conv2": 0.012, "conv3": 0.5}, {"2 images": 3.0, "128 images": 184.5})
+def test_gradient_norms_are_points_on_a_log_axis():
+    draw.gradient_norms({"conv1": 0.0, "conv2": 0.012, "conv3": 0.5})
     render()
-    left, right = panels()
-    assert titles() == ["norm of the gradient (log scale)", "pictures of a mini-batch"]
-    assert texts(left) == ["0", "0.012", "0.5"] and left.get_yscale() == "log"
-    assert [r.get_height() for r in rectangles(left)] == [0, 0.012, 0.5]
-    assert left.get_ylim() == (0.004, 1) and ticks(left.xaxis) == {0: "conv1", 1: "conv2", 2: "conv3"}
-    assert [place for _, place in written(left)] == [(0, 0), (1, 0.012), (2, 0.5)]
-    assert texts(right) == ["1 x", "61.5 x"]
+    (ax,) = panels()
+    assert ax.get_yscale() == "log" and labels(ax) == ("", "norm of the gradient (log scale)")
+    assert not rectangles(ax)  # bars would begin nowhere
+    assert [points(line) for line in ax.lines] == [[(1, 0.012)], [(2, 0.5)]]
+    assert {line.get_marker() for line in ax.lines} == {"o"}
+    assert written(ax) == [("none", (0, 0.012)), ("0.012", (1, 0.012)), ("0.5", (2, 0.5))]
+    assert ax.get_ylim() == (0.004, 1.5) and ticks(ax.xaxis) == {0: "conv1", 1: "conv2", 2: "conv3"}
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.gradient_norms({})
 
 
 def test_cost_bars_are_multiples_of_the_first():
