@@ -228,12 +228,16 @@ def loss(ignored=None, of="positive", over="used", beta=1 / 9, coordinates=1, le
     return of_picture
 
 
+def named(text):
+    return {layer for layer in text.split(", ") if layer}
+
+
 def with_more(**layers):
-    return {loss: named | set(layers.get(loss, "").split(", ")) for loss, named in ANSWER.items()}
+    return {loss: right | named(layers.get(loss, "")) for loss, right in ANSWER.items()}
 
 
 def without(**layers):
-    return {loss: named - set(layers.get(loss, "").split(", ")) for loss, named in ANSWER.items()}
+    return {loss: right - named(layers.get(loss, "")) for loss, right in ANSWER.items()}
 
 
 RIGHT = [
