@@ -81,7 +81,7 @@ def designs(
         floors[level] = top
         top += (0.08 + 0.62 * each) * height
     ratios = [0.3, *(2.3 if name in resized else 1 for name in maps)]
-    wide = 11.7 / sum(ratios)
+    wide = 10.9 / sum(ratios)
     size = (12, wide * (top + 0.06 * height) / (1.32 * width) + 0.4)
     _, (left, *axes) = plt.subplots(1, len(maps) + 1, figsize=size, width_ratios=ratios, sharey=True)
     pixels = image.permute(1, 2, 0).clamp(0, 1).numpy()
