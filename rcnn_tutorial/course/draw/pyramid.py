@@ -100,7 +100,7 @@ def designs(
                 middle = floors[level] + 0.31 * min(side, sizes[level]) * height
                 start, end = 0.6 * side * width, shift - 0.68 * sizes[level] * width
                 ax.annotate("", (end, middle), (start, middle), arrowprops=ARROW)
-                ax.annotate(f"x {factors[i]:g}", ((start + end) / 2, middle), xytext=(0, 5), ha="center",
+                ax.annotate(f"x {factors[i]:g}", (0.6 * start + 0.4 * end, middle), xytext=(0, 5), ha="center",
                             textcoords="offset points", fontsize=16)  # fmt: skip
         ax.set(xlim=(-0.66 * width, 0.66 * width + shift), ylim=(-0.06 * height, top), aspect="equal")
         ax.set_title(name)
