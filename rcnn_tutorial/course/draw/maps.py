@@ -56,7 +56,7 @@ def light(ax: Axes, row: int, column: int, color: str = LIT, filled: bool = True
 def receptive(image: Tensor, feature_map: Tensor, cell: tuple[int, int], field: Field) -> None:
     """The part of an image that one cell of a map looks at; a dot for the centre of every other cell.
 
-    The map is a middle grey where 95 % of the cells are not larger, so that a few large numbers leave it not nearly white.
+    The map is a middle grey where 95 % of its numbers are not larger: otherwise a few large ones leave the rest white.
     The cell is outlined, and its own grey stays.
 
     Args:
