@@ -46,12 +46,6 @@ def range_of(*maps: Tensor) -> tuple[float, float]:
     return min(each.min().item() for each in maps), max(each.max().item() for each in maps)
 
 
-def light(ax: Axes, row: int, column: int, color: str = LIT, filled: bool = True, dashes: str = "-") -> None:
-    """One cell of a map, filled or framed."""
-    face = color if filled else "none"
-    ax.add_patch(Rectangle((column, row), 1, 1, fc=face, ec=color, lw=2, ls=dashes, zorder=3))
-
-
 @on_cpu
 def receptive(image: Tensor, feature_map: Tensor, cell: tuple[int, int], field: Field) -> None:
     """The part of an image that one cell of a map looks at; a dot for the centre of every other cell.
@@ -80,7 +74,7 @@ def receptive(image: Tensor, feature_map: Tensor, cell: tuple[int, int], field: 
     )
     left.set_title(f"sees {field.size} x {field.size} pixels around ({x:g}, {y:g})")
     limits = feature_map.min().item(), feature_map.quantile(0.95).item()
-    light(cell_map(feature_map, right, limits), row, column, filled=False)
+    cell_map(feature_map, right, limits).add_patch(Rectangle((column, row), 1, 1, fc="none", ec=LIT, lw=2.5, zorder=3))
     right.set_title(f"row {row}, column {column}")
     assert left.patches and right.patches, "nothing was drawn"
 
