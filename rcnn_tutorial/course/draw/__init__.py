@@ -24,7 +24,7 @@ from rcnn_tutorial.course.draw.maps import (
     pyramid_bins,
     receptive,
 )
-from rcnn_tutorial.course.draw.mistakes import kind_stacks, kinds
+from rcnn_tutorial.course.draw.mistakes import kind_bars, kinds
 from rcnn_tutorial.course.draw.network import FASTER_RCNN, filter_step, gradient_table, proposals_strip
 from rcnn_tutorial.course.draw.network_map import BOXES, FPN, RCNN, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, rivals, threshold_curve
@@ -141,7 +141,7 @@ __all__ = [
     "iou_table",
     "judged",
     "kind_groups",
-    "kind_stacks",
+    "kind_bars",
     "kinds",
     "label",
     "labelled_anchors",
