@@ -46,7 +46,7 @@ def kind_bars(counts: dict[str, dict[str, int]]) -> None:
         counts: for each detector the `counts` of its `failures`; what is correct is not drawn.
     """
     kinds = [kind for kind in next(iter(counts.values())) if kind != "correct"]
-    _, axes = plt.subplots(1, len(kinds), figsize=(10.9, 0.6 * len(counts) + 1.2), sharex=True, sharey=True,
+    figure, axes = plt.subplots(1, len(kinds), figsize=(10.9, 0.6 * len(counts) + 1.6), sharex=True, sharey=True,
                            squeeze=False)  # fmt: skip
     for ax, kind in zip(axes[0], kinds, strict=True):
         values = [each[kind] for each in counts.values()]
@@ -55,6 +55,7 @@ def kind_bars(counts: dict[str, dict[str, int]]) -> None:
         ax.set(title=kind, xticks=[])
         ax.tick_params(axis="y", length=0)
         ax.spines["bottom"].set_visible(False)
+    figure.suptitle("false detections by kind")
     axes[0, 0].invert_yaxis()
     axes[0, 0].margins(x=0.3)
     assert axes[0, 0].patches, "nothing was drawn"

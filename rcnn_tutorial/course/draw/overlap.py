@@ -142,7 +142,7 @@ def threshold_curve(
             The panels show the part of the image around all of these boxes.
     """
     figure, (ax, *panels) = plt.subplots(
-        1, 1 + len(detections), figsize=(10.9, 5.2), width_ratios=(1.5, *[1] * len(detections))
+        1, 1 + len(detections), figsize=(10.9, 6.2), width_ratios=(1.2, *[1] * len(detections))
     )
     ax.plot(list(ap), list(ap.values()), "o-", color="black", ms=8)
     ax.plot(chosen, ap[chosen], "o", ms=16, color=GOOD)

@@ -1,3 +1,4 @@
+import matplotlib.pyplot as plt
 import torch
 from matplotlib.colors import to_hex
 
@@ -92,6 +93,7 @@ def test_kind_bars_give_each_failure_a_panel():
     draw.kind_bars(counts)
     render()
     assert titles() == ["class", "place", "duplicate"]
+    assert plt.gcf().get_suptitle() == "false detections by kind"
     for ax, kind in zip(panels(), ("class", "place", "duplicate"), strict=True):
         values = [each[kind] for each in counts.values()]
         assert [p.get_width() for p in ax.patches] == values and texts(ax) == [str(value) for value in values]
