@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from rcnn_tutorial.course.profile import multiply_adds
 from rcnn_tutorial.detectors.fpn import FPN
 from rcnn_tutorial.detectors.svm import fit_ridge
-from rcnn_tutorial.nets.backbones import TINY, Conv, Field, receptive_field
+from rcnn_tutorial.nets.backbones import TINY, Conv, Field, receptive_field, tiny_net
+from rcnn_tutorial.nets.fpn import roi_levels
 from rcnn_tutorial.ops.boxes import box_iou
 
 
@@ -37,6 +39,21 @@ def stage_fields() -> dict[str, Field]:
     return {name: receptive_field([*chain[: end - 1], replace(chain[end - 1], pool=0)]) for name, end in ends.items()}
 
 
+def pyramid_cost(factors: Sequence[float]) -> dict[float, int]:
+    """Count the multiply-adds of the laptop's network on a scene at each of these sizes, 1 for its own."""
+    net = tiny_net().convs
+    return {
+        factor: sum(multiply_adds(net, 1, 3, round(192 * factor), round(256 * factor)).values()) for factor in factors
+    }
+
+
+def level_steps(s0: Sequence[float]) -> tuple[Tensor, dict[str, Tensor]]:
+    """For `draw.staircase`: the sides of squares, pixels, and for each constant the levels that they are read from."""
+    sides = torch.arange(8, 500).float()
+    squares = torch.stack((sides * 0, sides * 0, sides, sides), dim=1)
+    return sides, {f"s0 = {each}": roi_levels(squares, 2, 5, s0=each) for each in s0}
+
+
 @torch.no_grad()
 def four_designs(model: FPN, image: Tensor) -> dict[str, list[Tensor]]:
     """Compute the maps of four designs over one picture, each map as the length of each cell's vector, (h, w).
@@ -55,6 +72,27 @@ def four_designs(model: FPN, image: Tensor) -> dict[str, list[Tensor]]:
         "(d) feature pyramid": model.body.fpn(stages),
     }
     return {name: [each[0].norm(dim=0) for each in maps] for name, maps in designs.items()}
+
+
+@torch.no_grad()
+def merging_steps(model: FPN, image: Tensor, levels: Sequence[int]) -> dict[str, list[Tensor]]:
+    """Compute what happens to one channel on some levels of the top-down path, for `draw.merging`.
+
+    Args:
+        model: a detector on a pyramid.
+        image: (3, H, W), both sides multiples of 32.
+        levels: such as 2 and 3, not the coarsest.
+    Returns:
+        for each level the lateral map, the map from above, their sum, and the map after the 3 x 3 convolution, (h, w)
+        each, of the channel whose sum varies most on the finest level.
+    """
+    pixels = model.preprocess([image]).tensor
+    layers, stages = model.body.fpn, model.body.bottom_up(pixels)
+    laterals = [layer(each)[0] for layer, each in zip(layers.laterals, stages, strict=True)]
+    sums, smooth = ([each[0] for each in maps] for maps in (layers.merge(stages), layers(stages)))
+    c = sums[0].std(dim=(1, 2)).argmax()
+    steps = {k: (laterals[k - 2], sums[k - 2] - laterals[k - 2], sums[k - 2], smooth[k - 2]) for k in levels}
+    return {f"P{k}": [each[c] for each in maps] for k, maps in steps.items()}
 
 
 @torch.no_grad()

@@ -12,13 +12,14 @@ from torch import Tensor
 from rcnn_tutorial.engine import kernels
 
 
-def survivors(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
+def survivors(boxes: Tensor, groups: Tensor | None, threshold: float, most: int | None = None) -> Tensor:
     """Mark the boxes that no better box of their group suppresses.
 
     Args:
         boxes: (N, 4) floats, pixels, sorted by decreasing score; where there are groups, within each.
         groups: (N,) integers in ascending order, or None for one group.
         threshold: a box is dropped where its IoU with a kept one is larger.
+        most: of each group only the best so many survivors are asked for. Those behind them may stay unmarked.
     Returns:
         (N,) bool. The kernels do not wait for a GPU, the blocks do.
     Raises:
@@ -26,11 +27,11 @@ def survivors(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
     """
     if kernels.usable(boxes) and len(boxes) <= kernels.MOST_BOXES:
         return kernels.survivors(boxes, groups, threshold)
-    positions = _keep(boxes, groups, threshold)
+    positions = _keep(boxes, groups, threshold, most)
     return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device).scatter(0, positions, True)
 
 
-def _keep(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
+def _keep(boxes: Tensor, groups: Tensor | None, threshold: float, most: int | None = None) -> Tensor:
     """The positions (K,) of the boxes that stay, ascending."""
     # On a CPU the overlaps of a tile (256 x 1024 float32) stay in the cache; a GPU wants few, large pieces.
     block, tile = (256, 1024) if boxes.device.type == "cpu" else (1024, 65536)
@@ -44,6 +45,7 @@ def _keep(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
     position = torch.arange(len(boxes), device=boxes.device)
     kept = [position[:0]]
     start, n = 0, len(boxes)
+    last, count = None, 0  # the group in which the latest block ended, and its survivors so far
     while start < n:
         stop = min(start + block, n)
         # Boxes behind the last group of this block cannot be touched by it.
@@ -52,6 +54,13 @@ def _keep(boxes: Tensor, groups: Tensor | None, threshold: float) -> Tensor:
         stays = _sequential(_iou(head, head) > threshold).to(boxes.device)
         kept.append(position[start:stop][stays])
         head = head[:, stays]
+        if most is not None:
+            group = 0 if groups is None else left[5, stop - 1].item()
+            here = len(stays) if groups is None else int((head[5] == group).sum())
+            last, count = group, here + (count if group == last else 0)
+            if count >= most:  # what is left of this group need not be decided
+                start = end
+                continue
         # per box behind the block, its highest IoU with a kept one
         highest = [_iou(head, left[:, i : min(i + tile, end)]).amax(0) for i in range(stop, end, tile)]
         start = end
@@ -82,11 +91,11 @@ def _sequential(over: Tensor) -> Tensor:
     # This is the part that cannot be parallel. A row of the matrix becomes one long integer, and "drop all that
     # this box overlaps" one OR. From a GPU it is the only copy to the host, one per 1,024 boxes.
     rows = np.packbits(over.cpu().numpy(), axis=1, bitorder="little")
-    dropped, stays = 0, []
-    for i, row in enumerate(rows):
+    dropped, stays, packed, wide = 0, [], rows.tobytes(), rows.shape[1]
+    for i in range(len(rows)):
         if not dropped >> i & 1:
             stays.append(i)
-            dropped |= int.from_bytes(row.tobytes(), "little")
+            dropped |= int.from_bytes(packed[i * wide : (i + 1) * wide], "little")
     return torch.tensor(stays)
 
 

@@ -81,11 +81,12 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     return kept[scores[kept].argsort(descending=True, stable=True)]
 
 
-def nms_mask(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+def nms_mask(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float, most: int | None = None) -> Tensor:
     """Tell which boxes `batched_nms` keeps: how many they are would make a GPU wait, a mask does not.
 
     Args:
         boxes, scores, idxs, iou_threshold: as for `batched_nms`.
+        most: where only the best so many kept boxes of each group are asked for, the mask may leave out others.
     Returns:
         (N,) bool.
     Raises:
@@ -102,7 +103,7 @@ def nms_mask(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) 
     order = scores.argsort(descending=True, stable=True)
     groups, by_group = idxs[order].sort(stable=True)
     order = order[by_group]  # groups in a row, by score within each
-    return mask.scatter(0, order, survivors(boxes[order], groups, iou_threshold))
+    return mask.scatter(0, order, survivors(boxes[order], groups, iou_threshold, most))
 
 
 def nms_steps(boxes: Tensor, scores: Tensor, iou_threshold: float) -> list[Step]:

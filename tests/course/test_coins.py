@@ -2,7 +2,7 @@
 
 import torch
 
-from rcnn_tutorial.course.coins import CLASSES, bright_regions, load_coins
+from rcnn_tutorial.course.coins import CLASSES, bright_regions, load_coins, six_coins
 from rcnn_tutorial.evaluation import failures, voc_ap
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.ops.nms import nms
@@ -15,6 +15,13 @@ def test_an_item_of_a_data_set():
     boxes = target["boxes"]
     assert (boxes[:, 2:] > boxes[:, :2]).all() and boxes.min() >= 0 and (boxes.max(dim=0).values[2:] <= 384).all()
     assert box_iou(boxes, boxes).fill_diagonal_(0).max() == 0  # the coins lie apart
+
+
+def test_the_upper_left_coins_are_twice_as_large():
+    photograph, part = load_coins()[0], six_coins()
+    assert part.shape == (3, 288, 384)
+    halved = part.view(3, 144, 2, 192, 2).mean(dim=(2, 4))
+    assert (halved - photograph[:, :144, :192]).abs().mean() < 0.02
 
 
 def test_each_box_frames_one_coin_closely():

@@ -3,7 +3,17 @@ from copy import deepcopy
 import pytest
 import torch
 
-from rcnn_tutorial.course.probe import Cells, best_of_levels, centre_cells, class_by_third, four_designs, stage_fields
+from rcnn_tutorial.course.probe import (
+    Cells,
+    best_of_levels,
+    centre_cells,
+    class_by_third,
+    four_designs,
+    level_steps,
+    merging_steps,
+    pyramid_cost,
+    stage_fields,
+)
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.nets.backbones import tiny_net
 
@@ -77,3 +87,30 @@ def test_the_best_anchor_of_each_level():
     anchors = torch.tensor([[0, 0, 4, 4], [0, 0, 8, 8], [0, 0, 16, 16], [4, 4, 12, 12.0]])
     best, ious = best_of_levels(anchors, (2, 2), torch.tensor([0, 0, 8, 8.0]))
     assert best.tolist() == [[0, 0, 8, 8], [0, 0, 16, 16]] and ious == [1, 0.25]
+
+
+def test_merging_steps_follow_the_channel_that_varies_most(model):
+    steps = merging_steps(model, IMAGE, levels=(2, 3))
+    assert list(steps) == ["P2", "P3"] and [m.shape for m in steps["P3"]] == [(8, 12)] * 4
+    with torch.no_grad():
+        stages = model.body.bottom_up(model.preprocess([IMAGE]).tensor)
+        sums, smooth = model.body.fpn.merge(stages), model.body.fpn(stages)
+    c = int(sums[0][0].std(dim=(1, 2)).argmax())
+    for k, (lateral, above, both, after) in enumerate(steps.values()):
+        assert torch.allclose(lateral + above, both, atol=1e-6) and torch.equal(both, sums[k][0, c])
+        assert torch.equal(after, smooth[k][0, c])
+    repeated = steps["P3"][2].repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert torch.allclose(steps["P2"][1], repeated, atol=1e-6)  # the sum of P3 comes down to P2
+
+
+def test_a_picture_twice_as_large_costs_four_times_as_much():
+    cost = pyramid_cost((0.5, 1, 2))
+    assert list(cost) == [0.5, 1, 2] and cost[2] == 4 * cost[1] == 16 * cost[0.5] > 0
+
+
+def test_level_steps_of_two_constants():
+    sides, levels = level_steps((224, 112))
+    assert list(levels) == ["s0 = 224", "s0 = 112"]
+    of = {name: dict(zip(sides.tolist(), each.tolist(), strict=True)) for name, each in levels.items()}
+    assert [of["s0 = 224"][side] for side in (8, 223, 224, 448)] == [2, 3, 4, 5]
+    assert [of["s0 = 112"][side] for side in (55, 56, 112, 224)] == [2, 3, 4, 5]

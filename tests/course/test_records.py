@@ -1,9 +1,11 @@
 import json
 from importlib import resources
+from statistics import mean
 
 import pytest
 
 from rcnn_tutorial.course import records
+from rcnn_tutorial.course.records.ways import WAYS, three_ways
 
 RECORD = {
     "runs": {
@@ -57,3 +59,14 @@ def test_unknown_record():
 def test_every_record_says_how_it_was_made(name):
     record = records.load(name)
     assert "versions" in record and ("settings" in record or "threads" in record)  # of trainings, or of benchmarks
+
+
+def test_the_three_ways_carry_their_seconds_and_seeds():
+    ways = three_ways()
+    assert [name.split(",")[0] for name in ways] == list(WAYS) and all(len(seeds) >= 3 for seeds in ways.values())
+    record = records.load("frcnn_30")
+    seconds = mean(records.by_variant(record, "seconds")["approximate joint"])
+    assert ways[f"approximate joint, {seconds:.0f}s"] == records.by_variant(record)["approximate joint"]
+    longer = list(ways.values())[-1]
+    assert longer == records.by_variant(records.load("frcnn_31"))["1000 steps"]
+    assert list(three_ways("AP").values())[0] == records.by_variant(record, "AP")["alternating, step 2"]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.ops.boxes import box_iou
-from rcnn_tutorial.ops.nms import batched_nms, nms, nms_steps
+from rcnn_tutorial.ops.nms import batched_nms, nms, nms_mask, nms_steps
 from tests.strategies import scored_boxes
 
 # A .9, B .8, C .7, D .6, E .5, F .55 of exercise 00-2
@@ -121,6 +121,20 @@ def test_batched_equals_torchvision(n, device):
     boxes, scores, groups = (t.to(device) for t in crowd(n, classes=20))
     mine = batched_nms(boxes.round(), scores, groups, 0.5)
     assert torch.equal(mine, torchvision.ops.batched_nms(boxes.round(), scores, groups, 0.5))
+
+
+@pytest.mark.parametrize("n, most", [(40, 3), (1500, 1), (1500, 20), (3000, 150), (3000, 4000)])
+def test_the_best_of_each_group_are_those_of_all_survivors(n, most):
+    boxes, scores, groups = crowd(n, seed=most)
+    scores = (scores * 50).round() / 50  # with ties
+    every, some = nms_mask(boxes, scores, groups, 0.5), nms_mask(boxes, scores, groups, 0.5, most)
+    assert (every | ~some).all()  # nobody else is marked
+    for group in groups.unique():
+        wanted, found = ((mask & (groups == group)).nonzero()[:, 0] for mask in (every, some))
+        first, second = (each[scores[each].argsort(descending=True, stable=True)][:most] for each in (wanted, found))
+        assert torch.equal(first, second)
+    if most == 20:
+        assert some.sum() < every.sum()  # the rest was not decided
 
 
 def test_negative_coordinates_do_not_mix_groups():

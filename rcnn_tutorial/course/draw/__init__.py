@@ -25,7 +25,14 @@ from rcnn_tutorial.course.draw.maps import (
     receptive,
 )
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kinds
-from rcnn_tutorial.course.draw.network import FASTER_RCNN, filter_step, gradient_table, proposals_strip
+from rcnn_tutorial.course.draw.network import (
+    FASTER_RCNN,
+    filter_step,
+    gradient_table,
+    missed_by_group,
+    proposals_strip,
+    stage_times,
+)
 from rcnn_tutorial.course.draw.network_map import BOXES, FPN, RCNN, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, rivals, threshold_curve
 from rcnn_tutorial.course.draw.own_results import own_results
@@ -158,6 +165,7 @@ __all__ = [
     "mask_words",
     "measures",
     "merging",
+    "missed_by_group",
     "missed_by_size",
     "moved_anchors",
     "moves",
@@ -193,6 +201,7 @@ __all__ = [
     "setup",
     "shares",
     "slide",
+    "stage_times",
     "staircase",
     "threshold_curve",
     "time_bar",

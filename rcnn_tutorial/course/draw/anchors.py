@@ -13,8 +13,21 @@ from matplotlib.ticker import NullLocator
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, outlines, picture
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, PROPOSAL, TRUTH, Style, ink, on_cpu, percent
+from rcnn_tutorial.course.draw.style import (
+    BAD,
+    COLORS,
+    GOOD,
+    PALE,
+    PROPOSAL,
+    TRUTH,
+    Style,
+    ink,
+    on_cpu,
+    percent,
+    style_handles,
+)
 from rcnn_tutorial.course.draw.windows import DOTTED
+from rcnn_tutorial.ops.boxes import box_iou
 
 DARK = "#555555"
 DASHES = ("-", "--", ":", "-.")
@@ -151,9 +164,11 @@ def best_iou(
 
 @on_cpu
 def labelled_anchors(
-    image: Tensor, anchors: Tensor, state: Tensor, truths: Tensor, shown: int = 12, ax: Axes | None = None
+    image: Tensor, anchors: Tensor, state: Tensor, truths: Tensor, shown: int = 4, ax: Axes | None = None
 ) -> Axes:
-    """What the training makes of an image's anchors: every positive one, some of the others, and the objects dotted.
+    """What the training makes of an image's anchors: a few of each label, and the objects dotted.
+
+    Of the positive ones those are drawn that fit an object best, of the others such that lie within the picture.
 
     Args:
         image: (3, H, W).
@@ -163,29 +178,34 @@ def labelled_anchors(
         shown: at most so many negative ones, and so many ignored ones.
     """
     positive, negative, ignored = (anchors[state == s] for s in (1, 0, -1))
+    fitting = positive[box_iou(positive, truths).argmax(dim=0).unique()] if len(positive) and len(truths) else positive
     height, width = image.shape[1:]
-    corners = torch.cat((positive, anchors.new_tensor([[0, 0, width, height]])))
+    corners = torch.cat((fitting, anchors.new_tensor([[0, 0, width, height]])))
     beyond = torch.stack((-corners[:, :2], corners[:, 2:] - corners.new_tensor([width, height]))).amax(dim=(0, 1))
     across, up = (beyond + 2).tolist()
     size = (11, min(8.2 * (height + 2 * up) / (width + 2 * across), 8))
     ax = picture(image, ax or plt.subplots(figsize=size)[1], faint=True)
     surround(ax, image, across, up)
-    outlines(ax, some(negative, shown), BAD, 1.5)
-    outlines(ax, some(ignored, shown), DARK, 1.5)
-    ax.collections[-1].set_linestyle("--")
-    boxes(ax, positive, styles=Style(GOOD, 3))
-    boxes(ax, truths, styles=DOTTED)
-    ax.set_title(f"labels of {len(anchors):,} anchors")
-    looks = {"positive": (positive, GOOD, 4, "-"), "negative": (negative, BAD, 1.5, "-"),
-             "ignored": (ignored, DARK, 1.5, "--"), "objects": (truths, "black", 2, ":")}  # fmt: skip
+    few, others = (some(_within(each, image), shown) for each in (negative, ignored))
+    looks = {"positive": (positive, fitting, Style(GOOD, 4)), "negative": (negative, few, Style(BAD)),
+             "ignored": (ignored, others, Style(DARK, dashes="--"))}  # fmt: skip
     handles = []
-    for name, (each, color, line, dashes) in looks.items():
-        few = name in ("negative", "ignored") and len(each) > shown
-        text = f"{name}: {len(each):,}" + f"\n({shown} drawn)" * few
-        handles.append(Line2D([], [], color=color, lw=line, ls=dashes, label=text))
+    for name, (every, drawn, style) in looks.items():
+        boxes(ax, drawn, styles=style)
+        text = f"{name}\n({len(drawn)} of {len(every):,} drawn)" if len(drawn) < len(every) else name
+        handles.append(Line2D([], [], color=style.color, lw=style.width, ls=style.dashes, label=text))
+    boxes(ax, truths, styles=DOTTED)
+    handles += style_handles({"object": DOTTED})
+    ax.set_title(f"labels of {len(anchors):,} anchors")
     ax.figure.legend(handles=handles, loc="outside right center", frameon=False, labelspacing=1)
     assert len(anchors), "nothing was drawn"
     return ax
+
+
+def _within(boxes: Tensor, image: Tensor) -> Tensor:
+    """Those boxes (N, 4) that do not leave the picture."""
+    height, width = image.shape[1:]
+    return boxes[((boxes >= 0) & (boxes <= boxes.new_tensor([width, height, width, height]))).all(dim=1)]
 
 
 @on_cpu
@@ -202,14 +222,13 @@ def moved_anchors(image: Tensor, before: Tensor, after: Tensor, truths: Tensor) 
     picture(image, ax, faint=True)
     surround(ax, image, 0.12 * image.shape[2], 0.12 * image.shape[1])
     looks = {
-        f"anchor: {len(before)}": (before, Style(PROPOSAL, 1.5, ":")),
+        "anchor": (before, Style(PROPOSAL, 2, ":")),
         "moved by its offsets": (after, Style(PROPOSAL, 2.5)),
         "object": (truths, Style(TRUTH, 3, ":")),
     }
     for each, style in looks.values():
         boxes(ax, each, styles=style)
-    ax.set_title("anchors, before and after their offsets move them")
-    handles = [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=name) for name, (_, s) in looks.items()]
+    handles = style_handles({name: style for name, (_, style) in looks.items()})
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 

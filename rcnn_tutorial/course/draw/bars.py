@@ -72,13 +72,20 @@ def ablation(
 
 
 @on_cpu
-def missed_by_size(sides: Tensor, found: dict[str, Tensor], bins: Sequence[float], ax: Axes | None = None) -> None:
+def missed_by_size(
+    sides: Tensor,
+    found: dict[str, Tensor],
+    bins: Sequence[float],
+    names: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> None:
     """The share of objects that each detector misses, by their size.
 
     Args:
         sides: (G,) of the objects, pixels.
         found: for each detector (G,) bool.
         bins: sides in ascending order that divide the objects; those below the first and from the last on count too.
+        names: of the groups, one more than bins.
     """
     ax = ax or plt.subplots(figsize=(10.9, 4.8))[1]
     own = torch.bucketize(sides, torch.tensor(bins, dtype=sides.dtype), right=True)
@@ -90,16 +97,19 @@ def missed_by_size(sides: Tensor, found: dict[str, Tensor], bins: Sequence[float
         share = (missed / counts)[full].tolist()
         places = [k + (i - (len(found) - 1) / 2) * width for k in full]
         bars = ax.bar(places, share, 0.92 * width, color=color, label=name)
-        ax.bar_label(bars, [percent(value) for value in share], padding=3, fontsize=12)
+        ax.bar_label(bars, [percent(value) for value in share], padding=3)
     ranges = [f"below {bins[0]:g}", *(f"{a:g} to {b:g}" for a, b in zip(bins, bins[1:], strict=False)),
               f"{bins[-1]:g} and more"]  # fmt: skip
+    if names:
+        ranges = [f"{name}: {text}" for name, text in zip(names, ranges, strict=True)]
     ax.set_xticks(
         range(len(ranges)),
         [f"{text}\n{n:,} object{'s' * (n != 1)}" for text, n in zip(ranges, counts.tolist(), strict=True)],
     )
-    ax.set(xlabel="side of the object, pixels", ylabel="share missed", ylim=(0, 1.02))
+    assert ax.patches, "nothing was drawn"
+    most = max(bar.get_height() for bar in ax.patches)
+    ax.set(xlabel="side of the object, pixels", ylabel="share missed", ylim=(0, min(1.02, 1.35 * most) or 1))
     ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     ax.tick_params(axis="x", length=0)
     if len(found) > 1:
         ax.legend(frameon=False)
-    assert ax.patches, "nothing was drawn"

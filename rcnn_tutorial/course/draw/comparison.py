@@ -26,7 +26,7 @@ BESIDE = [  # where a name may stand, in points from its own
         (-20, 15, "left", "bottom"), (-20, -15, "left", "top"), (20, 15, "right", "bottom"), (20, -15, "right", "top"),
     )
 ]  # fmt: skip
-CHANGES = {"more": GOOD, "less": BAD, "not beyond one standard deviation": PALE}
+CHANGES = {"more": GOOD, "less": BAD, "not decided: the interval holds 0": PALE}  # by the 95 % interval of the mean
 
 
 @on_cpu
@@ -118,39 +118,49 @@ def by_size(
     figure.legend(loc="outside lower center", ncols=min(5, len(values)), frameon=False)
 
 
-def paired(gains: dict[str, Sequence[float]], xlabel: str = "difference in AP") -> None:
+def paired(panels: dict[str, dict[str, Sequence[float]]], xlabel: str = "difference in AP") -> None:
     """Differences between two variants, seed by seed: a dot for each seed, the mean and its 95 % interval.
 
     An interval that holds 0 is grey, since its difference is not decided; the others are green or vermillion.
 
     Args:
-        gains: for each pair of variants the difference with every seed, two seeds at least.
+        panels: for each title, and for each pair of variants, the difference with every seed, two seeds at least; all
+            panels have the same pairs and one scale.
         xlabel: what was measured.
     """
-    assert gains, "nothing was drawn"
-    figure, ax = plt.subplots(figsize=(10.9, 0.85 * len(gains) + 1.6))
-    ax.axvline(0, color="black", lw=2)
-    shown = {}
-    for row, seeds in enumerate(gains.values()):
-        middle, spread = mean(seeds), stdev(seeds)
-        low, high = student_interval(middle, spread, len(seeds))
-        kind = "more" if low > 0 else "less" if high < 0 else "not decided"
-        color = shown[kind] = {"more": GOOD, "less": BAD, "not decided": PALE}[kind]
-        ax.plot([low, high], [row, row], color=color, lw=9, alpha=0.45, solid_capstyle="butt")
-        aside = torch.linspace(-0.16, 0.16, len(seeds)).tolist()
-        ax.plot(list(seeds), [row + dy for dy in aside], "o", ms=8, color="white", mec="black", mew=1.5)
-        ax.plot(middle, row, "D", ms=11, color=color, mec="black", mew=1.5)
-        beside = dict(xytext=(12, 0), ha="left") if middle > 0 else dict(xytext=(-12, 0), ha="right")  # away from 0
-        end = max(high, *seeds) if middle > 0 else min(low, *seeds)
-        ax.annotate(f"{middle:+.2f}", (end, row), textcoords="offset points", va="center", weight="bold",
-                    color=words(color), **beside)  # fmt: skip
-    ax.set_yticks(range(len(gains)), [fill(name, 26) for name in gains])
-    ax.set(xlabel=f"{xlabel}: a dot for each seed, bar = 95 % interval of the mean", ylim=(len(gains) - 0.5, -0.5))
-    ax.margins(x=0.12)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="x", color=PALE, alpha=0.25)
-    handles = [Patch(color=color, label=kind) for kind, color in shown.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    assert panels and all(panels.values()), "nothing was drawn"
+    names = list(next(iter(panels.values())))
+    size = (10.9, 0.8 * len(names) + 1.9)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for ax, (title, gains) in zip(axes[0], panels.items(), strict=True):
+        ax.axvline(0, color="black", lw=2)
+        for row, seeds in enumerate(gains.values()):
+            low, high, kind = _decided(seeds)
+            ax.plot([low, high], [row, row], color=CHANGES[kind], lw=9, alpha=0.45, solid_capstyle="butt")
+            aside = torch.linspace(-0.14, 0.14, len(seeds)).tolist()
+            ax.plot(list(seeds), [row + dy for dy in aside], "o", ms=7, color="white", mec="black", mew=1.5)
+            ax.plot(mean(seeds), row, "D", ms=10, color=CHANGES[kind], mec="black", mew=1.5)
+            ax.annotate(f"{mean(seeds):+.2f}", (0.98, row), xycoords=ax.get_yaxis_transform(), ha="right", va="center",
+                        weight="bold", color=words(CHANGES[kind]))  # fmt: skip
+        ax.set_title(title)
+        ax.grid(axis="x", color=PALE, alpha=0.25)
+        ax.tick_params(axis="y", length=0)
+    axes[0, 0].set_yticks(range(len(names)), [fill(name, 14) for name in names])
+    low, high = axes[0, 0].get_xlim()
+    axes[0, 0].set(xlim=(low, high + 0.4 * (high - low)), ylim=(len(names) - 0.5, -0.5))  # room for the numbers
+    figure.supxlabel(f"{xlabel}: a dot for each seed, bar = 95 % interval of the mean", fontsize=14)
+    figure.legend(handles=_change_patches(), loc="outside upper center", ncols=len(CHANGES), frameon=False)
+
+
+def _decided(seeds: Sequence[float]) -> tuple[float, float, str]:
+    """The 95 % interval of a mean difference, and which of CHANGES it is."""
+    low, high = student_interval(mean(seeds), stdev(seeds), len(seeds))
+    more, less, unclear = CHANGES
+    return low, high, more if low > 0 else less if high < 0 else unclear
+
+
+def _change_patches() -> list[Patch]:
+    return [Patch(color=color, label=kind) for kind, color in CHANGES.items()]
 
 
 def trade_off(
@@ -235,12 +245,14 @@ def _place(ax: Axes, names: Sequence[Annotation], lines: Sequence[Sequence[tuple
         taken.append(name.get_window_extent())
 
 
-def gains(start: tuple[str, float], steps: dict[str, tuple[float, float]], ylabel: str = "AP") -> None:
+def gains(start: tuple[str, float], steps: dict[str, Sequence[float]], ylabel: str = "AP") -> None:
     """What each change adds to what was reached before it, each bar where the last one ended.
+
+    A line is the 95 % interval of the mean; the colours are those of `paired`.
 
     Args:
         start: the first detector and what it reaches.
-        steps: for each change the difference, and its standard deviation over seeds.
+        steps: for each change the difference with every seed, two seeds at least.
         ylabel: what was measured.
     """
     assert steps, "nothing was drawn"
@@ -248,9 +260,9 @@ def gains(start: tuple[str, float], steps: dict[str, tuple[float, float]], ylabe
     first, level = start
     ax.plot([-0.4, 1.4], [level, level], color="black", lw=2)
     ax.annotate(f"{level:.3f}", (0, level), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=16)
-    more, less, unclear = CHANGES
-    for column, (difference, spread) in enumerate(steps.values(), start=1):
-        kind = unclear if abs(difference) <= spread else more if difference > 0 else less
+    for column, seeds in enumerate(steps.values(), start=1):
+        low, high, kind = _decided(seeds)
+        difference, spread = mean(seeds), (high - low) / 2
         ax.bar(column, difference, 0.8, level, color=CHANGES[kind])
         top = max(level, level + difference + spread)
         level += difference
@@ -263,5 +275,4 @@ def gains(start: tuple[str, float], steps: dict[str, tuple[float, float]], ylabe
     ax.set_xticks(range(len(steps) + 1), [fill(name, 84 // (len(steps) + 1)) for name in (first, *steps)])
     ax.set(ylabel=_from(ax, ylabel), xlim=(-0.5, len(steps) + 0.9))
     ax.tick_params(axis="x", length=0)
-    handles = [Patch(color=color, label=kind) for kind, color in CHANGES.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles=_change_patches(), loc="outside lower center", ncols=len(CHANGES), frameon=False)

@@ -7,11 +7,14 @@ from time import monotonic
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, on_cpu, words
 from rcnn_tutorial.evaluation.curves import envelope
 from rcnn_tutorial.training import History
+
+RPN_LOSSES = ("objectness", "rpn_box")
 
 
 @on_cpu
@@ -32,22 +35,35 @@ def precision_recall(
     ax.legend(loc="lower left", frameon=False, fontsize=12)
 
 
-def losses(history: History, ax: Axes | None = None, smooth: int = 20) -> None:
+def losses(history: History, smooth: int = 20) -> Figure:
     """Every loss of a training against the step, faint as it was and strong as its running mean.
 
-    If there is one loss alone, the axis has its name, and the legend says what the two lines are.
+    The RPN's losses have a panel of their own, with a logarithmic axis: one of them is much smaller than all others. If
+    there is one loss alone, the axis has its name, and the legend says what the two lines are.
     """
-    ax = ax or plt.subplots(figsize=(9, 4))[1]
-    for (name, values), color in zip(history.losses.items(), COLORS, strict=False):
-        values = torch.tensor(values)
-        window = min(smooth, len(values))
-        alone = len(history.losses) == 1
-        ax.plot(values, color=color, alpha=0.4, lw=1, label="each step" if alone else None)
-        means = values.unfold(0, window, 1).mean(dim=1)
-        ax.plot(range(window - 1, len(values)), means, color=color, label=f"mean of {window} steps" if alone else name)
-        ax.set(xlabel="step", ylabel=name if alone else "loss", ylim=(0, None))
-    ax.legend(frameon=False)
-    assert ax.lines, "nothing was drawn"
+    of_rpn = [name for name in history.losses if name in RPN_LOSSES]
+    of_head = [name for name in history.losses if name not in RPN_LOSSES]
+    panels = {title: names for title, names in (("RPN", of_rpn), ("head", of_head)) if names}
+    alone = len(history.losses) == 1
+    figure, axes = plt.subplots(1, max(len(panels), 1), figsize=(10.9 if of_rpn else 9, 4), squeeze=False)
+    for ax, (title, names) in zip(axes[0], panels.items(), strict=False):
+        for name in names:
+            color = COLORS[list(history.losses).index(name)]
+            values = torch.tensor(history.losses[name])
+            window = min(smooth, len(values))
+            ax.plot(values, color=color, alpha=0.4, lw=1, label="each step" if alone else None)
+            mean = values.unfold(0, window, 1).mean(dim=1)
+            label = f"mean of {window} steps" if alone else name
+            ax.plot(range(window - 1, len(values)), mean, color=color, label=label)
+        ax.set(xlabel="step", ylabel=names[0] if alone else "loss", title=title if of_rpn else "")
+        if title == "RPN":
+            ax.set(yscale="log", ylabel="loss (log scale)")
+            ax.yaxis.set_major_formatter("{x:g}")
+        else:
+            ax.set_ylim(bottom=0)
+        ax.legend(frameon=False)
+    assert axes[0, 0].lines, "nothing was drawn"
+    return figure
 
 
 def live_losses(every: float = 2.0) -> Callable[[History], None]:
@@ -63,8 +79,7 @@ def live_losses(every: float = 2.0) -> Callable[[History], None]:
     def update(history: History) -> None:
         nonlocal last
         if handle and monotonic() - last >= every:
-            figure, ax = plt.subplots(figsize=(9, 4))
-            losses(history, ax)
+            figure = losses(history)
             handle.update(figure)
             plt.close(figure)
             last = monotonic()

@@ -18,7 +18,7 @@ def kinds(image: Tensor, detection: dict[str, Tensor], kinds: Sequence[str], tar
           classes: Sequence[str], ax: Axes | None = None) -> Axes:  # fmt: skip
     """Detections and missed objects, numbered; beside the picture stands what `failures` calls each of them.
 
-    Difficult objects are framed in grey, and have no number.
+    Difficult objects are framed in grey, and the list names them without a number.
     """
     wide, high = image.shape[2] / image.shape[1] * HIGH, HIGH
     ax = picture(image, ax or plt.subplots(figsize=(wide + BESIDE, high))[1])
@@ -32,8 +32,10 @@ def kinds(image: Tensor, detection: dict[str, Tensor], kinds: Sequence[str], tar
     framed = torch.stack([box for _, _, box, _ in told]) if told else torch.zeros(0, 4)
     boxes(ax, framed, styles=[Style(color, dashes=dashes) for _, color, _, dashes in told])
     corner_labels(ax, framed, [str(number + 1) for number in range(len(told))], [color for _, color, _, _ in told])
-    for number, (text, color, _, _) in enumerate(told, start=1):
-        ax.text(1.03, 1 - (number - 0.5) / max(12, len(told)), f"{number}  {text}", transform=ax.transAxes, va="center",
+    lines = [(f"{number}  {text}", color) for number, (text, color, _, _) in enumerate(told, start=1)]
+    lines += [(f"difficult: {classes[k]}", IGNORED) for k in target["labels"][difficult].tolist()]
+    for place, (text, color) in enumerate(lines, start=1):
+        ax.text(1.03, 1 - (place - 0.5) / max(12, len(lines)), text, transform=ax.transAxes, va="center",
                 color=words(color))  # fmt: skip
     assert ax.images, "nothing was drawn"
     return ax

@@ -13,7 +13,8 @@ from torch import Tensor
 from rcnn_tutorial.course.draw.anchors import DARK, some, surround
 from rcnn_tutorial.course.draw.network_map import NetworkMap
 from rcnn_tutorial.course.draw.pictures import boxes, outlines, picture
-from rcnn_tutorial.course.draw.style import BAD, GOOD, PALE, PROPOSAL, Style, ink, on_cpu, style_handles
+from rcnn_tutorial.course.draw.stages import STAGE_COLORS
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, PROPOSAL, Style, ink, on_cpu, style_handles
 from rcnn_tutorial.course.draw.windows import DOTTED
 from rcnn_tutorial.ops.boxes import box_iou
 
@@ -39,8 +40,8 @@ FASTER_RCNN = NetworkMap(
         ("objectness\nlog loss", "filter", "(A, h, w)"),
         ("offsets\nsmooth L1", "filter", "(4A, h, w)"),
         ("anchors", "filter", "(hwA, 4)"),
-        ("filter", "RoIAlign", "(300, 4)"),
-        ("RoIAlign", "head\n2 losses", "300 RoIs"),
+        ("filter", "RoIAlign", "(≤ 300, 4)"),
+        ("RoIAlign", "head\n2 losses", "RoIs"),
     ),
     letters=14.5,
     high=1.02,
@@ -148,3 +149,49 @@ def gradient_table(reached: Tensor, losses: Sequence[str], layers: Sequence[str]
     ax.spines[:].set_visible(False)
     handles = [Patch(fc=GOOD, ec=GOOD, label="a gradient arrives"), Patch(fc="white", ec=PALE, label="none")]
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False)
+
+
+def stage_times(seconds: dict[str, dict[str, float]]) -> None:
+    """How long the stages of each detector take, as bars to one scale; behind each bar stand its milliseconds.
+
+    Args:
+        seconds: for each detector the seconds of its stages.
+    """
+    assert seconds, "nothing was drawn"
+    figure, ax = plt.subplots(figsize=(10.9, 0.85 * len(seconds) + 1.5))
+    longest = 1000 * max(sum(each.values()) for each in seconds.values())
+    stages = list(dict.fromkeys(stage for each in seconds.values() for stage in each))
+    for row, each in enumerate(seconds.values()):
+        left = 0.0
+        for stage, value in each.items():
+            ax.barh(row, 1000 * value, 0.7, left, color=STAGE_COLORS[stage])
+            left += 1000 * value
+        parts = " + ".join(f"{1000 * value:.0f}" for value in each.values())
+        ax.text(left + 0.012 * longest, row, f"{left:.0f} ms\n({parts})", va="center")
+    ax.set_yticks(range(len(seconds)), list(seconds))
+    ax.set(xlim=(0, 1.2 * longest), ylim=(len(seconds) - 0.5, -0.5), xlabel="milliseconds for a picture")
+    ax.tick_params(axis="y", length=0)
+    handles = [Patch(color=STAGE_COLORS[stage], label=stage) for stage in stages]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(stages), frameon=False)
+
+
+def missed_by_group(sizes: dict[str, int], missed: dict[str, dict[str, int]]) -> None:
+    """How many objects of each group several detectors miss: a bar for the share, and behind it the counts.
+
+    Args:
+        sizes: of each group the number of its objects, one at least.
+        missed: for each detector, and each group, how many it misses.
+    """
+    assert sizes and missed, "nothing was drawn"
+    figure, ax = plt.subplots(figsize=(10.9, 0.95 * len(sizes) + 1.6))
+    high = 0.8 / len(missed)
+    for i, (name, counts) in enumerate(missed.items()):
+        rows = [row + (i - (len(missed) - 1) / 2) * high for row in range(len(sizes))]
+        shares = [counts[group] / size for group, size in sizes.items()]
+        bars = ax.barh(rows, shares, 0.92 * high, color=COLORS[i], label=name)
+        told = [f"{share:.2f} ({counts[group]} of {sizes[group]})" for share, group in zip(shares, sizes, strict=True)]
+        ax.bar_label(bars, told, padding=6)
+    ax.set_yticks(range(len(sizes)), list(sizes))
+    ax.set(xlim=(0, 1), ylim=(len(sizes) - 0.5, -0.5), xlabel="share of these objects that is missed")
+    ax.tick_params(axis="y", length=0)
+    figure.legend(loc="outside upper center", ncols=len(missed), frameon=False)

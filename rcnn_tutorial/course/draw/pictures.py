@@ -150,7 +150,7 @@ def crowd(
         picture(image, ax, faint=many).set_title(f"{name}: {len(answer['boxes'])} boxes")
         ax.set(xlim=(x1, x2), ylim=(y2, y1))
         for label in answer["labels"].unique().tolist():
-            outlines(ax, answer["boxes"][answer["labels"] == label], class_color(label), 1 if many else 2)
+            outlines(ax, answer["boxes"][answer["labels"] == label], class_color(label), 1.5 if many else 2)
 
 
 def _centred_in(answer: dict[str, Tensor], part: tuple[float, float, float, float]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.patches import ConnectionPatch, Polygon, Rectangle
 from matplotlib.transforms import Affine2D
 from torch import Tensor
@@ -15,9 +15,12 @@ from torch import Tensor
 from rcnn_tutorial.course.draw.anchors import DARK, surround
 from rcnn_tutorial.course.draw.maps import LIT, range_of
 from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, Style, ink, on_cpu, style_handles
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, Style, ink, on_cpu, style_handles
 from rcnn_tutorial.course.draw.windows import DOTTED
 from rcnn_tutorial.nets.fpn import level_of, upsample
+
+ARROW = dict(arrowstyle="-|>", color="black", lw=2.5, mutation_scale=24, shrinkA=0, shrinkB=0)
+BELOW_ABOVE = LinearSegmentedColormap.from_list("below and above", (BAD, "white", COLORS[0]))
 
 
 @on_cpu
@@ -51,16 +54,25 @@ def level_table(tables: dict[str, dict[str, Tensor]], columns: Sequence[str], ch
 
 
 @on_cpu
-def designs(image: Tensor, box: Tensor, maps: dict[str, Sequence[Tensor]], read: dict[str, int]) -> None:
+def designs(
+    image: Tensor,
+    box: Tensor,
+    maps: dict[str, Sequence[Tensor]],
+    read: dict[str, int] | None = None,
+    resized: dict[str, Sequence[float]] | None = None,
+) -> None:
     """The maps of several designs, stacked over the image, the coarsest on top; framed the one that reads an object.
 
     Args:
         image: (3, H, W).
         box: (4,) of the object, pixels.
         maps: for each design its maps (h, w), the finest first; their cells cover the image.
-        read: for each design which of them reads the object.
+        read: for each design which of them reads the object; by default the finest.
+        resized: for a design that reads the image at several sizes, of each of its maps the factor: the image stands in
+            that size beside the map, and not once below them.
     """
     assert maps, "nothing was drawn"
+    read, resized = read or dict.fromkeys(maps, 0), resized or {}
     height, width = image.shape[1:]
     levels = sorted({level_of(width / each.shape[1]) for stack in maps.values() for each in stack})
     sizes = dict(zip(levels, torch.linspace(1, 0.42, max(len(levels), 2)).tolist(), strict=False))
@@ -68,15 +80,29 @@ def designs(image: Tensor, box: Tensor, maps: dict[str, Sequence[Tensor]], read:
     for level, each in sizes.items():
         floors[level] = top
         top += (0.08 + 0.62 * each) * height
-    wide = 10.9 / (len(maps) + 0.3)
+    ratios = [0.3, *(2.3 if name in resized else 1 for name in maps)]
+    wide = 10.9 / sum(ratios)
     size = (12, wide * (top + 0.06 * height) / (1.32 * width) + 0.4)
-    _, (left, *axes) = plt.subplots(1, len(maps) + 1, figsize=size, width_ratios=(0.3, *[1] * len(maps)), sharey=True)
-    for ax, (name, stack) in zip(axes, maps.items(), strict=True):
-        _plane(ax, image.permute(1, 2, 0).clamp(0, 1).numpy(), image, 1, 0, box, False)
+    _, (left, *axes) = plt.subplots(1, len(maps) + 1, figsize=size, width_ratios=ratios, sharey=True)
+    pixels = image.permute(1, 2, 0).clamp(0, 1).numpy()
+    for ax, (name, stack), ratio in zip(axes, maps.items(), ratios[1:], strict=True):
+        shift = 1.32 * width * (ratio - 1)  # room for the resized images on the left
+        factors = resized.get(name, ())
+        if not factors:
+            _plane(ax, pixels, image, 1, (0, 0), box, False)
         for i, each in enumerate(stack):
             level = level_of(width / each.shape[1])
-            _plane(ax, each.detach().numpy(), image, sizes[level], floors[level], box, i == read[name])
-        ax.set(xlim=(-0.66 * width, 0.66 * width), ylim=(-0.06 * height, top), aspect="equal")
+            place = (shift, floors[level])
+            _plane(ax, each.detach().numpy(), image, sizes[level], place, box, i == read[name])
+            if factors:
+                side = factors[i] / max(factors)
+                _plane(ax, pixels, image, side, (0, floors[level]), box, False)
+                middle = floors[level] + 0.31 * min(side, sizes[level]) * height
+                start, end = 0.6 * side * width, shift - 0.68 * sizes[level] * width
+                ax.annotate("", (end, middle), (start, middle), arrowprops=ARROW)
+                ax.annotate(f"x {factors[i]:g}", (0.6 * start + 0.4 * end, middle), xytext=(0, 5), ha="center",
+                            textcoords="offset points", fontsize=16)  # fmt: skip
+        ax.set(xlim=(-0.66 * width, 0.66 * width + shift), ylim=(-0.06 * height, top), aspect="equal")
         ax.set_title(name)
         ax.set_axis_off()
     left.set_axis_off()
@@ -84,11 +110,14 @@ def designs(image: Tensor, box: Tensor, maps: dict[str, Sequence[Tensor]], read:
         left.text(0, floors[level] + 0.31 * sizes[level] * height, f"stride\n{2**level}", va="center")
 
 
-def _plane(ax: Axes, pixels: np.ndarray, image: Tensor, size: float, floor: float, box: Tensor, strong: bool) -> None:
-    """A map of the image's extent as if it lay flat, its lower edge at `floor`, with an object on it."""
-    height, width = image.shape[1:]
+def _plane(
+    ax: Axes, pixels: np.ndarray, image: Tensor, size: float, place: tuple[float, float], box: Tensor, strong: bool
+) -> None:
+    """A map of the image's extent as if it lay flat, the middle of its lower edge at a place, with an object on it."""
+    (height, width), (middle, floor) = image.shape[1:], place
     across, up = 0.3 * size, 0.62 * size  # how far a row is moved, how high it is
-    matrix = [[size, -across, (across * height - size * width) / 2], [0, -up, floor + up * height], [0, 0, 1]]
+    left = middle + (across * height - size * width) / 2
+    matrix = [[size, -across, left], [0, -up, floor + up * height], [0, 0, 1]]
     to = Affine2D(matrix) + ax.transData
     low, high = pixels.min(), pixels.max()
     ax.imshow(pixels, cmap="Greys", vmin=low, vmax=high + 0.3 * (high - low), extent=(0, width, height, 0),
@@ -141,14 +170,15 @@ def _numbers(ax: Axes, grid: Tensor, colors: Tensor | None, fontsize: float) -> 
 
 
 def _arrow(ax: Axes) -> None:
-    ax.annotate("", (1, 0.5), (0, 0.5), arrowprops=dict(arrowstyle="-|>", color="black", lw=2.5, mutation_scale=24))
+    ax.annotate("", (1, 0.5), (0, 0.5), arrowprops=ARROW)
 
 
 @on_cpu
 def merging(levels: dict[str, Sequence[Tensor | None]]) -> None:
     """Real maps on their way through the pyramid: the sum of each level goes down to the next.
 
-    A row's first three maps have one scale of grey levels; the last has its own.
+    White is the mean of a map, blue is above and vermillion below it. A row's first three maps have one scale, on which
+    their colours add up as their numbers do; the last has its own.
 
     Args:
         levels: for each level, the finest first, one channel (h, w) of the lateral map, of the map upsampled from above
@@ -160,13 +190,15 @@ def merging(levels: dict[str, Sequence[Tensor | None]]) -> None:
     size = (11, 10 / 4.6 * height / width * len(rows) + 0.25 * len(rows) + 0.3)
     figure, axes = plt.subplots(len(rows), 7, figsize=size, squeeze=False, width_ratios=(1, 0.2) * 3 + (1,))
     for line, (name, maps) in zip(axes, rows, strict=True):
-        limits = range_of(*(each for each in maps[:3] if each is not None))
-        for ax, each, own in zip(line[::2], maps, (limits, limits, limits, None), strict=True):
+        around = [None if each is None else each - each.mean() for each in maps]
+        summands = torch.cat([each.flatten() for each in around[:3] if each is not None])
+        for ax, each, numbers in zip(line[::2], around, (summands, summands, summands, around[3]), strict=True):
             if each is None:
                 ax.set_box_aspect(height / width)
                 ax.set_axis_off()
             else:
-                _grey(ax, each, own)
+                far = numbers.abs().quantile(0.99).item()  # a few larger numbers get the full colour, too
+                _map(ax, each, (-far, far), BELOW_ABOVE)
         for ax, sign in zip(line[1::2], ("+" if maps[1] is not None else "", "=", ""), strict=True):
             ax.text(0.5, 0.5, sign, ha="center", va="center", fontsize=26)
             ax.set_axis_off()
@@ -179,9 +211,9 @@ def merging(levels: dict[str, Sequence[Tensor | None]]) -> None:
                                           arrowstyle="-|>", mutation_scale=24, color=LIT, lw=3, zorder=5))  # fmt: skip
 
 
-def _grey(ax: Axes, feature_map: Tensor, limits: tuple[float, float] | None = None, extent=None) -> Axes:
-    low, high = limits or range_of(feature_map)
-    ax.imshow(feature_map.detach().numpy(), cmap="Greys", vmin=low, vmax=high, extent=extent, interpolation="nearest")
+def _map(ax: Axes, feature_map: Tensor, limits: tuple[float, float], shades: str | Colormap) -> Axes:
+    low, high = limits
+    ax.imshow(feature_map.detach().numpy(), cmap=shades, vmin=low, vmax=high, interpolation="nearest")
     ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, ec=PALE, lw=1))
     ax.set_axis_off()
     return ax
@@ -244,7 +276,7 @@ def responses(
     picture(image, axes["image"])
     for line, stack in zip(layout, maps.values(), strict=True):
         for name, each in zip(line[1:], stack, strict=True):
-            _grey(axes[name], each)
+            _map(axes[name], each, range_of(each), "Greys")
     for (_, first, *_), row in zip(layout, maps, strict=True):
         axes[first].text(-0.1, 0.5, row, transform=axes[first].transAxes, ha="right", va="center", weight="bold",
                          fontsize=20)  # fmt: skip

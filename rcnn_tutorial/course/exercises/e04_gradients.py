@@ -15,19 +15,20 @@ from rcnn_tutorial.ops.pooling import roi_align
 # 04-E: which loss reaches which layer?
 
 LOSSES = ("objectness", "rpn_box", "class", "box")
-LAYERS = ("trunk", "3x3", "score", "offsets", "head")
+LAYERS = ("convs", "3 x 3", "objectness", "offsets", "head")
 
 
 def _losses(layers: nn.ModuleDict, constant: bool) -> tuple[Tensor, ...]:
     """The four losses of a small detector on one image with one object; one anchor per place, the 32 best proposed."""
-    features = layers["trunk"](torch.rand(1, 3, 32, 32))  # (1, 8, 8, 8)
+    features = layers["convs"](torch.rand(1, 3, 32, 32))  # (1, 8, 8, 8)
     truth = torch.tensor([[8, 8, 24, 24.0]])
     middle = torch.cartesian_prod(*[4.0 * torch.arange(8) + 2] * 2).flip(1)  # (64, 2), row by row
     anchors = torch.cat((middle - 6, middle + 6), dim=1)
     on_object = box_iou(anchors, truth)[:, 0] > 0.3
 
-    hidden = layers["3x3"](features).relu()
-    scores, offsets = layers["score"](hidden).flatten(), layers["offsets"](hidden)[0].flatten(1).T  # (64,), (64, 4)
+    hidden = layers["3 x 3"](features).relu()
+    scores = layers["objectness"](hidden).flatten()  # (64,)
+    offsets = layers["offsets"](hidden)[0].flatten(1).T  # (64, 4)
     best = scores.topk(32).indices
     proposals, is_object = decode(offsets[best], anchors[best]), on_object[best]  # (32, 4), (32,)
     if constant:
@@ -86,9 +87,9 @@ def _first_fault(answer: dict[str, set[str]]) -> str:
         too_many |= {(loss, layer) for layer, mine, right in pairs if mine > right}
         missing |= {(loss, layer) for layer, mine, right in pairs if mine < right}
     found = {
-        "score": {(loss, "score") for loss in ("class", "box")} & too_many,
+        "score": {(loss, "objectness") for loss in ("class", "box")} & too_many,
         "detached": {(loss, "offsets") for loss in ("class", "box")} & missing,
-        "cut": {(loss, "trunk") for loss in ("class", "box")} & missing,
+        "cut": {(loss, "convs") for loss in ("class", "box")} & missing,
         "head": {pair for pair in too_many if pair[1] == "head"},
         "neighbour": too_many,
         "way": missing,
@@ -116,8 +117,8 @@ GRADIENTS = (
                 _shows("detached"),
             ),
             Mistake(
-                "A loss of the detector leaves the trunk as it is.",
-                "The features that are pooled come from the trunk, and so do the boxes.",
+                "A loss of the detector leaves the convolutions as they are.",
+                "The features that are pooled come from the convolutions, and so do the boxes.",
                 _shows("cut"),
             ),
             Mistake(
@@ -127,7 +128,7 @@ GRADIENTS = (
             ),
             Mistake(
                 "A loss of the RPN changes both of its last layers.",
-                "score and offsets stand side by side on the 3x3 layer, and each loss sees the output of one.",
+                "objectness and offsets stand side by side on the 3 x 3 layer, and each loss sees the output of one.",
                 _shows("neighbour"),
             ),
             Mistake(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from statistics import mean, stdev
 
-from rcnn_tutorial.course.records import by_variant, difference, load
+from rcnn_tutorial.course.records import by_variant, load
 
 DETECTORS = ("R-CNN", "SPPnet", "Fast R-CNN", "Faster R-CNN", "FPN")
 PROPOSERS = ("selective search", "selective search", "selective search", "a network", "a network")
@@ -136,6 +136,10 @@ def shipped_points(record: dict) -> dict[str, dict[str, list[float]]]:
     return {name: {"x": [mean(across[name])], "y": [ap]} for name, ap in zip(DETECTORS, shipped(), strict=True)}
 
 
-def gains(record: dict, metric: str = "AP") -> dict[str, tuple[float, float]]:
-    """For `draw.gains`: what each change adds, seed by seed: the mean and the standard deviation."""
-    return {change: difference(record, after, before, metric)[:2] for change, (before, after) in CHANGES.items()}
+def gains(record: dict, metric: str = "AP") -> dict[str, list[float]]:
+    """For `draw.gains`: what each change adds with every seed."""
+    values = by_variant(record, metric)
+    return {
+        change: [new - old for new, old in zip(values[after], values[before], strict=True)]
+        for change, (before, after) in CHANGES.items()
+    }

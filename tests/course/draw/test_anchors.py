@@ -142,21 +142,23 @@ def test_best_iou_has_a_curve_per_set_and_strokes_for_the_objects():
         draw.best_iou(sizes, {})
 
 
-def test_labelled_anchors_draw_every_positive_and_some_of_the_others():
-    negative, ignored = [10, 12, 20, 25.0], [5, 6, 9, 12.0]
-    anchors = torch.tensor([[-6, 2, 20, 20], [30, 10, 70, 64.0]] + [negative] * 2000 + [ignored] * 3)
-    state = torch.tensor([1] * 2 + [0] * 2000 + [-1] * 3)
-    ax = draw.labelled_anchors(IMAGE, anchors, state, TARGET["boxes"], shown=5)
+def test_labelled_anchors_draw_a_few_of_each_label():
+    negative, ignored, beyond = [10, 12, 20, 25.0], [5, 6, 9, 12.0], [-5, 12, 20, 25.0]
+    best, worse = torch.tensor([[-6, 2, 20, 20], [30, 10, 70, 64.0]]), torch.tensor([[28, 8, 50, 64.0]])
+    others = [beyond] * 9 + [negative] * 2000 + [ignored] * 3
+    anchors = torch.cat((worse, best, torch.tensor(others)))
+    state = torch.tensor([1] * 3 + [0] * 2009 + [-1] * 3)
+    ax = draw.labelled_anchors(IMAGE, anchors, state, TARGET["boxes"], shown=2)
     render()
-    assert extents(ax) == [BORDER, *anchors[:2].tolist(), *TARGET["boxes"].tolist()]
-    assert edges(ax) == ["#000000", draw.GOOD, draw.GOOD, "#000000", "#000000"]
-    assert [r.get_linestyle() for r in rectangles(ax)[1:]] == ["-", "-", ":", ":"]
-    assert outlined(ax) == [(draw.BAD, False, [negative] * 5), (DARK, True, [ignored] * 3)]
+    # of the positive ones the best of each object, of the others none that leaves the picture
+    assert extents(ax) == [BORDER, *best.tolist(), *[negative] * 2, *[ignored] * 2, *TARGET["boxes"].tolist()]
+    assert edges(ax)[1:] == [draw.GOOD] * 2 + [draw.BAD] * 2 + [to_hex(DARK).upper()] * 2 + ["#000000"] * 2
+    assert [r.get_linestyle() for r in rectangles(ax)[1:]] == ["-"] * 4 + ["--"] * 2 + [":"] * 2
     assert key(plt.gcf().legends[0]) == {
-        "positive: 2": (draw.GOOD, "-"), "negative: 2,000\n(5 drawn)": (draw.BAD, "-"), "ignored: 3": (DARK, "--"),
-        "objects: 2": ("#000000", ":"),
+        "positive\n(2 of 3 drawn)": (draw.GOOD, "-"), "negative\n(2 of 2,009 drawn)": (draw.BAD, "-"),
+        "ignored\n(2 of 3 drawn)": (DARK, "--"), "object": ("#000000", ":"),
     }  # fmt: skip
-    assert ax.get_title() == "labels of 2,005 anchors"
+    assert ax.get_title() == "labels of 2,015 anchors"
     assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64  # room for what leaves the picture
 
 
@@ -164,7 +166,8 @@ def test_labelled_anchors_without_a_positive():
     anchors = torch.tensor([[10, 10, 20, 20.0]])
     ax = draw.labelled_anchors(IMAGE, anchors, torch.tensor([0]), TARGET["boxes"][:0])
     render()
-    assert extents(ax) == [BORDER] and legend(plt.gcf().legends[0])[0] == "positive: 0"
+    assert extents(ax) == [BORDER, anchors[0].tolist()] and edges(ax)[1] == draw.BAD
+    assert legend(plt.gcf().legends[0]) == ["positive", "negative", "ignored", "object"]  # all of each are drawn
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.labelled_anchors(IMAGE, anchors[:0], torch.tensor([]), TARGET["boxes"])
 
@@ -179,9 +182,9 @@ def test_moved_anchors_are_dotted_before_and_solid_after():
     assert edges(ax)[1:] == [draw.PROPOSAL] * 4 + [draw.TRUTH] * 2
     assert [r.get_linestyle() for r in rectangles(ax)[1:]] == [":", ":", "-", "-", ":", ":"]
     assert key(plt.gcf().legends[0]) == {
-        "anchor: 2": (draw.PROPOSAL, ":"), "moved by its offsets": (draw.PROPOSAL, "-"), "object": (draw.TRUTH, ":"),
+        "anchor": (draw.PROPOSAL, ":"), "moved by its offsets": (draw.PROPOSAL, "-"), "object": (draw.TRUTH, ":"),
     }  # fmt: skip
-    assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64 and "before and after" in ax.get_title()
+    assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64 and not ax.get_title()
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.moved_anchors(IMAGE, before[:0], after[:0], TARGET["boxes"])
 

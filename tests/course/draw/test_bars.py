@@ -86,6 +86,16 @@ def test_missed_by_size_counts_every_object():
     assert max(t.get_window_extent().y1 for t in ax.texts) <= plt.gcf().bbox.y1
 
 
+def test_missed_by_size_names_its_groups_and_enlarges_small_shares():
+    found = {"one": torch.tensor([True] * 9 + [False] + [True] * 10)}
+    draw.missed_by_size(torch.arange(20.0), found, [10], ("small", "large"))
+    render()
+    ax = plt.gca()
+    named = ["small: below 10\n10 objects", "large: 10 and more\n10 objects"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == named
+    assert ax.get_ylim() == pytest.approx((0, 0.135))  # a tenth is missed, or none
+
+
 def test_missed_by_size_of_one_detector():
     draw.missed_by_size(torch.tensor([5, 50.0]), {"one": torch.tensor([False, True])}, [32])
     assert plt.gca().get_legend() is None

@@ -112,39 +112,47 @@ def test_by_size_has_means_spreads_and_seeds():
 
 
 GAINS = {"above": (0.1, 0.12, 0.11), "below": (-0.2, -0.24, -0.22), "open": (-0.1, 0.2, 0.02)}
+KINDS = {"more": draw.GOOD, "less": draw.BAD, "not decided: the interval holds 0": draw.PALE}
 
 
 def test_paired_differences_have_their_seeds_mean_and_interval():
-    draw.paired(GAINS, "AP")
+    other = dict(zip(GAINS, reversed(GAINS.values()), strict=True))
+    draw.paired({"small": GAINS, "large": other}, "AP")
     render()
-    ax = plt.gca()
-    assert labels(ax)[0].startswith("AP: a dot for each seed") and "95 %" in labels(ax)[0]
-    assert [t.get_text() for t in ax.get_yticklabels()] == list(GAINS) and ax.get_ylim() == (2.5, -0.5)
-    zero, *drawn = ax.lines
-    assert list(zero.get_xdata()) == [0, 0]
-    for row, (seeds, color) in enumerate(zip(GAINS.values(), (draw.GOOD, draw.BAD, draw.PALE), strict=True)):
-        bar, dots, middle = drawn[3 * row : 3 * row + 3]
-        low, high = student_interval(mean(seeds), stdev(seeds), 3)
-        assert list(bar.get_xdata()) == pytest.approx([low, high]) and list(bar.get_ydata()) == [row, row]
-        assert list(dots.get_xdata()) == list(seeds) and all(abs(y - row) < 0.3 for y in dots.get_ydata())
-        assert middle.get_xydata().tolist() == [[pytest.approx(mean(seeds)), row]]
-        assert to_hex(bar.get_color()).upper() == to_hex(middle.get_color()).upper() == color.upper()
-    assert key(plt.gcf().legends[0]) == {"more": draw.GOOD, "less": draw.BAD, "not decided": draw.PALE}
+    left, right = panels()
+    assert plt.gcf().get_supxlabel() == "AP: a dot for each seed, bar = 95 % interval of the mean"
+    assert [left.get_title(), right.get_title()] == ["small", "large"]
+    assert [t.get_text() for t in left.get_yticklabels()] == list(GAINS) and left.get_ylim() == (2.5, -0.5)
+    assert left.get_xlim() == right.get_xlim() and left.get_ylim() == right.get_ylim()  # one scale
+    colors = (draw.GOOD, draw.BAD, draw.PALE)
+    for ax, gains, expected in ((left, GAINS, colors), (right, other, colors[::-1])):
+        zero, *drawn = ax.lines
+        assert list(zero.get_xdata()) == [0, 0]
+        for row, (seeds, color) in enumerate(zip(gains.values(), expected, strict=True)):
+            bar, dots, middle = drawn[3 * row : 3 * row + 3]
+            low, high = student_interval(mean(seeds), stdev(seeds), 3)
+            assert list(bar.get_xdata()) == pytest.approx([low, high]) and list(bar.get_ydata()) == [row, row]
+            assert list(dots.get_xdata()) == list(seeds) and all(abs(y - row) < 0.3 for y in dots.get_ydata())
+            assert middle.get_xydata().tolist() == [[pytest.approx(mean(seeds)), row]]
+            assert to_hex(bar.get_color()).upper() == to_hex(middle.get_color()).upper() == color.upper()
+    assert key(plt.gcf().legends[0]) == KINDS
 
 
-def test_the_mean_of_a_difference_stands_beside_its_row_and_on_nothing():
-    draw.paired(GAINS)
+def test_the_mean_of_a_difference_stands_in_its_row_and_on_nothing():
+    draw.paired({"all": GAINS})
     render()
-    ax = plt.gca()
+    (ax,) = panels()
     assert [text for text, _ in written(ax)] == ["+0.11", "-0.22", "+0.04"]
     assert [y for _, (_, y) in written(ax)] == [0, 1, 2]
     words = [t.get_window_extent() for t in ax.texts]
+    assert all(ax.bbox.x0 < box.x0 and box.x1 < ax.bbox.x1 for box in words)
     for line in ax.lines:
         points = ax.transData.transform(line.get_xydata())
         assert not any(box.contains(*point) for box in words for point in points)
     assert not any(box.x0 <= ax.transData.transform((0, 0))[0] <= box.x1 for box in words)
-    with pytest.raises(AssertionError, match="nothing was drawn"):
-        draw.paired({})
+    for nothing in ({}, {"all": {}}):
+        with pytest.raises(AssertionError, match="nothing was drawn"):
+            draw.paired(nothing)
 
 
 def test_by_size_of_one_seed_has_no_spread():
@@ -228,27 +236,29 @@ def test_a_name_leaves_the_arrow_free():
 
 
 def test_gains_stand_on_each_other():
-    draw.gains(("R-CNN", 0.4), {"one pass": (-0.1, 0.01), "one network": (0.25, 0.02), "pyramid": (0.01, 0.01)})
+    steps = {"one pass": (-0.101, -0.1, -0.099), "one network": (0.24, 0.25, 0.26), "pyramid": (0.03, -0.01, 0.01)}
+    draw.gains(("R-CNN", 0.4), steps)
     render()
     ax = plt.gca()
+    half = [(high - low) / 2 for low, high in (student_interval(mean(s), stdev(s), 3) for s in steps.values())]
     spans = [sorted((y0, y1)) for _, y0, _, y1 in extents(ax)]
     assert spans == [pytest.approx(s) for s in ([0.3, 0.4], [0.3, 0.55], [0.55, 0.56])]
-    assert fills(ax) == [draw.BAD, draw.GOOD, draw.PALE]
-    assert [(text, (x, pytest.approx(y))) for text, (x, y) in written(ax)] == [
-        ("0.400", (0, 0.4)), ("-0.100", (1, 0.4)), ("+0.250", (2, 0.57)), ("+0.010", (3, 0.57)),
-        ("0.560", (3.45, 0.56)),
+    assert fills(ax) == [draw.BAD, draw.GOOD, draw.PALE]  # the last interval holds 0
+    assert [(text, (x, pytest.approx(y, abs=1e-5))) for text, (x, y) in written(ax)] == [
+        ("0.400", (0, 0.4)), ("-0.100", (1, 0.4)), ("+0.250", (2, round(0.55 + half[1], 6))),
+        ("+0.010", (3, round(0.56 + half[2], 6))), ("0.560", (3.45, 0.56)),
     ]  # fmt: skip
     assert labels(ax) == ("", f"AP (axis from {ax.get_ylim()[0]:.2f})")
     assert [t.get_text() for t in ax.get_xticklabels()] == ["R-CNN", "one pass", "one network", "pyramid"]
-    spreads = [c.get_segments()[0][:, 1].tolist() for c in ax.collections]
-    assert spreads == [pytest.approx(s) for s in ([0.29, 0.31], [0.53, 0.57], [0.55, 0.57])]
+    lines = [c.get_segments()[0][:, 1].tolist() for c in ax.collections]
+    ends = zip((0.3, 0.55, 0.56), half, strict=True)
+    assert lines == [pytest.approx([level - each, level + each]) for level, each in ends]  # 95 % intervals
     levels = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
     assert [each[0] for each in levels] == pytest.approx([0.4, 0.3, 0.55, 0.56])
     top = ax.texts[2].get_window_extent().y0
-    assert top >= ax.transData.transform((2, 0.57))[1]  # above its error bar
-    named = {"more": draw.GOOD, "less": draw.BAD, "not beyond one standard deviation": draw.PALE}
-    assert key(plt.gcf().legends[0]) == named
-    draw.gains(("R-CNN", 0.4), {"unclear": (0.03, 0.04)}, ylabel="AP50")
-    assert fills(plt.gca()) == [draw.PALE] and labels(plt.gca())[1].startswith("AP50 (axis from 0.")
+    assert top >= ax.transData.transform((2, 0.55 + half[1]))[1]  # above its line
+    assert key(plt.gcf().legends[0]) == KINDS
+    draw.gains(("R-CNN", 0.4), {"unclear": (0.08, -0.02)}, ylabel="AP50")
+    assert fills(plt.gca()) == [draw.PALE] and labels(plt.gca())[1].startswith("AP50 (axis from ")
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.gains(("R-CNN", 0.4), {})

@@ -62,6 +62,21 @@ def test_losses_and_their_live_figure(monkeypatch):
     assert len(shown) == 3
 
 
+def test_the_losses_of_an_rpn_have_an_axis_of_their_own():
+    history = History()
+    for step in range(30):
+        history.add({"objectness": 0.5, "rpn_box": 0.01, "class": 1.0, "box": float(step)}, lr=0.1, seconds=0.01)
+    draw.losses(history)
+    render()
+    rpn, head = panels()
+    assert titles() == ["RPN", "head"] and labels(rpn) == ("step", "loss (log scale)") and labels(head)[1] == "loss"
+    assert key(rpn.get_legend()) == {"objectness": (draw.COLORS[0], "-"), "rpn_box": (draw.COLORS[1], "-")}
+    assert key(head.get_legend()) == {"class": (draw.COLORS[2], "-"), "box": (draw.COLORS[3], "-")}
+    assert rpn.get_yscale() == "log" and head.get_yscale() == "linear" and head.get_ylim()[0] == 0
+    assert [line.get_ydata().tolist() for line in rpn.lines[1::2]] == [[0.5] * 11, pytest.approx([0.01] * 11)]
+    assert points(head.lines[2]) == [(step, step) for step in range(30)]
+
+
 def test_outside_of_a_notebook_no_losses_are_drawn(monkeypatch):
     monkeypatch.setattr("IPython.display.display", lambda **options: None)
     history = History()

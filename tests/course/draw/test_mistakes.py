@@ -54,6 +54,7 @@ def test_kinds_draw_missed_objects_dotted_and_failures_on_top():
         "1  correct: ring",
         "2  background: disc",
         "3  missed: disc",
+        "difficult: ring",
     ]  # not what is below the score
     ax = draw.kinds(IMAGE, detection, ("place", "correct", "below"), TARGET, torch.tensor([False, False]), CLASSES)
     assert extents(ax)[1:] == detection["boxes"][[1, 0]].tolist()  # the failure on top
@@ -61,6 +62,7 @@ def test_kinds_draw_missed_objects_dotted_and_failures_on_top():
     assert texts(ax)[2:] == [
         "1  correct: disc",
         "2  place: ring",
+        "difficult: ring",
     ]
 
 
@@ -82,7 +84,7 @@ def test_kinds_draw_difficult_objects_without_a_number():
     target = TARGET | {"difficult": torch.tensor([True, False])}
     ax = draw.kinds(IMAGE, none, (), target, torch.tensor([False, True]), CLASSES)
     assert edges(ax) == [draw.IGNORED, "#000000"] and extents(ax) == TARGET["boxes"].tolist()
-    assert texts(ax) == ["1", "1  missed: ring"]
+    assert texts(ax) == ["1", "1  missed: ring", "difficult: disc"]
 
 
 def test_kind_bars_give_each_failure_a_panel():

@@ -5,6 +5,7 @@ from matplotlib.colors import to_hex
 
 from rcnn_tutorial.course import draw
 from rcnn_tutorial.course.draw.anchors import DARK
+from rcnn_tutorial.course.draw.stages import STAGE_COLORS
 from tests.course.draw.figures import (
     IMAGE,
     TARGET,
@@ -12,6 +13,7 @@ from tests.course.draw.figures import (
     extents,
     fills,
     key,
+    labels,
     panels,
     rectangles,
     render,
@@ -76,7 +78,7 @@ def test_the_map_of_faster_rcnn_follows_its_forward_pass():
     shapes = {last.split("\n")[0]: [] for _, last, _ in draw.FASTER_RCNN.arrows}
     for _, last, shape in draw.FASTER_RCNN.arrows:
         shapes[last.split("\n")[0]].append(shape)
-    assert shapes["filter"] == ["(A, h, w)", "(4A, h, w)", "(hwA, 4)"] and shapes["RoIAlign"][1] == "(300, 4)"
+    assert shapes["filter"] == ["(A, h, w)", "(4A, h, w)", "(hwA, 4)"] and shapes["RoIAlign"][1] == "(≤ 300, 4)"
     losses = [name for name in draw.FASTER_RCNN.parts if "\n" in name]
     assert losses == ["objectness\nlog loss", "offsets\nsmooth L1", "head\n2 losses"]
 
@@ -144,3 +146,43 @@ def test_gradient_table_writes_norms():
     assert fills(ax) == [draw.GOOD, draw.GOOD, "#FFFFFF", draw.GOOD]
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.gradient_table(torch.zeros(0, 0), [], [])
+
+
+def test_stage_times_have_one_scale_and_their_milliseconds():
+    seconds = {
+        "old": {"proposals": 0.25, "convolutions": 0.02, "regions": 0.01},
+        "new": {"proposals": 0.004, "convolutions": 0.02, "regions": 0.01},
+    }
+    draw.stage_times(seconds)
+    render()
+    ax = plt.gca()
+    spans = [(r.get_x(), r.get_width(), round(r.get_y() + r.get_height() / 2)) for r in rectangles(ax)]
+    expected = [(0, 250, 0), (250, 20, 0), (270, 10, 0), (0, 4, 1), (4, 20, 1), (24, 10, 1)]
+    assert spans == [pytest.approx(span) for span in expected]
+    colors = [STAGE_COLORS[stage] for stage in seconds["old"]]
+    assert fills(ax) == colors * 2 and key(plt.gcf().legends[0]) == dict(zip(seconds["old"], colors, strict=True))
+    told = [("280 ms\n(250 + 20 + 10)", 280, 0), ("34 ms\n(4 + 20 + 10)", 34, 1)]
+    for (text, (x, y)), (words, end, row) in zip(written(ax), told, strict=True):
+        assert text == words and y == row and end < x < end + 10
+    assert ticks(ax.yaxis) == {0: "old", 1: "new"} and ax.get_ylim() == (1.5, -0.5)
+    assert labels(ax) == ("milliseconds for a picture", "") and ax.get_xlim()[0] == 0
+    assert all(t.get_window_extent().x1 <= plt.gcf().bbox.x1 for t in ax.texts)
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.stage_times({})
+
+
+def test_missed_by_group_has_shares_and_counts_of_each_detector():
+    missed = {"NMS at 0.4": {"small": 10, "twins": 3}, "NMS at 0.9": {"small": 10, "twins": 1}}
+    draw.missed_by_group({"small": 40, "twins": 4}, missed)
+    render()
+    ax = plt.gca()
+    assert [r.get_width() for r in rectangles(ax)] == pytest.approx([0.25, 0.75, 0.25, 0.25])
+    rows = [r.get_y() + r.get_height() / 2 for r in rectangles(ax)]
+    assert [round(row) for row in rows] == [0, 1, 0, 1] and rows[0] < 0 < rows[2] and rows[1] < 1 < rows[3]
+    assert fills(ax) == [draw.COLORS[0]] * 2 + [draw.COLORS[1]] * 2
+    assert texts(ax) == ["0.25 (10 of 40)", "0.75 (3 of 4)", "0.25 (10 of 40)", "0.25 (1 of 4)"]
+    assert key(plt.gcf().legends[0]) == dict(zip(missed, draw.COLORS, strict=False))
+    assert ticks(ax.yaxis) == {0: "small", 1: "twins"} and ax.get_xlim() == (0, 1) and ax.get_ylim() == (1.5, -0.5)
+    assert labels(ax) == ("share of these objects that is missed", "")
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.missed_by_group({"small": 40}, {})

@@ -88,7 +88,7 @@ def test_crowd_counts_the_boxes_of_each_answer():
 def test_many_boxes_are_thin_lines_on_a_pale_picture():
     few = {"boxes": TARGET["boxes"].repeat(15, 1), "labels": TARGET["labels"].repeat(15)}
     many = {"boxes": TARGET["boxes"].repeat(16, 1), "labels": TARGET["labels"].repeat(16)}
-    for answers, width, alpha in (([few], 2, 1), ([few, many], 1, 0.35)):
+    for answers, width, alpha in (([few], 2, 1), ([few, many], 1.5, 0.35)):
         plt.close("all")
         draw.crowd(IMAGE, *(("some", answer) for answer in answers))
         for ax in panels():

@@ -98,6 +98,29 @@ def test_designs_stack_their_maps_by_stride():
         draw.designs(IMAGE, BOX, {}, {})
 
 
+def test_a_design_of_resized_images_has_each_beside_its_map():
+    maps = {"image pyramid": stack((30, 40), (15, 20)), "pyramid": stack((30, 40), (15, 20))}
+    draw.designs(IMAGE, BOX, maps, resized={"image pyramid": (2, 1)})
+    render()
+    _, resized, pyramid = panels()
+    assert [image.get_array().shape for image in resized.images] == [(30, 40), (60, 80, 3), (15, 20), (60, 80, 3)]
+    assert [image.get_array().shape for image in pyramid.images] == [(60, 80, 3), (30, 40), (15, 20)]
+    assert [color for _, _, color in planes(resized)] == [draw.GOOD] + [draw.PALE] * 3  # the finest reads it
+    outlines = [outline for outline, _, _ in planes(resized)]
+    (fine, large, coarse, small), widths = outlines, [outline[1, 0] - outline[0, 0] for outline in outlines]
+    assert widths[1] == pytest.approx(2 * widths[3])  # as large as the network sees it
+    for picture, feature_map in ((large, fine), (small, coarse)):
+        assert picture[:, 1].min() == pytest.approx(feature_map[:, 1].min())  # on one floor
+        assert picture[:, 0].max() < feature_map[:, 0].min()
+    boxes = [box[:, 0].max() - box[:, 0].min() for _, box, _ in planes(resized)]
+    assert boxes[1] == pytest.approx(2 * boxes[3])  # and so is the object
+    arrows = [t for t in resized.texts if not t.get_text()]
+    for arrow, picture, feature_map in zip(arrows, (large, small), (fine, coarse), strict=True):
+        assert picture[:, 0].min() < arrow.xyann[0] < arrow.xy[0] < feature_map[:, 0].max()
+        assert feature_map[:, 1].min() < arrow.xy[1] < feature_map[:, 1].max()
+    assert [t.get_text() for t in resized.texts if t.get_text()] == ["x 2", "x 1"] and inside()
+
+
 def test_addition_by_hand():
     draw.addition(torch.tensor([[1.0, 2], [3, 4]]), torch.arange(16.0).view(4, 4) * 10)
     render()
@@ -134,9 +157,15 @@ def test_merging_goes_down_level_by_level():
     top, bottom = panels()[:7], panels()[7:]
     assert titles()[:7:2] == ["lateral", "from above", "sum", "after 3 x 3"]
     assert texts(top[0]) == ["P5"] and texts(bottom[0]) == ["P4"]
-    assert [ax.images[0].get_array().tolist() for ax in bottom[::2]] == [each.tolist() for each in levels["P4"]]
-    assert [ax.images[0].get_clim() for ax in bottom[::2]] == [(-7, 6)] * 3 + [(-63, 45)]
-    assert all(is_darker_where_higher(ax) for ax in bottom[::2])
+    around = [each - each.mean() for each in levels["P4"]]
+    shown = [torch.as_tensor(ax.images[0].get_array()) for ax in bottom[::2]]
+    assert all(torch.allclose(a, b) for a, b in zip(shown, around, strict=True))
+    assert torch.allclose(shown[0] + shown[1], shown[2])  # the colours add up, too
+    limits = [ax.images[0].get_clim() for ax in bottom[::2]]
+    assert limits[0] == limits[1] == limits[2] != limits[3] and all(low == -high for low, high in limits)
+    assert 6 < limits[0][1] <= torch.cat(around[:3]).abs().max()
+    shades = [to_hex(bottom[0].images[0].get_cmap()(share)).upper() for share in (0.0, 0.5, 1.0)]
+    assert shades[::2] == [draw.BAD, draw.COLORS[0]] and contrast(shades[1], "white") < 1.02  # white is the mean
     assert not top[2].images and texts(top[1]) == [""] and texts(bottom[1]) == ["+"] and texts(bottom[3]) == ["="]
     (down,) = [a for a in plt.gcf().artists if isinstance(a, ConnectionPatch)]
     assert (down.axesA, down.axesB) == (top[4], bottom[2]) and inside()

@@ -165,12 +165,12 @@ def sample_of_the_package(labels, size, generator):
 
 
 ANSWER = {
-    "objectness": {"trunk", "3x3", "score"},
-    "rpn_box": {"trunk", "3x3", "offsets"},
-    "class": {"trunk", "3x3", "offsets", "head"},
-    "box": {"trunk", "3x3", "offsets", "head"},
+    "objectness": {"convs", "3 x 3", "objectness"},
+    "rpn_box": {"convs", "3 x 3", "offsets"},
+    "class": {"convs", "3 x 3", "offsets", "head"},
+    "box": {"convs", "3 x 3", "offsets", "head"},
 }
-DETACHED = ANSWER | {"class": {"trunk", "head"}, "box": {"trunk", "head"}}
+DETACHED = ANSWER | {"class": {"convs", "head"}, "box": {"convs", "head"}}
 
 
 class Head(torch.nn.Module):
@@ -228,12 +228,16 @@ def loss(ignored=None, of="positive", over="used", beta=1 / 9, coordinates=1, le
     return of_picture
 
 
+def named(text):
+    return {layer for layer in text.split(", ") if layer}
+
+
 def with_more(**layers):
-    return {loss: named | set(layers.get(loss, "").split()) for loss, named in ANSWER.items()}
+    return {loss: right | named(layers.get(loss, "")) for loss, right in ANSWER.items()}
 
 
 def without(**layers):
-    return {loss: named - set(layers.get(loss, "").split()) for loss, named in ANSWER.items()}
+    return {loss: right - named(layers.get(loss, "")) for loss, right in ANSWER.items()}
 
 
 RIGHT = [
@@ -312,18 +316,18 @@ WRONG = [
     *((SAMPLE, sample(draw=draw), "every call") for draw in ("none", "own", ("none", "generator"))),
     *((SAMPLE, sample(draw=draw), "every call") for draw in (("generator", "own"), ("global", "none"))),
     *((SAMPLE, sample(draw=draw), "same seed") for draw in ("global", ("generator", "global"))),
-    (REACHED, with_more(**{"class": "score"}), "the objectness"),
-    (REACHED, with_more(box="score", **{"class": "score"}), "the objectness"),
+    (REACHED, with_more(**{"class": "objectness"}), "the objectness"),
+    (REACHED, with_more(box="objectness", **{"class": "objectness"}), "the objectness"),
     (REACHED, DETACHED, "does not reach the layer"),
     (REACHED, without(**{"class": "offsets"}), "does not reach the layer"),
-    (REACHED, without(box="trunk", **{"class": "trunk"}), "leaves the trunk"),
-    (REACHED, without(box="trunk"), "leaves the trunk"),
+    (REACHED, without(box="convs", **{"class": "convs"}), "leaves the convolutions"),
+    (REACHED, without(box="convs"), "leaves the convolutions"),
     (REACHED, with_more(objectness="head", rpn_box="head"), "changes the head"),
-    (REACHED, with_more(objectness="offsets", rpn_box="score"), "both of its last layers"),
-    (REACHED, without(objectness="3x3", rpn_box="3x3"), "is missing"),
-    (REACHED, without(objectness="trunk"), "is missing"),
+    (REACHED, with_more(objectness="offsets", rpn_box="objectness"), "both of its last layers"),
+    (REACHED, without(objectness="3 x 3", rpn_box="3 x 3"), "is missing"),
+    (REACHED, without(objectness="convs"), "is missing"),
     (REACHED, without(box="head"), "is missing"),
-    (REACHED, without(**{"class": "3x3"}), "is missing"),
+    (REACHED, without(**{"class": "3 x 3"}), "is missing"),
     (HEAD, build(order="kinds"), "one kind of anchor"),
     (HEAD, build(order="kinds", offsets="kinds"), "one kind of anchor"),
     (HEAD, build(offsets="kinds"), "one kind of anchor"),
@@ -405,7 +409,7 @@ CAUSES = [
     (SAMPLE, "same seed", "The generator is not used"),
     (REACHED, "the objectness", "A choice is no number"),
     (REACHED, "does not reach the layer", "the box keeps its history"),
-    (REACHED, "leaves the trunk", "and so do the boxes"),
+    (REACHED, "leaves the convolutions", "and so do the boxes"),
     (REACHED, "changes the head", "comes after the RPN"),
     (REACHED, "both of its last layers", "stand side by side"),
     (REACHED, "is missing", "follow each loss back"),
@@ -520,10 +524,10 @@ def test_of_the_answers_with_one_or_two_layers_changed_each_has_one_hint():
         (SAMPLE, lambda labels, size, generator: labels == 1),
         (SAMPLE, lambda labels, size, generator: torch.rand(size)),
         (SAMPLE, lambda labels, size, generator: (labels == 1).nonzero()),
-        (REACHED, {"trunk"}),
+        (REACHED, {"convs"}),
         (REACHED, {**ANSWER, "total": set()}),
-        (REACHED, {**ANSWER, "box": "trunk"}),
-        (REACHED, {**ANSWER, "box": {"trunk", "neck"}}),
+        (REACHED, {**ANSWER, "box": "convs"}),
+        (REACHED, {**ANSWER, "box": {"convs", "neck"}}),
     ],
 )
 def test_another_form_is_told(part, answer):
