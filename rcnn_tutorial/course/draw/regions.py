@@ -134,7 +134,7 @@ def roi_steps(
     if image is not None:
         rows, columns = feature_map.shape
         left.images[0].set(alpha=0.65, zorder=0.2)
-        left.imshow(image.permute(1, 2, 0).clamp(0, 1), extent=(0, columns, rows, 0), zorder=0.1)
+        left.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), extent=(0, columns, rows, 0), zorder=0.1)
     places = {f"RoI at {starts[0]}": EXACT, f"at {starts[-1] + 1}": LATER}
     boxes(left, torch.tensor([rounded(rois[0])]), styles=CELLS)
     boxes(left, torch.tensor(rois) + 0.5, styles=list(places.values())[: len(rois)])
