@@ -1,13 +1,16 @@
 """What 03_fast_rcnn computes besides the lesson: operators compared, a mini-batch to look at, seconds by stage."""
 
 from collections.abc import Callable, Sequence
+from statistics import mean
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rcnn_tutorial.course.pooling import slid_borders
+from rcnn_tutorial.course.pooling import boxes_from, slid_borders
 from rcnn_tutorial.course.profile import Laps
+from rcnn_tutorial.course.records import by_variant, load
+from rcnn_tutorial.course.records.ladder import SHIPPED
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN
 from rcnn_tutorial.detectors.two_stage import Samples, TwoStage, draw_samples, given, to_input
 from rcnn_tutorial.ops.boxes import box_iou
@@ -95,6 +98,46 @@ def most_probable(
 ) -> list[dict[str, Tensor]]:
     """Keep of each picture's detections, which come by falling score, the first `count` with a score of `least`."""
     return [{key: value[answer["scores"] >= least][:count] for key, value in answer.items()} for answer in answers]
+
+
+@torch.no_grad()
+def foreground_iou(model: FastRCNN, data: Dataset, least: float = 0.5) -> tuple[float, float]:
+    """The mean IoU of foreground windows with their objects, before and after the offsets of the object's class.
+
+    Args:
+        model: trained or not.
+        data: gives (image, target) with `proposals`.
+        least: IoU of a foreground window.
+    """
+    model.eval()
+    before, after = [], []
+    for index in range(len(data)):
+        image, target = data[index]
+        if not len(target["boxes"]) or not len(target["proposals"]):
+            continue
+        iou, nearest = box_iou(target["proposals"], target["boxes"]).max(dim=1)
+        windows, nearest = target["proposals"][iou >= least], nearest[iou >= least]
+        if len(windows):
+            moved = boxes_from(model, image, windows, target["labels"][nearest])
+            before += iou[iou >= least].tolist()
+            after += box_iou(moved, target["boxes"][nearest]).diagonal().tolist()
+    return mean(before), mean(after)
+
+
+def side_by_side(names: Sequence[str]) -> list[str]:
+    """What records say of some detectors, a line for each measure: accuracy after equal steps, after equal seconds,
+    and of the detectors that come with the package; seconds of training, and milliseconds per image.
+    """
+    steps, seconds = load("fast_24"), load("ladder_shapes")
+    rows = {f"{steps['settings']['steps']} steps, {metric}": (steps, metric) for metric in ("AP50", "AP75")}
+    rows |= {f"equal seconds, {metric}": (seconds, metric) for metric in ("AP50", "AP75")}
+    table = {title: [f"{mean(by_variant(*of)[name]):.2f}" for name in names] for title, of in rows.items()}
+    for title, metric in (("these seconds", "seconds"), ("milliseconds an image", "milliseconds")):
+        table[title] = [f"{mean(by_variant(seconds, metric)[name]):.0f}" for name in names]
+    parts = [load(record)["test"][part] for record, part in (SHIPPED[name] for name in names)]
+    table |= {f"1,000 scenes, {metric}": [f"{part[metric]:.3f}" for part in parts] for metric in ("AP50", "AP75")}
+    lines = {"": list(names)} | table
+    return [f"{title:22}" + "".join(f"{cell:>12}" for cell in cells) for title, cells in lines.items()]
 
 
 def more_of_each_kind(before: Sequence[dict[str, int]], after: Sequence[dict[str, int]]) -> dict[str, int]:

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from rcnn_tutorial.course import fast_rcnn_steps as steps
-from rcnn_tutorial.course.pooling import slid_borders
+from rcnn_tutorial.course import records
+from rcnn_tutorial.course.pooling import boxes_from, slid_borders
+from rcnn_tutorial.course.records import by_variant
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors import load
 from rcnn_tutorial.ops.boxes import box_iou
@@ -65,6 +67,39 @@ def test_the_most_probable_detections():
         assert (
             kept["labels"].tolist() == [1, 2, 3][:count] and kept["boxes"].tolist() == answer["boxes"][:count].tolist()
         )
+
+
+def test_offsets_move_foreground_windows_towards_their_objects(scene):
+    image, target = scene
+    model = load("fast_rcnn")
+    before, after = steps.foreground_iou(model, [scene, (image, target | {"boxes": torch.empty(0, 4)})])
+    iou, nearest = box_iou(target["proposals"], target["boxes"]).max(dim=1)
+    assert before == pytest.approx(iou[iou >= 0.5].mean().item(), rel=1e-5)
+    assert after > before
+    own, nearest = target["proposals"][iou >= 0.5], nearest[iou >= 0.5]
+    moved = boxes_from(model, image, own, target["labels"][nearest])
+    overlaps = [box_iou(m[None], target["boxes"][j][None]).item() for m, j in zip(moved, nearest.tolist(), strict=True)]
+    assert after == pytest.approx(sum(overlaps) / len(overlaps), rel=1e-4)
+    assert steps.foreground_iou(model, [scene], least=0.7)[0] >= 0.7
+
+
+def test_the_records_stand_side_by_side():
+    head, *lines = steps.side_by_side(("SPPnet", "Fast R-CNN"))
+    assert head.split("  ")[-2:] == ["SPPnet", "Fast R-CNN"]
+    told = {line[:22].strip(): line[22:].split() for line in lines}
+    assert all(len(cells) == 2 for cells in told.values()) and len({len(line) for line in (head, *lines)}) == 1
+    for name, record, metric, digits in (
+        ("800 steps, AP50", "fast_24", "AP50", 2),
+        ("800 steps, AP75", "fast_24", "AP75", 2),
+        ("equal seconds, AP50", "ladder_shapes", "AP50", 2),
+        ("equal seconds, AP75", "ladder_shapes", "AP75", 2),
+        ("these seconds", "ladder_shapes", "seconds", 0),
+        ("milliseconds an image", "ladder_shapes", "milliseconds", 0),
+    ):
+        values = by_variant(records.load(record), metric)
+        expected = [sum(values[who]) / len(values[who]) for who in ("SPPnet", "Fast R-CNN")]
+        assert told.pop(name) == [f"{value:.{digits}f}" for value in expected]
+    assert told == {"1,000 scenes, AP50": ["0.667", "0.749"], "1,000 scenes, AP75": ["0.396", "0.464"]}
 
 
 def test_kinds_are_compared_seed_by_seed():

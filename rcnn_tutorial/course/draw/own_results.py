@@ -19,6 +19,7 @@ def own_results(
     after: Sequence[dict[str, Tensor]],
     classes: Sequence[str],
     threshold: float = 0.5,
+    everywhere: bool = False,
 ) -> None:
     """Some pictures, one to a row: the truth, the detections before a training, and those after it.
 
@@ -31,6 +32,7 @@ def own_results(
         before, after: of each image `boxes` (N, 4), `labels` (N,) and `scores` (N,).
         classes: their names, the background first.
         threshold: the least score of a detection that is drawn and counted.
+        everywhere: whether the true boxes lie below the detections too.
     Raises:
         ValueError: no image, or lists of different length.
     """
@@ -55,7 +57,9 @@ def own_results(
         right, missed = told.counts["correct"], told.counts["missed"]
         wrong = sum(told.counts.values()) - right - missed
         column[0].set_title(f"{name}: {right} right, {wrong} wrong")
-        for ax, answer, kinds in zip(column, answers, told.kinds, strict=True):
+        for ax, answer, kinds, target in zip(column, answers, told.kinds, targets, strict=True):
+            if everywhere:
+                boxes(ax, target["boxes"], styles=Style(TRUTH, dashes=":"))
             judged(ax, answer, kinds, classes)
     for ax in axes.flat:
         part_labels(ax)

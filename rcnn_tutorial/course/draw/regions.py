@@ -39,6 +39,7 @@ FAST_RCNN = NetworkMap(
     ),
 )
 EXACT, CELLS, CHOSEN, POINT = Style(PROPOSAL, 3, "--"), Style("black", 3), COLORS[6], COLORS[3]
+LATER = Style(COLORS[1], 3, "--")
 
 
 def rounded(roi: Sequence[float]) -> list[int]:
@@ -57,7 +58,8 @@ def roi_numbers(
 ) -> None:
     """A small map with its numbers, an RoI on it with its bins, the cell that each bin chose, and beside it the bins.
 
-    The same picture shows the way back: then the map holds its gradient, and the bins hold theirs.
+    The same picture shows the way back: then the map holds its gradient, and the bins hold theirs. The first and the
+    last column of the RoI are named.
 
     Args:
         values: (H, W).
@@ -73,6 +75,11 @@ def roi_numbers(
         left.add_patch(Rectangle((column + 0.15, row + 0.15), 0.7, 0.7, fc=CHOSEN, ec="black", zorder=2))
     bins(rounded(roi), tuple(pooled.shape), left)
     _numbers(left, values, 18, counted=True)
+    first, _, end, _ = rounded(roi)
+    named = {first: f"$c_1$ = {first}", end - 1: f"$c_2$ = {end - 1}"}
+    ticks = left.set_xticks([c + 0.5 for c in range(columns)], [named.get(c, str(c)) for c in range(columns)])
+    for tick in (ticks[first], ticks[end - 1]):
+        tick.label2.set_color("black")
     boxes(left, torch.tensor([rounded(roi)]), styles=CELLS)
     boxes(left, torch.tensor([roi]) + 0.5, styles=EXACT)
     _numbers(right, pooled, 26)
@@ -105,23 +112,35 @@ def _numbers(
 
 
 @on_cpu
-def roi_steps(feature_map: Tensor, roi: Sequence[float], starts: Sequence[float], changed: Sequence[int]) -> None:
+def roi_steps(
+    feature_map: Tensor,
+    rois: Sequence[Sequence[float]],
+    starts: Sequence[float],
+    changed: Sequence[int],
+    image: Tensor | None = None,
+) -> None:
     """An RoI on a real map, as it is and rounded, and how many pooled numbers change when it moves on by a pixel.
 
     Args:
         feature_map: (H, W).
-        roi: x1, y1, x2, y2 in cells.
+        rois: x1, y1, x2, y2 in cells, of one RoI at its first place and, if there are two, at its last.
         starts: left borders, pixels.
         changed: for each of them how many numbers are others one pixel further to the right.
+        image: (3, h, w), of which the map was made: it shines through.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, 4.6), width_ratios=(1, 1.1))
     low, high = range_of(feature_map)
     cell_map(feature_map, left, (low, low + (high - low) / 1.7))  # to black, since few cells are strong
-    boxes(left, torch.tensor([rounded(roi)]), styles=CELLS)
-    boxes(left, torch.tensor([roi]) + 0.5, styles=EXACT)
-    left.set_title("one map")
-    handles = style_handles({"RoI": EXACT, "rounded": CELLS})
-    left.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False)
+    if image is not None:
+        rows, columns = feature_map.shape
+        left.images[0].set(alpha=0.65, zorder=0.2)
+        left.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), extent=(0, columns, rows, 0), zorder=0.1)
+    places = {f"RoI at {starts[0]}": EXACT, f"at {starts[-1] + 1}": LATER}
+    boxes(left, torch.tensor([rounded(rois[0])]), styles=CELLS)
+    boxes(left, torch.tensor(rois) + 0.5, styles=list(places.values())[: len(rois)])
+    left.set_title("one map" + ", and the scene" * (image is not None))
+    handles = style_handles(dict(list(places.items())[: len(rois)]) | {"rounded": CELLS})
+    left.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False)
     right.bar(starts, changed, color=COLORS[0], width=0.8)
     right.set(xlabel="left border of the RoI, pixels", ylabel="numbers that change", ylim=(0, max(*changed, 4) + 0.5))
     right.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -201,7 +220,14 @@ def slide(shifts: Tensor, pooled: Sequence[Tensor], borders: Sequence[Tensor]) -
             ax.plot(shifts, values, ".", color=color, ms=9, label=f"{name}: steps of the border up to {step:.1f}")
         ax.set(xlabel="shift of the window, pixels")
         ax.xaxis.set_major_locator(MultipleLocator(4))
-    left.set(title="one number of its 4 x 4", ylabel="pooled number", ylim=(0, None))
+    rounded_one = borders[0]
+    last = int(rounded_one.diff().abs().argmax()) + 1  # where the largest step ends
+    low, high = sorted(rounded_one[last - 1 : last + 1].tolist())
+    middle = (shifts[last - 1 : last + 1].sum() / 2).item()
+    right.annotate("", (middle, low), (middle, high), arrowprops={"arrowstyle": "<|-|>", "color": "black", "lw": 2})
+    beside = (middle - 0.4, low + 0.25 * (high - low))
+    right.text(*beside, f"jump {high - low:.1f}", ha="right", va="center", weight="bold")
+    left.set(title="one number: maximum or mean", ylabel="pooled number", ylim=(0, None))
     right.set(title="left border that is found", ylabel="error, pixels")
     right.axhline(0, color=PALE, lw=1.5, ls=":")
     handles, labels = right.get_legend_handles_labels()

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from rcnn_tutorial.course import draw
+from rcnn_tutorial.ops.boxes import box_iou
 from tests.course.draw.figures import (
     CLASSES,
     IMAGE,
@@ -45,19 +46,33 @@ def test_the_threshold_decides_what_counts():
     assert titles() == ["1 of 2 objects found, 2 boxes wrong"]
 
 
+def test_the_objects_that_are_missed_are_named():
+    draw.answer(IMAGE, FOUND, EASY, CLASSES, named=True)
+    render()
+    (ax,) = panels()
+    missed = [t for t in ax.texts if t.get_text().startswith("missed")]
+    assert texts(ax) == ["disc 0.70", "disc 0.90", "missed: ring"]
+    assert missed[0].get_position()[0] == pytest.approx(EASY["boxes"][1, 0].item())
+    draw.answer(IMAGE, FOUND, EASY, CLASSES, threshold=0.95, named=True)
+    assert sorted(texts(plt.gca())) == ["missed: disc", "missed: ring"]
+
+
 def test_closeups_have_the_same_part_for_all_detectors():
     windows = torch.tensor([[10, 10, 30, 20], [40, 20, 60, 50.0]])
     answers = {"no fault": windows + 2, "A": windows - torch.tensor([8.0, 0, 8, 0])}
-    draw.closeups(IMAGE, windows, answers)
+    truths = windows + torch.tensor([3.0, 3, 7, 7])
+    draw.closeups(IMAGE, windows, answers, truths)
     render()
     axes = panels()
     assert titles() == ["no fault", "A", "", ""]
     for row in range(2):
         for column, found in enumerate(answers.values()):
             ax = axes[2 * row + column]
-            assert extents(ax) == [found[row].tolist(), windows[row].tolist()]
-            assert edges(ax) == [draw.DETECTION, draw.PROPOSAL]
-            assert [r.get_linestyle() for r in rectangles(ax)] == ["-", "--"]
+            assert extents(ax) == [found[row].tolist(), windows[row].tolist(), truths[row].tolist()]
+            assert edges(ax) == [draw.DETECTION, draw.PROPOSAL, draw.TRUTH]
+            assert [r.get_linestyle() for r in rectangles(ax)] == ["-", "--", ":"]
+            start, end = (box_iou(b[row][None], truths[row][None]).item() for b in (windows, found))
+            assert texts(ax) == [f"IoU {start:.2f} to {end:.2f}"] and start != end
         first, second = axes[2 * row : 2 * row + 2]
         assert first.get_xlim() == second.get_xlim() and first.get_ylim() == second.get_ylim()
         low, high = first.get_xlim()
@@ -66,6 +81,8 @@ def test_closeups_have_the_same_part_for_all_detectors():
         assert low < min(b[0] for b in boxes) and max(b[2] for b in boxes) < high
         assert top < min(b[1] for b in boxes) and max(b[3] for b in boxes) < bottom
         assert high - low < 1.6 * (max(b[2] for b in boxes) - min(b[0] for b in boxes)) + 8  # drawn large
-    assert key(plt.gcf().legends[0]) == {"proposal": (draw.PROPOSAL, "--"), "box made of it": (draw.DETECTION, "-")}
+    assert key(plt.gcf().legends[0]) == {
+        "proposal": (draw.PROPOSAL, "--"), "box made of it": (draw.DETECTION, "-"), "object": (draw.TRUTH, ":"),
+    }  # fmt: skip
     with pytest.raises(AssertionError, match="nothing was drawn"):
-        draw.closeups(IMAGE, windows, {})
+        draw.closeups(IMAGE, windows, {}, truths)

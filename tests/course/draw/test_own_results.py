@@ -56,6 +56,16 @@ def test_detections_are_green_when_right_and_vermillion_when_wrong():
     assert extents(after)[-1] == TARGET["boxes"][0].tolist()
 
 
+def test_the_truth_may_lie_below_the_detections():
+    _, none, after, _, wrong, right = shown(everywhere=True)
+    assert extents(none) == TARGET["boxes"].tolist() and edges(none) == [draw.TRUTH] * len(TARGET["boxes"])
+    assert extents(wrong) == [SMALL["boxes"][0].tolist(), BEFORE[1]["boxes"][0].tolist()]
+    for ax, count in ((none, 2), (after, 2), (wrong, 1), (right, 1)):
+        dashes = [r.get_linestyle() for r in rectangles(ax)]
+        assert dashes == [":"] * count + ["-"] * (len(dashes) - count)
+    assert texts(none) == [] and texts(wrong) == ["ring 0.75"]
+
+
 def test_the_threshold_decides_what_is_drawn_and_counted():
     axes = shown(threshold=0.3)
     assert titles()[1] == "before: 0 right, 2 wrong" and texts(axes[4]) == ["ring 0.75", "disc 0.40"]

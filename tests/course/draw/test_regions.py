@@ -60,6 +60,10 @@ def test_roi_numbers_show_the_map_both_roundings_and_the_way_back():
     render()
     left, right = panels()
     assert titles() == ["the map", "pooled"]
+    columns = [t.get_text() for t in left.get_xticklabels()]
+    assert columns == ["0", "1", "$c_1$ = 2", "3", "4", "5", "$c_2$ = 6", "7"]
+    dark = [tick.label2.get_color() == "black" for tick in left.xaxis.get_major_ticks()]
+    assert dark == [name.startswith("$") for name in columns]
     numbers = {t.get_position(): t.get_text() for t in left.texts}
     assert numbers == {(c + 0.5, r + 0.5): f"{MAP[r, c]:g}" for r in range(8) for c in range(8)}
     assert texts(right) == ["19", "22", "28", "28"]
@@ -81,7 +85,7 @@ def test_roi_numbers_show_the_map_both_roundings_and_the_way_back():
 
 
 def test_roi_steps_count_what_changes():
-    draw.roi_steps(MAP, (1.5, 2.5, 5.5, 6.4), [10, 11, 12], [0, 3, 0])
+    draw.roi_steps(MAP, [(1.5, 2.5, 5.5, 6.4)], [10, 11, 12], [0, 3, 0])
     render()
     left, right = panels()
     cells, exact = rectangles(left)
@@ -92,7 +96,26 @@ def test_roi_steps_count_what_changes():
     assert [(round(x), h) for x, h in bars] == [(10, 0), (11, 3), (12, 0)]
     assert titles() == ["one map", "1 of 3 steps change something"]
     assert labels(right) == ("left border of the RoI, pixels", "numbers that change") and right.get_ylim()[0] == 0
-    assert key(left.get_legend()) == {"RoI": (draw.PROPOSAL, "--"), "rounded": ("#000000", "-")}
+    assert key(left.get_legend()) == {"RoI at 10": (draw.PROPOSAL, "--"), "rounded": ("#000000", "-")}
+
+
+def test_roi_steps_show_the_last_place_and_the_scene():
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    draw.roi_steps(MAP, [(1.5, 2.5, 5.5, 6.4), (1.9, 2.5, 5.9, 6.4)], [10, 11, 12], [0, 3, 0], image)
+    render()
+    left, _ = panels()
+    _, first, last = rectangles(left)
+    assert first.get_bbox().x0 == pytest.approx(2) and last.get_bbox().extents.tolist() == pytest.approx(
+        [2.4, 3, 6.4, 6.9]
+    )
+    assert edges(left) == ["#000000", draw.PROPOSAL, draw.COLORS[1]]
+    assert key(left.get_legend()) == {
+        "RoI at 10": (draw.PROPOSAL, "--"), "at 13": (draw.COLORS[1], "--"), "rounded": ("#000000", "-"),
+    }  # fmt: skip
+    cells, scene = left.images
+    assert cells.get_zorder() > scene.get_zorder() and 0.3 < cells.get_alpha() < 0.9
+    assert cells.get_extent() == scene.get_extent() and titles()[0] == "one map, and the scene"
+    assert torch.equal(torch.as_tensor(scene.get_array()), image.permute(1, 2, 0))
 
 
 def test_the_weight_of_a_number_is_the_area_opposite_to_it():
@@ -140,7 +163,10 @@ def test_slide_keeps_the_two_ways_of_pooling_apart():
     draw.slide(shifts, [rounded_one, smooth], [smooth - 2, rounded_one])
     render()
     left, right = panels()
-    assert titles() == ["one number of its 4 x 4", "left border that is found"]
+    assert titles() == ["one number: maximum or mean", "left border that is found"]
+    jump, arrow = (t for t in right.texts[::-1])  # the largest step of the first detector, from 1 to 2
+    assert jump.get_text() == "jump 0.5" and arrow.xy == pytest.approx((1.5, -0.6))
+    assert arrow.xyann == pytest.approx((1.5, -0.1)) and -0.6 < jump.get_position()[1] < -0.1
     assert labels(left) == ("shift of the window, pixels", "pooled number")
     assert labels(right) == ("shift of the window, pixels", "error, pixels")
     assert [line.get_ydata().tolist() for line in left.lines] == [rounded_one.tolist(), smooth.tolist()]
