@@ -166,7 +166,7 @@ def negative_crops(
     """Cut out some negatives of a report, and say for which class each scores and what it frames.
 
     Returns:
-        The crops (N, 3, 64, 64), and a text of two lines for each.
+        The crops (N, 3, 64, 64), and a text of two lines for each; of no rows, none of either.
     """
     crops, names = [], []
     for row in rows:
@@ -175,7 +175,7 @@ def negative_crops(
         crops.append(warp(image, item.boxes[[window]], 64, 4.5))
         wanted = dataset.classes[int(report.label[row])]
         names.append(f"{wanted}?\n{what_it_frames(item, window, dataset.classes)}")
-    return torch.cat(crops), names
+    return torch.cat(crops) if crops else torch.zeros(0, 3, 64, 64), names
 
 
 def pair_by_threshold(
@@ -257,10 +257,10 @@ def part_differences() -> list[str]:
         told.append(
             f"{metric} {one:12} less {other:8} {d.mean:+.3f}, 95 %: {d.interval[0]:+.3f} to {d.interval[1]:+.3f}"
         )
-    for positives in ("IoU 0.5", "truth alone"):
+    for positives, called in {"IoU 0.5": "windows of IoU 0.5", "truth alone": "true boxes"}.items():
         d = records.difference(records.load("rcnn_19"), f"IoU 0.5 | SVM, {positives}", "IoU 0.5 | softmax", "AP75")
         interval = f"{d.interval[0]:+.3f} to {d.interval[1]:+.3f}"
-        told.append(f"AP75 SVM on {positives}, less CNN: {d.mean:+.3f}, 95 %: {interval}")
+        told.append(f"AP75, SVMs whose positives are {called}, less CNN: {d.mean:+.3f}, 95 %: {interval}")
     return told
 
 
@@ -366,24 +366,28 @@ def mean_kinds(record: dict, variants: Sequence[str]) -> dict[str, dict[str, int
     return {name: {k: round(sum(run[k] for run in runs[name]) / len(runs[name])) for k in kinds} for name in variants}
 
 
-def hardest_negatives(report: Pass, features: WindowFeatures, count: int = 100) -> tuple[list[int], float]:
+def hardest_negatives(
+    report: Pass, features: WindowFeatures, count: int = 100
+) -> tuple[dict[str, list[int]], float, int]:
     """Look at the negatives with the highest scores that one pass of the mining found.
 
     Args:
         report: what the pass found.
         features: of the data set that was mined.
-        count: how many negatives to look at.
+        count: how many negatives to look at; all, if there are fewer.
     Returns:
-        Of each picture the row of its hardest negative in the report, the hardest first; and the share of the `count`
-        hardest negatives of all pictures that have an IoU of at least 0.5 with an object, which is of another class.
+        Those rows of the report, the hardest first, that have an IoU of at least 0.5 with an object, which is of
+        another class, and those that have not, of each picture one; the share of the former in the hardest negatives
+        of all pictures; and how many these are.
     """
-    order = report.score.argsort(descending=True, stable=True).tolist()
-    first: dict[int, int] = {}
+    order = report.score.argsort(descending=True, stable=True).tolist()[:count]
+    framed, first = 0, {"another\nclass": {}, "no object": {}}
     for row in order:
-        first.setdefault(int(report.image[row]), row)
-    framed = 0
-    for row in order[:count]:
         item = features[int(report.image[row])]
-        if len(item.truths):
-            framed += int(box_iou(item.boxes[[int(report.window[row])]], item.truths).max() >= 0.5)
-    return list(first.values()), framed / max(len(order[:count]), 1)
+        on_object = len(item.truths) > 0 and bool(
+            box_iou(item.boxes[[int(report.window[row])]], item.truths).max() >= 0.5
+        )
+        framed += on_object
+        first["another\nclass" if on_object else "no object"].setdefault(int(report.image[row]), row)
+    rows = {name: list(per_image.values()) for name, per_image in first.items()}
+    return rows, framed / max(len(order), 1), len(order)

@@ -101,8 +101,10 @@ def test_the_share_of_hard_negatives_that_frame_an_object():
         image=torch.tensor([0, 0, 1, 0]), window=torch.tensor([2, 1, 0, 2]), label=torch.tensor([1, 2, 1, 2]),
         score=torch.tensor([-0.5, 2, 1, 0.0]), cached=torch.tensor([1, 1]),
     )  # fmt: skip
-    rows, share = rcnn_steps.hardest_negatives(report, [item, empty], 3)
-    assert rows == [1, 2] and share == pytest.approx(1 / 3)
+    rows, share, count = rcnn_steps.hardest_negatives(report, [item, empty], 3)
+    assert rows == {"another\nclass": [1], "no object": [2, 3]} and share == pytest.approx(1 / 3) and count == 3
+    rows, share, count = rcnn_steps.hardest_negatives(report, [item, empty])
+    assert rows["no object"] == [2, 3] and share == 1 / 4 and count == 4  # of a picture the hardest alone
 
 
 def test_pairs_of_a_merged_region_are_named_anew():

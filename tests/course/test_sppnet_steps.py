@@ -47,3 +47,15 @@ def test_seconds_and_ratios_are_those_of_the_record():
     assert convolutions["measured"] == pytest.approx(slow["convolutions"] / fast["convolutions"], rel=0.05)
     (row,) = (r for r in records.load("paper_scale")["rows"] if (r["detector"], r["network"]) == ("R-CNN", "ZF-5"))
     assert every["runs"] == len(row["rounds"]) and every["spread"] > 0
+
+
+def test_the_fastest_of_the_runs_counts(monkeypatch):
+    times = iter((0.0, 5.0, 10.0, 12.0, 20.0, 23.0))
+    monkeypatch.setattr(sppnet_steps, "process_time", lambda: next(times))
+    calls = []
+
+    def detector(images, proposals):
+        calls.append((images, proposals, torch.is_grad_enabled()))
+
+    assert sppnet_steps.processor_seconds(detector, "picture", "windows") == 2
+    assert calls == [(["picture"], ["windows"], False)] * 3

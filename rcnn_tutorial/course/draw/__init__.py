@@ -24,7 +24,7 @@ from rcnn_tutorial.course.draw.maps import (
     pyramid_bins,
     receptive,
 )
-from rcnn_tutorial.course.draw.mistakes import kind_stacks, kinds
+from rcnn_tutorial.course.draw.mistakes import kind_bars, kinds
 from rcnn_tutorial.course.draw.network import (
     FASTER_RCNN,
     filter_steps,
@@ -148,7 +148,7 @@ __all__ = [
     "iou_table",
     "judged",
     "kind_groups",
-    "kind_stacks",
+    "kind_bars",
     "kinds",
     "label",
     "labelled_anchors",

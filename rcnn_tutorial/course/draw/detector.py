@@ -23,6 +23,7 @@ from rcnn_tutorial.course.draw.style import (
     style_handles,
 )
 from rcnn_tutorial.evaluation import failures
+from rcnn_tutorial.ops.boxes import box_iou
 
 
 @on_cpu
@@ -30,6 +31,8 @@ def pipeline(
     image: Tensor, windows: Tensor, detection: dict[str, Tensor], target: dict[str, Tensor], classes: Sequence[str]
 ) -> None:
     """An image with all windows that a detector looks at, and beside it what it answers, right or wrong.
+
+    Of the windows the one that fits each object best has a thick line.
 
     Args:
         image: (3, H, W).
@@ -41,7 +44,7 @@ def pipeline(
     height = 5.4 * image.shape[1] / image.shape[2] + 0.9
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, height))
     picture(image, left, faint=True).set_title(f"{len(windows)} windows")
-    outlines(left, windows, PROPOSAL, 0.8)
+    outlines(left, windows, PROPOSAL, 0.8, 0.4)
     truth = Style(TRUTH, 2.5, ":")
     told = failures([detection], [target], score_threshold=-torch.inf)
     found, objects = told.counts["correct"], len(target["boxes"])
@@ -49,11 +52,14 @@ def pipeline(
     picture(image, right).set_title(f"{found} of {objects} objects found, {wrong} box{'es' * (wrong != 1)} wrong")
     for ax in (left, right):
         boxes(ax, target["boxes"], styles=truth)
+    best = Style(PROPOSAL, 3)
+    if len(windows) and objects:
+        boxes(left, windows[box_iou(windows, target["boxes"]).argmax(dim=0).unique()], styles=best)
     judged(right, detection, told.kinds[0], classes)
     part_labels(right)
-    looks = {"object": truth, "right": Style(GOOD, 3), "wrong": Style(MISTAKE, 3)}
+    looks = {"object": truth, "best window of an object": best, "right": Style(GOOD, 3), "wrong": Style(MISTAKE, 3)}
     handles = style_handles(looks)
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
 
 
 def time_bar(seconds: dict[str, float], ax: Axes | None = None) -> None:

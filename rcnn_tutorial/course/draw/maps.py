@@ -17,9 +17,9 @@ from rcnn_tutorial.nets.backbones import Field
 
 LIT = COLORS[4]
 BIN_COLORS = (COLORS[0], COLORS[1], COLORS[2], COLORS[3], COLORS[5], COLORS[4])
-KEPT = {  # a cell that is the maximum of one bin, and one that is that of several
-    False: dict(color=LIT, marker="o", ms=9, mec="white", lw=0, label="kept by one bin"),
-    True: dict(color=LIT, marker="D", ms=12, mec="black", mew=1.5, lw=0, label="kept by several bins"),
+KEPT = {  # a cell that is the maximum of one bin, and one that is that of several: rings, so that its grey is seen
+    False: dict(color=LIT, marker="o", ms=9, mfc="none", mew=2.5, lw=0, label="kept by one bin"),
+    True: dict(color=LIT, marker="D", ms=11, mfc="none", mew=3.5, lw=0, label="kept by several bins"),
 }
 
 
@@ -46,15 +46,12 @@ def range_of(*maps: Tensor) -> tuple[float, float]:
     return min(each.min().item() for each in maps), max(each.max().item() for each in maps)
 
 
-def light(ax: Axes, row: int, column: int, color: str = LIT, filled: bool = True, dashes: str = "-") -> None:
-    """One cell of a map, filled or framed."""
-    face = color if filled else "none"
-    ax.add_patch(Rectangle((column, row), 1, 1, fc=face, ec=color, lw=2, ls=dashes, zorder=3))
-
-
 @on_cpu
 def receptive(image: Tensor, feature_map: Tensor, cell: tuple[int, int], field: Field) -> None:
     """The part of an image that one cell of a map looks at; a dot for the centre of every other cell.
+
+    The map is a middle grey where 95 % of its numbers are not larger: otherwise a few large ones leave the rest white.
+    The cell is outlined, and its own grey stays.
 
     Args:
         image: (3, H, W).
@@ -76,7 +73,8 @@ def receptive(image: Tensor, feature_map: Tensor, cell: tuple[int, int], field: 
         xlim=(min(0, x - half - 2), max(width, x + half + 2)), ylim=(max(height, y + half + 2), min(0, y - half - 2))
     )
     left.set_title(f"sees {field.size} x {field.size} pixels around ({x:g}, {y:g})")
-    light(cell_map(feature_map, right), row, column)
+    limits = feature_map.min().item(), feature_map.quantile(0.95).item()
+    cell_map(feature_map, right, limits).add_patch(Rectangle((column, row), 1, 1, fc="none", ec=LIT, lw=2.5, zorder=3))
     right.set_title(f"row {row}, column {column}")
     assert left.patches and right.patches, "nothing was drawn"
 
@@ -103,8 +101,9 @@ def moving_patch(rows: dict[str, tuple[float, Tensor]], side: float, field: Fiel
             ax.add_patch(Rectangle(corner, field.stride, 0.5, fc=(shade, shade, 1), ec="black", lw=1))
             ax.text(corner[0] + field.stride / 2, y + 0.57, f"{value:.1f}", ha="center", va="center", fontsize=13)
     cells = len(next(iter(rows.values()))[1])
-    ax.set(xlim=(left, left + cells * field.stride), ylim=(len(rows), -0.1), xlabel="x, pixels", yticks=[])
-    ax.set_xticks([left + i * field.stride for i in range(cells + 1)])
+    words = "centre of the cell, pixels"
+    ax.set(xlim=(left, left + cells * field.stride), ylim=(len(rows), -0.1), xlabel=words, yticks=[])
+    ax.set_xticks([field.first + i * field.stride for i in range(cells)])
     ax.spines["left"].set_visible(False)
 
 
@@ -126,8 +125,9 @@ def patch_curves(centres: Tensor, lines: dict[str, Tensor], strongest: Tensor, s
     above.set(ylabel="place, pixels")
     above.legend(frameon=False, loc="upper left")
     below.plot(centres, strongest, "o-", ms=5, color=BAD)
-    words = "centre of the patch, pixels; the upper axes do not start at 0"
-    below.set(xlabel=words, ylabel="its number", ylim=(0, 1.15 * strongest.max().item()))
+    above.set_title("these axes do not start at 0", fontsize=13, loc="right")
+    words = "centre of the patch, pixels"
+    below.set(xlabel=words, ylabel="its response", ylim=(0, 1.15 * strongest.max().item()))
     for ax in (above, below):
         for x in range(int(centres[0]), int(centres[-1]) + 1, stride):
             ax.axvline(x, color=PALE, lw=1, alpha=0.6, zorder=0)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, corner_labels, picture
-from rcnn_tutorial.course.draw.style import IGNORED, KIND_COLORS, TRUTH, Style, ink, on_cpu, words
+from rcnn_tutorial.course.draw.style import IGNORED, KIND_COLORS, TRUTH, Style, on_cpu, words
 
 HIGH, BESIDE = 5.4, 3.4  # inches: of the picture, and of the words beside it
 
@@ -41,24 +41,23 @@ def kinds(image: Tensor, detection: dict[str, Tensor], kinds: Sequence[str], tar
     return ax
 
 
-def kind_stacks(counts: dict[str, dict[str, int]], ax: Axes | None = None) -> None:
-    """The failures of several detectors by kind, one column each; what is correct is not drawn.
+def kind_bars(counts: dict[str, dict[str, int]]) -> None:
+    """The failures of several detectors, one panel for each kind and one bar for each detector.
 
     Args:
-        counts: for each detector the `counts` of its `failures`.
+        counts: for each detector the `counts` of its `failures`; what is correct is not drawn.
     """
-    ax = ax or plt.subplots(figsize=(10, 5))[1]
-    kinds = dict.fromkeys(kind for each in counts.values() for kind, n in each.items() if n and kind != "correct")
-    highest = max(sum(each.get(kind, 0) for kind in kinds) for each in counts.values())
-    bottom = [0] * len(counts)
-    for kind in kinds:
-        color = KIND_COLORS.get(kind, "black")
-        heights = [each.get(kind, 0) for each in counts.values()]
-        bars = ax.bar(list(counts), heights, 0.6, bottom, color=color, label=kind)
-        numbers = [str(height) if height > 0.06 * highest else "" for height in heights]
-        ax.bar_label(bars, numbers, label_type="center", color=ink(color))
-        bottom = [a + b for a, b in zip(bottom, heights, strict=True)]
-    ax.set_ylabel("detections (missed: objects)" if "missed" in kinds else "detections")
-    ax.tick_params(axis="x", length=0)
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), reverse=True, frameon=False)
-    assert ax.patches, "nothing was drawn"
+    kinds = [kind for kind in next(iter(counts.values())) if kind != "correct"]
+    figure, axes = plt.subplots(1, len(kinds), figsize=(10.9, 0.6 * len(counts) + 1.6), sharex=True, sharey=True,
+                           squeeze=False)  # fmt: skip
+    for ax, kind in zip(axes[0], kinds, strict=True):
+        values = [each[kind] for each in counts.values()]
+        bars = ax.barh(list(counts), values, 0.7, color=KIND_COLORS.get(kind, "black"))
+        ax.bar_label(bars, padding=4)
+        ax.set(title=kind, xticks=[])
+        ax.tick_params(axis="y", length=0)
+        ax.spines["bottom"].set_visible(False)
+    figure.suptitle("false detections by kind")
+    axes[0, 0].invert_yaxis()
+    axes[0, 0].margins(x=0.3)
+    assert axes[0, 0].patches, "nothing was drawn"

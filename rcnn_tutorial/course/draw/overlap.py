@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.pictures import boxes, corner_labels, picture
+from rcnn_tutorial.course.draw.pictures import boxes, corner_labels, part_labels, picture
 from rcnn_tutorial.course.draw.style import (
     BAD,
     COLORS,
     GOOD,
-    MISTAKE,
+    KIND_COLORS,
     PALE,
     STATES,
     TRUTH,
@@ -128,9 +128,10 @@ def threshold_curve(
     truths: Tensor,
     detections: dict[float, dict[str, Tensor]],
 ) -> None:
-    """AP against the threshold of NMS, and under it what stays of one pair of objects at some thresholds.
+    """AP against the threshold of NMS, and beside it what stays of one pair of objects at some thresholds.
 
-    True boxes are black and dotted; a detection has its score, and is green where it is right, vermillion where not.
+    True boxes are black and dotted. Into each detection its IoU and its score are written; its colour is that of what
+    `failures` calls it.
 
     Args:
         ap: for each threshold.
@@ -140,35 +141,37 @@ def threshold_curve(
         detections: for each threshold to show, what stays: `boxes` (N, 4), `scores` (N,) and `iou` (N,).
             The panels show the part of the image around all of these boxes.
     """
-    figure = plt.figure(figsize=(10.9, 7.4))
-    upper, lower = figure.subfigures(2, 1, height_ratios=(0.8, 1.2))
-    ax = upper.subplots()
+    figure, (ax, *panels) = plt.subplots(
+        1, 1 + len(detections), figsize=(10.9, 6.2), width_ratios=(1.2, *[1] * len(detections))
+    )
     ax.plot(list(ap), list(ap.values()), "o-", color="black", ms=8)
     ax.plot(chosen, ap[chosen], "o", ms=16, color=GOOD)
     ax.annotate(f"{chosen:g}: AP50 {ap[chosen]:.2f}", (chosen, ap[chosen]), xytext=(0, 14), textcoords="offset points",
                 ha="center", color=words(GOOD), weight="bold")  # fmt: skip
     ax.margins(x=0.08, y=0.4)
-    ax.set(xlabel="IoU above which the lower score is dropped", ylabel="AP50", xticks=list(ap))
-    ax.set_title("the axis of AP50 does not start at 0", fontsize=13, loc="right")
+    ax.set(xlabel="IoU above which the\nlower score is dropped", ylabel="AP50", xticks=list(ap))
+    ax.set_title("the axis of AP50\ndoes not start at 0", fontsize=13, loc="right")
 
     around = torch.cat((truths, *(stays["boxes"] for stays in detections.values())))
     low, high = (around[:, :2].amin(dim=0) - 8).tolist(), (around[:, 2:].amax(dim=0) + 8).tolist()
-    panels = lower.subplots(1, len(detections), squeeze=False)[0]
+    shown = {"object": Style(TRUTH, 3, ":")}
     for panel, (threshold, stays) in zip(panels, detections.items(), strict=True):
         picture(image, panel).set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
         boxes(panel, truths, styles=Style(TRUTH, 3, ":"))
-        colors = [GOOD if right else MISTAKE for right in _first_on_each(stays, truths)]
+        kinds = _kinds(stays, truths)
+        shown |= {kind: Style(KIND_COLORS[kind], 3) for kind in kinds}
+        colors = [KIND_COLORS[kind] for kind in kinds]
         boxes(panel, stays["boxes"], styles=[Style(color, 3) for color in colors])
-        corner_labels(panel, stays["boxes"], [f"{score:.2f}" for score in stays["scores"].tolist()], colors)
-        told = ", ".join(f"{value:.2f}" for value in stays["iou"].tolist())
-        panel.set_title(f"{threshold:g}: {len(colors)} box{'es' * (len(colors) != 1)}\nIoU {told}")
-    looks = {"object": Style(TRUTH, 3, ":"), "right, with its score": Style(GOOD, 3), "wrong": Style(MISTAKE, 3)}
-    lower.legend(handles=style_handles(looks), loc="outside lower center", ncols=3, frameon=False)
+        rows = zip(stays["iou"].tolist(), stays["scores"].tolist(), strict=True)
+        corner_labels(panel, stays["boxes"], [f"{iou:.2f} / {score:.2f}" for iou, score in rows], colors)
+        part_labels(panel)
+        panel.set_title(f"{threshold:g}: {len(colors)} box{'es' * (len(colors) != 1)}\nIoU / score")
+    figure.legend(handles=style_handles(shown), loc="outside lower center", ncols=len(shown), frameon=False)
     assert ax.lines and panels[0].patches, "nothing was drawn"
 
 
-def _first_on_each(stays: dict[str, Tensor], truths: Tensor) -> list[bool]:
-    """Of detections and objects of one class, is each detection a hit?"""
+def _kinds(stays: dict[str, Tensor], truths: Tensor) -> list[str]:
+    """Of detections and objects of one class, what is each detection?"""
     one = {"labels": torch.ones(len(stays["boxes"]), dtype=torch.int64)}
     target = {"boxes": truths, "labels": torch.ones(len(truths), dtype=torch.int64)}
-    return [kind == "correct" for kind in failures([stays | one], [target], score_threshold=-torch.inf).kinds[0]]
+    return list(failures([stays | one], [target], score_threshold=-torch.inf).kinds[0])

@@ -74,7 +74,7 @@ def part_labels(ax: Axes) -> None:
         taken.append(spot)
 
 
-def corner_labels(ax: Axes, boxes: Tensor, texts: Sequence[str], colors: Sequence[str]) -> None:
+def corner_labels(ax: Axes, boxes: Tensor, texts: Sequence[str], colors: Sequence[str], fontsize: float = 12) -> None:
     """A text inside a corner of each box (N, 4), as far away as it can be from the texts before it.
 
     What a box has outside of the picture does not count.
@@ -86,7 +86,7 @@ def corner_labels(ax: Axes, boxes: Tensor, texts: Sequence[str], colors: Sequenc
         places = torch.stack([box[[x, y]] for x, y, _, _ in CORNERS])  # (4, 2)
         free = torch.cdist(places, taken).min(dim=1).values if len(taken) else torch.zeros(4)
         _, _, across, up = CORNERS[best := int(free.argmax())]
-        ax.text(*places[best].tolist(), text, ha=across, va=up, color=ink(color), fontsize=12,
+        ax.text(*places[best].tolist(), text, ha=across, va=up, color=ink(color), fontsize=fontsize,
                 bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5})  # fmt: skip
         taken = torch.cat((taken, places[[best]]))
 

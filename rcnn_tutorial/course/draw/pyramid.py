@@ -60,6 +60,7 @@ def designs(
     maps: dict[str, Sequence[Tensor]],
     read: dict[str, int] | None = None,
     resized: dict[str, Sequence[float]] | None = None,
+    added: Sequence[str] = (),
 ) -> None:
     """The maps of several designs, stacked over the image, the coarsest on top; framed the one that reads an object.
 
@@ -70,6 +71,7 @@ def designs(
         read: for each design which of them reads the object; by default the finest.
         resized: for a design that reads the image at several sizes, of each of its maps the factor: the image stands in
             that size beside the map, and not once below them.
+        added: designs in which every map is added to the next finer one, which an arrow with a plus shows.
     """
     assert maps, "nothing was drawn"
     read, resized = read or dict.fromkeys(maps, 0), resized or {}
@@ -102,6 +104,12 @@ def designs(
                 ax.annotate("", (end, middle), (start, middle), arrowprops=ARROW)
                 ax.annotate(f"x {factors[i]:g}", (0.6 * start + 0.4 * end, middle), xytext=(0, 5), ha="center",
                             textcoords="offset points", fontsize=16)  # fmt: skip
+        if name in added:
+            for fine, coarse in zip(levels, levels[1:], strict=False):
+                start = 0.66 * sizes[coarse] * width, floors[coarse] + 0.31 * sizes[coarse] * height
+                end = 0.62 * sizes[fine] * width, floors[fine] + 0.62 * sizes[fine] * height
+                ax.annotate("", end, start, arrowprops=ARROW | {"connectionstyle": "arc3,rad=-0.4"})
+                ax.annotate("+", start, xytext=(16, 0), textcoords="offset points", va="center", fontsize=16)
         ax.set(xlim=(-0.66 * width, 0.66 * width + shift), ylim=(-0.06 * height, top), aspect="equal")
         ax.set_title(name)
         ax.set_axis_off()

@@ -9,7 +9,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.pictures import boxes, corner_labels, label, part_labels, picture
-from rcnn_tutorial.course.draw.style import GOOD, PALE, PROPOSAL, STATES, Style, on_cpu, style_handles
+from rcnn_tutorial.course.draw.style import GOOD, PALE, PROPOSAL, STATES, Style, on_cpu, style_handles, words
 from rcnn_tutorial.ops.boxes import box_iou
 
 DOTTED = Style("black", 2, ":")
@@ -94,7 +94,7 @@ def windows_by_iou(
     boxes(picture(image, left), target["boxes"], styles=DOTTED)
     boxes(left, windows[order], styles=[Style(STATES[s][1], 3) for s in state[order].tolist()])
     numbers, colors = [str(i + 1) for i in range(len(windows))], [STATES[s][1] for s in state.tolist()]
-    corner_labels(left, windows, numbers, colors)
+    corner_labels(left, windows, numbers, colors, 18)
     bars = right.barh(numbers, iou.tolist(), color=colors, height=0.65)
     for bound in bounds:
         right.axvline(bound, color="black", lw=2, ls="--")
@@ -102,7 +102,9 @@ def windows_by_iou(
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # no bound crosses a number
     right.invert_yaxis()
     right.set(xlim=(0, 1.2), xticks=sorted({0, *bounds, 1}), xlabel=xlabel, ylabel="window")
-    right.tick_params(axis="y", length=0)
+    right.tick_params(axis="y", length=0, labelsize=18)
+    for number, color in zip(right.get_yticklabels(), colors, strict=True):  # a bar of 0.00 shows no colour
+        number.set(color=words(color), weight="bold")
     counts = {word: int((state == s).sum()) for s, (word, _) in STATES.items()}
     left.set_title(", ".join(f"{count} {word}" for word, count in counts.items() if count))
     styles = {word: Style(color, 3) for word, color in STATES.values() if counts[word]} | {"object": DOTTED}

@@ -202,7 +202,7 @@ LABELS = (
         _tuning(lambda six: six == "bbbfff"),
         (
             Mistake(
-                "A window is left out.",
+                "A window is unused.",
                 "Fine-tuning leaves no window out: write only bg and fg.",
                 _tuning(lambda six: "-" in six),
             ),
@@ -235,12 +235,12 @@ LABELS = (
             ),
             Mistake(
                 "The window of IoU 0.8 is background.",
-                "It shows most of the object: not a foreground window, but no background either. It is left out.",
+                "It shows most of the object: not a foreground window, but no background either. It is unused.",
                 _svm(lambda six: "f" not in six[:5] and six[4] == "b"),
             ),
             Mistake(
                 "A window with a part of the object in it is background.",
-                "Background windows lie below 0.3. From there to the true box the windows are left out.",
+                "Background windows lie below 0.3. From there to the true box the windows are unused.",
                 _svm(lambda six: "f" not in six[:5] and "b" in six[1:4] and six[4] == "-"),
             ),
             Mistake(
@@ -249,7 +249,7 @@ LABELS = (
                 _svm(lambda six: "f" not in six and six[1:5] == "----"),
             ),
         ),
-        "Ask of each window: is it the true box? Is it below the bound of the background? All others are left out.",
+        "Ask of each window: is it the true box? Is it below the bound of the background? All others are unused.",
     ),
 )
 

@@ -37,11 +37,23 @@ def test_pipeline_shows_windows_beside_detections_right_and_wrong():
     assert thin(left.collections[0]) == windows.tolist() and left.images[0].get_alpha() < 0.5
     assert to_hex(left.collections[0].get_edgecolor()[0]).upper() == draw.PROPOSAL
     assert pixels(right) == (IMAGE.permute(1, 2, 0).tolist(), [0, 80, 60, 0])
-    assert extents(left) == TARGET["boxes"].tolist() == extents(right)[:2]
+    assert left.collections[0].get_alpha() < 0.5  # faded beside the best windows of both objects
+    assert extents(left)[:2] == TARGET["boxes"].tolist() == extents(right)[:2]
+    assert sorted(extents(left)[2:]) == sorted(TARGET["boxes"].tolist())
+    assert edges(left) == [draw.TRUTH] * 2 + [draw.PROPOSAL] * 2
     assert [r.get_linestyle() for r in rectangles(right)] == [":", ":", "-", "-"]
     assert edges(right)[2:] == [draw.MISTAKE, draw.GOOD]  # what is right on top
     assert sorted(texts(right)) == ["disc 0.90", "ring 0.40"]
-    assert [text.get_text() for text in plt.gcf().legends[0].get_texts()] == ["object", "right", "wrong"]
+    assert [text.get_text() for text in plt.gcf().legends[0].get_texts()] == [
+        "object", "best window of an object", "right", "wrong",
+    ]  # fmt: skip
+
+
+def test_pipeline_lights_the_window_that_fits_an_object_best():
+    near, far = TARGET["boxes"] + 1, TARGET["boxes"] + torch.tensor([0, 0, 9, 9.0])
+    empty = {key: value[:0] for key, value in TARGET.items()} | {"scores": torch.zeros(0)}
+    draw.pipeline(IMAGE, torch.cat((far, near)), empty, TARGET, CLASSES)
+    assert sorted(extents(panels()[0])[2:]) == sorted(near.tolist())
 
 
 def test_pipeline_without_detections():

@@ -11,7 +11,6 @@ from tests.course.draw.figures import (
     IMAGE,
     edges,
     extents,
-    fills,
     is_darker_where_higher,
     key,
     labels,
@@ -49,7 +48,10 @@ def test_receptive_shows_the_same_cell_twice():
     left, right = panels()
     assert titles() == ["sees 20 x 20 pixels around (54, 24)", "row 2, column 5"]
     assert extents(left) == [[44, 14, 64, 34]] and extents(right) == [[5, 2, 6, 3]]
-    assert edges(left) == edges(right) == fills(right) == [LIT]
+    assert edges(left) == edges(right) == [LIT] and rectangles(right)[0].get_facecolor()[3] == 0  # its grey is seen
+    low, high = right.images[0].get_clim()  # a few cells are darker than middle grey
+    shades = (feature_map - low) / (high - low)
+    assert low == feature_map.min() and 0 < (shades > 1 / 1.7).float().mean() <= 0.1
     assert left.lines[0].get_xydata().tolist() == [[54, 24]] and looks(left.lines[0])[0] == LIT
     dots = left.collections[0].get_offsets()
     assert pixels(left)[0] == IMAGE.permute(1, 2, 0).tolist() and pixels(right)[0] == feature_map.tolist()
@@ -82,7 +84,7 @@ def test_a_patch_moves_over_a_grid_that_stays():
     ]  # fmt: skip
     shades = [sum(r.get_facecolor()[:3]) for r in rectangles(ax)]
     assert shades[2] < shades[6] == shades[7] < shades[3] < shades[1] == 3  # the larger, the darker
-    assert list(ticks(ax.xaxis)) == [0, 10, 20, 30] and labels(ax)[0] == "x, pixels"
+    assert list(ticks(ax.xaxis)) == [5, 15, 25] and labels(ax)[0] == "centre of the cell, pixels"
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.moving_patch({}, 8, field)
@@ -102,8 +104,8 @@ def test_curves_of_a_patch_stand_beside_its_true_place():
     assert below.lines[0].get_ydata().tolist() == (3 + centres % 8).tolist() and below.get_ylim()[0] == 0
     for ax in panels():
         assert [line.get_xdata()[0] for line in ax.lines if list(line.get_ydata()) == [0, 1]] == [16, 24, 32]
-    assert labels(above)[1] == "place, pixels" and labels(below)[1] == "its number"
-    assert "do not start at 0" in labels(below)[0]
+    assert labels(above)[1] == "place, pixels" and labels(below) == ("centre of the patch, pixels", "its response")
+    assert "do not start at 0" in above.get_title(loc="right")
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.patch_curves(centres, {}, centres, 8)
 
@@ -160,6 +162,7 @@ def test_winners_of_several_bins_look_otherwise():
     assert [line.get_label() for line in (several, one)] == ["kept by several bins", "kept by one bin"]
     assert several.get_marker() != one.get_marker() and several.get_markersize() > one.get_markersize()
     assert {looks(line)[0] for line in ax.lines} == {LIT} and not written(ax)
+    assert {line.get_markerfacecolor() for line in ax.lines} == {"none"}  # rings: the cell's grey is seen
 
 
 NUMBERS = torch.tensor([[3, 1, 4, 1, 5], [6, 5, 3, 5, 8], [11, 3, 2, 6, 4]])

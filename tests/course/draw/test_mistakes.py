@@ -1,5 +1,4 @@
 import matplotlib.pyplot as plt
-import pytest
 import torch
 from matplotlib.colors import to_hex
 
@@ -12,12 +11,12 @@ from tests.course.draw.figures import (
     edges,
     extents,
     fills,
-    key,
-    labels,
+    panels,
     pixels,
     rectangles,
     render,
     texts,
+    titles,
 )
 
 
@@ -88,23 +87,18 @@ def test_kinds_draw_difficult_objects_without_a_number():
     assert texts(ax) == ["1", "1  missed: ring", "difficult: disc"]
 
 
-def test_kind_stacks_pile_up_the_failures():
+def test_kind_bars_give_each_failure_a_panel():
     counts = {
-        "CNN": {"correct": 90, "class": 50, "place": 30, "missed": 20},
-        "+ SVM": {"correct": 95, "class": 40, "place": 2, "missed": 10},
+        "CNN": {"correct": 90, "class": 50, "place": 30, "duplicate": 0},
+        "+ SVM": {"correct": 95, "class": 40, "place": 2, "duplicate": 1},
     }
-    draw.kind_stacks(counts)
+    draw.kind_bars(counts)
     render()
-    ax = plt.gca()
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["CNN", "+ SVM"]
-    assert [(p.get_y(), p.get_height()) for p in ax.patches[::2]] == [(0, 50), (50, 30), (80, 20)]
-    assert [(p.get_y(), p.get_height()) for p in ax.patches[1::2]] == [(0, 40), (40, 2), (42, 10)]
-    assert fills(ax)[::2] == [draw.KIND_COLORS["class"], draw.KIND_COLORS["place"], "#000000"]
-    assert texts(ax) == ["50", "40", "30", "", "20", "10"]  # no room for the 2
-    colors = draw.KIND_COLORS
-    assert key(ax.get_legend()) == {"missed": "#000000", "place": colors["place"], "class": colors["class"]}
-    assert [r.get_x() + r.get_width() / 2 for r in rectangles(ax)] == pytest.approx([0, 1] * 3)
-    assert labels(ax) == ("", "detections (missed: objects)")
-    assert ax.texts[-1].get_color() == "white" and ax.texts[0].get_color() == "black"
-    draw.kind_stacks({"CNN": {"correct": 90, "class": 50}})
-    assert labels(plt.gca()) == ("", "detections")
+    assert titles() == ["class", "place", "duplicate"]
+    assert plt.gcf().get_suptitle() == "false detections by kind"
+    for ax, kind in zip(panels(), ("class", "place", "duplicate"), strict=True):
+        values = [each[kind] for each in counts.values()]
+        assert [p.get_width() for p in ax.patches] == values and texts(ax) == [str(value) for value in values]
+        assert set(fills(ax)) == {draw.KIND_COLORS[kind]} and ax.get_xlim()[0] == 0 and ax.get_xlim()[1] > 50
+        assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first detector on top
+    assert [t.get_text() for t in panels()[0].get_yticklabels()] == ["CNN", "+ SVM"]

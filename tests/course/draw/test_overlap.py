@@ -131,19 +131,19 @@ def test_threshold_curve_marks_the_choice_and_judges_what_stays():
     assert texts(curve) == ["0.3: AP50 0.55"] and curve.texts[0].xy == (0.3, 0.55)
     assert points(curve.lines[0]) == [(0.1, 0.4), (0.3, 0.55), (0.7, 0.2)] and points(curve.lines[1]) == [(0.3, 0.55)]
     assert looks(curve.lines[1])[0] == draw.GOOD and curve.texts[0].get_color() == draw.words(draw.GOOD)
-    assert curve.get_ylim()[0] > 0 and curve.get_title("right") == "the axis of AP50 does not start at 0"
-    assert labels(curve) == ("IoU above which the lower score is dropped", "AP50")
+    assert curve.get_ylim()[0] > 0 and curve.get_title("right") == "the axis of AP50\ndoes not start at 0"
+    assert labels(curve) == ("IoU above which the\nlower score is dropped", "AP50")
     assert all(pixels(ax)[0] == IMAGE.permute(1, 2, 0).tolist() for ax in (low, high))
-    assert titles() == ["", "0.1: 1 box\nIoU 0.88", "0.7: 3 boxes\nIoU 1.00, 0.95, 1.00"]
+    assert titles() == ["", "0.1: 1 box\nIoU / score", "0.7: 3 boxes\nIoU / score"]
     assert extents(low) == [*truths.tolist(), SIX[0].tolist()]
     assert extents(high) == [*truths.tolist(), *kept[0.7]["boxes"].tolist()]
-    assert edges(high) == [draw.TRUTH] * 2 + [draw.GOOD, draw.MISTAKE, draw.GOOD]  # the second is a duplicate
+    assert edges(high) == [draw.TRUTH] * 2 + [draw.GOOD, draw.KIND_COLORS["duplicate"], draw.GOOD]
     assert [r.get_linestyle() for r in rectangles(high)] == [":", ":", "-", "-", "-"]
-    assert texts(low) == ["1.25"] and texts(high) == ["1.25", "0.50", "0.38"]
+    assert texts(low) == ["0.88 / 1.25"] and texts(high) == ["1.00 / 1.25", "0.95 / 0.50", "1.00 / 0.38"]
     assert [to_hex(t.get_bbox_patch().get_facecolor()).upper() for t in high.texts] == edges(high)[2:]
     assert all(ax.get_xlim() == (-4, 54) and ax.get_ylim() == (36, -4) for ax in (low, high))
-    assert key(plt.gcf().subfigs[1].legends[0]) == {
-        "object": (draw.TRUTH, ":"), "right, with its score": (draw.GOOD, "-"), "wrong": (draw.MISTAKE, "-"),
+    assert key(plt.gcf().legends[0]) == {
+        "object": (draw.TRUTH, ":"), "correct": (draw.GOOD, "-"), "duplicate": (draw.KIND_COLORS["duplicate"], "-"),
     }  # fmt: skip
 
 

@@ -214,3 +214,15 @@ def test_responses_name_letters_alone():
     assert shown[1].images[0].get_clim() == (maps["a"][1].min(), maps["a"][1].max()) and inside()
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.responses(IMAGE, {})
+
+
+def test_arrows_lead_from_each_added_map_to_the_next_finer_one():
+    maps = {"hierarchy": stack((30, 40), (15, 20)), "pyramid": stack((30, 40), (15, 20))}
+    draw.designs(IMAGE, BOX, maps, added=["pyramid"])
+    render()
+    _, hierarchy, pyramid = panels()
+    (fine, _, _), (coarse, _, _) = planes(pyramid)[1:]
+    arrow, plus = pyramid.texts
+    assert plus.get_text() == "+" and not hierarchy.texts
+    assert coarse[:, 1].min() < arrow.xyann[1] < coarse[:, 1].max() and arrow.xyann[0] > coarse[:, 0].mean()
+    assert arrow.xy[1] == pytest.approx(fine[:, 1].max()) and arrow.xy[0] > fine[:, 0].mean()

@@ -93,7 +93,7 @@ def test_windows_by_iou_shows_a_rule_and_its_bounds():
     by_window = dict(zip(map(tuple, extents(left)), edges(left), strict=True))
     assert [by_window[tuple(w)] for w in windows.tolist()] == [draw.GOOD, draw.PALE, draw.BAD]
     assert [r.get_linestyle() for r in rectangles(left)[:2]] == [":", ":"]
-    assert texts(left) == ["1", "2", "3"]
+    assert texts(left) == ["1", "2", "3"] and {t.get_fontsize() for t in left.texts} == {18}
     for text, window in zip(left.texts, windows.tolist(), strict=True):  # inside a corner, in its window's colour
         (x, y), (x1, y1, x2, y2) = text.get_position(), window
         assert (x, text.get_ha()) in ((x1, "left"), (x2, "right"))
@@ -101,6 +101,8 @@ def test_windows_by_iou_shows_a_rule_and_its_bounds():
         assert to_hex(text.get_bbox_patch().get_facecolor()).upper() == by_window[tuple(window)]
     assert labels_of(right) == ("IoU with a bar", "window") and right.get_xlim()[0] == 0
     assert [bar.get_width() for bar in right.patches] == pytest.approx([1, 0.75, 0.1])
+    told = [(t.get_text(), t.get_color()) for t in right.get_yticklabels()]
+    assert told == list(zip("123", map(draw.words, (draw.GOOD, draw.PALE, draw.BAD)), strict=True))
     assert fills(right) == [draw.GOOD, draw.PALE, draw.BAD] and texts(right) == ["1.00", "0.75", "0.10"]
     assert [line.get_xdata()[0] for line in right.lines] == [0.3, 1.0]
     assert all(to_hex(t.get_bbox_patch().get_facecolor()) == "#ffffff" for t in right.texts)  # on top of a bound
