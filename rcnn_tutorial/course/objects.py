@@ -32,10 +32,10 @@ def object_groups(targets: Sequence[dict[str, Tensor]], overlap: float = 0.3) ->
         twin.append(target["labels"] == target["labels"][iou.argmax(dim=1)])
     covered, same = torch.cat(over), torch.cat(twin)
     return {
-        "small ones": areas < low,
-        "large ones": areas >= high,
-        "over their own class": covered & same,
-        "over another class": covered & ~same,
+        "small": areas < low,
+        "large": areas >= high,
+        "overlaps same class": covered & same,
+        "overlaps other class": covered & ~same,
     }
 
 

@@ -14,12 +14,12 @@ TARGETS = [
 def test_objects_are_grouped_by_size_and_by_what_they_lie_over():
     groups = object_groups(TARGETS)
     assert {name: which.nonzero()[:, 0].tolist() for name, which in groups.items()} == {
-        "small ones": [0, 5],
-        "large ones": [1, 2],
-        "over their own class": [1, 2],
-        "over another class": [3, 4],
+        "small": [0, 5],
+        "large": [1, 2],
+        "overlaps same class": [1, 2],
+        "overlaps other class": [3, 4],
     }
-    assert not object_groups(TARGETS, overlap=0.7)["over another class"].any()
+    assert not object_groups(TARGETS, overlap=0.7)["overlaps other class"].any()
 
 
 class Proposer(torch.nn.Module):

@@ -27,7 +27,7 @@ from rcnn_tutorial.course.draw.maps import (
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kinds
 from rcnn_tutorial.course.draw.network import (
     FASTER_RCNN,
-    filter_step,
+    filter_steps,
     gradient_table,
     missed_by_group,
     proposals_strip,
@@ -136,7 +136,7 @@ __all__ = [
     "coverage",
     "crowd",
     "designs",
-    "filter_step",
+    "filter_steps",
     "flow",
     "gains",
     "gradient_norms",

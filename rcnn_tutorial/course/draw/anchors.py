@@ -30,6 +30,7 @@ from rcnn_tutorial.course.draw.windows import DOTTED
 from rcnn_tutorial.ops.boxes import box_iou
 
 DARK = "#555555"
+MOVED_FROM = COLORS[3]
 DASHES = ("-", "--", ":", "-.")
 HEAT_STEPS = (("#FFE28A", 0), ("#F5A623", 0.6), ("#D55E00", 0.85), ("#5A0F00", 0.95))  # colour and opacity, 0 to 1
 HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(color), alpha) for color, alpha in HEAT_STEPS])
@@ -56,6 +57,7 @@ def anchors_at(
     place: tuple[float, float],
     chosen: Sequence[int] | None = None,
     ax: Axes | None = None,
+    close: float | None = None,
 ) -> Axes:
     """The anchors of one place, coloured by scale and dashed by shape, and the centres of all places.
 
@@ -67,6 +69,7 @@ def anchors_at(
         centres: (N, 2) x and y of every place.
         place: x and y.
         chosen: the anchors to show strongly; by default all.
+        close: the side of a square around the place, pixels, that a second panel enlarges.
     """
     sides = (anchors[:, 2:] - anchors[:, :2]).double()
     scales = sides.prod(dim=1).sqrt().round().long().tolist()
@@ -80,23 +83,32 @@ def anchors_at(
         max(n, far + 2) for n, far in zip((width, height), anchors[:, 2:].amax(dim=0).tolist(), strict=True)
     )
     shown = (bottom - top) / (right - left)
-    ax = picture(image, ax or plt.subplots(figsize=(10.9, min(8.2 * shown, 8) + 0.4))[1], faint=True)
-    surround(ax, image, 0, 0)
+    if close:
+        _, (ax, part) = plt.subplots(1, 2, figsize=(10.9, 6.6 * shown + 0.9), width_ratios=(1, shown))
+    ax = ax or plt.subplots(figsize=(10.9, min(8.2 * shown, 8) + 0.4))[1]
+    for each in (ax, part) if close else (ax,):
+        picture(image, each, faint=True)
+        if each is ax:
+            surround(ax, image, 0, 0)
+        each.scatter(*centres.T, s=7, color="black", lw=0, alpha=0.7, zorder=2)
+        for i in sorted(range(len(anchors)), key=lambda i: -scales[i]):
+            if chosen is None or i in chosen:
+                boxes(each, anchors[[i]], styles=styles[i])
+            else:
+                outlines(each, anchors[[i]], styles[i].color, 1.5, alpha=0.35)
+        each.plot(*place, "o", color="black", ms=12, mec="white", mew=2, zorder=4)
     ax.set(xlim=(left, right), ylim=(bottom, top))
-    ax.scatter(*centres.T, s=7, color="black", lw=0, alpha=0.7, zorder=2)
-    for i in sorted(range(len(anchors)), key=lambda i: -scales[i]):
-        if chosen is None or i in chosen:
-            boxes(ax, anchors[[i]], styles=styles[i])
-        else:
-            outlines(ax, anchors[[i]], styles[i].color, 1.5, alpha=0.35)
-    ax.plot(*place, "o", color="black", ms=12, mec="white", mew=2, zorder=4)
     ax.set_title(f"{len(centres):,} places, {len(anchors)} anchors at each: {len(centres) * len(anchors):,}")
+    if close:
+        (x, y), half = place, close / 2
+        part.set(xlim=(x - half, x + half), ylim=(y + half, y - half), title=f"{close:g} x {close:g} pixels of it")
     handles = [Line2D([], [], color=color, lw=4, label=f"scale {scale}") for scale, color in colors.items()]
     handles += [
         Line2D([], [], color="black", lw=2.5, ls=line, label=f"height / width {shape}")
         for shape, line in dashes.items()
     ]
-    ax.figure.legend(handles=handles, loc="outside right center", frameon=False, handlelength=2.5)
+    where = dict(loc="outside lower center", ncols=4) if close else dict(loc="outside right center")
+    ax.figure.legend(handles=handles, **where, frameon=False, handlelength=2.5)
     assert len(anchors) and len(centres), "nothing was drawn"
     return ax
 
@@ -163,12 +175,11 @@ def best_iou(
 
 
 @on_cpu
-def labelled_anchors(
-    image: Tensor, anchors: Tensor, state: Tensor, truths: Tensor, shown: int = 4, ax: Axes | None = None
-) -> Axes:
-    """What the training makes of an image's anchors: a few of each label, and the objects dotted.
+def labelled_anchors(image: Tensor, anchors: Tensor, state: Tensor, truths: Tensor, shown: int = 4) -> None:
+    """What the training makes of an image's anchors: in one panel the positive ones, in another a few of the others.
 
-    Of the positive ones those are drawn that fit an object best, of the others such that lie within the picture.
+    Of the positive ones those are drawn that fit an object best, of the others such that lie within the picture. The
+    objects are dotted in both.
 
     Args:
         image: (3, H, W).
@@ -177,29 +188,27 @@ def labelled_anchors(
         truths: (M, 4), pixels.
         shown: at most so many negative ones, and so many ignored ones.
     """
+    assert len(anchors), "nothing was drawn"
     positive, negative, ignored = (anchors[state == s] for s in (1, 0, -1))
     fitting = positive[box_iou(positive, truths).argmax(dim=0).unique()] if len(positive) and len(truths) else positive
     height, width = image.shape[1:]
     corners = torch.cat((fitting, anchors.new_tensor([[0, 0, width, height]])))
     beyond = torch.stack((-corners[:, :2], corners[:, 2:] - corners.new_tensor([width, height]))).amax(dim=(0, 1))
     across, up = (beyond + 2).tolist()
-    size = (11, min(8.2 * (height + 2 * up) / (width + 2 * across), 8))
-    ax = picture(image, ax or plt.subplots(figsize=size)[1], faint=True)
-    surround(ax, image, across, up)
+    figure, axes = plt.subplots(1, 2, figsize=(10.9, 5.4 * (height + 2 * up) / (width + 2 * across) + 1.2))
     few, others = (some(_within(each, image), shown) for each in (negative, ignored))
-    looks = {"positive": (positive, fitting, Style(GOOD, 4)), "negative": (negative, few, Style(BAD)),
+    looks = {"positive": (positive, fitting, Style(GOOD, 3.5)), "negative": (negative, few, Style(BAD)),
              "ignored": (ignored, others, Style(DARK, dashes="--"))}  # fmt: skip
-    handles = []
-    for name, (every, drawn, style) in looks.items():
-        boxes(ax, drawn, styles=style)
-        text = f"{name}\n({len(drawn)} of {len(every):,} drawn)" if len(drawn) < len(every) else name
-        handles.append(Line2D([], [], color=style.color, lw=style.width, ls=style.dashes, label=text))
-    boxes(ax, truths, styles=DOTTED)
-    handles += style_handles({"object": DOTTED})
-    ax.set_title(f"labels of {len(anchors):,} anchors")
-    ax.figure.legend(handles=handles, loc="outside right center", frameon=False, labelspacing=1)
-    assert len(anchors), "nothing was drawn"
-    return ax
+    for ax, names in zip(axes, (("positive",), ("negative", "ignored")), strict=True):
+        picture(image, ax, faint=True)
+        surround(ax, image, across, up)
+        for name in names:
+            boxes(ax, looks[name][1], styles=looks[name][2])
+        boxes(ax, truths, styles=DOTTED)
+        ax.set_title(", ".join(f"{name}: {len(looks[name][0]):,}" for name in names))
+    styles = {f"{name} ({len(drawn)} drawn)": style for name, (_, drawn, style) in looks.items()}
+    handles = style_handles(styles | {"object": DOTTED})
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 
 def _within(boxes: Tensor, image: Tensor) -> Tensor:
@@ -210,7 +219,7 @@ def _within(boxes: Tensor, image: Tensor) -> Tensor:
 
 @on_cpu
 def moved_anchors(image: Tensor, before: Tensor, after: Tensor, truths: Tensor) -> None:
-    """Anchors before their offsets move them, dotted, and after it, solid, with the objects in black.
+    """Anchors before their offsets move them, dashed, and after it, solid, with the objects dotted in black.
 
     Args:
         image: (3, H, W).
@@ -222,7 +231,7 @@ def moved_anchors(image: Tensor, before: Tensor, after: Tensor, truths: Tensor) 
     picture(image, ax, faint=True)
     surround(ax, image, 0.12 * image.shape[2], 0.12 * image.shape[1])
     looks = {
-        "anchor": (before, Style(PROPOSAL, 2, ":")),
+        "anchor": (before, Style(MOVED_FROM, 2, "--")),
         "moved by its offsets": (after, Style(PROPOSAL, 2.5)),
         "object": (truths, Style(TRUTH, 3, ":")),
     }

@@ -1,12 +1,12 @@
 """A network that proposes: its map, its proposals step by step, what trains it."""
 
 from collections.abc import Sequence
+from string import ascii_uppercase
 from textwrap import fill
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
@@ -69,35 +69,31 @@ def _panels(image: Tensor, count: int, legend: dict[str, Style], room: float = 0
 
 
 @on_cpu
-def filter_step(
-    image: Tensor, name: str, proposals: Tensor, truths: Tensor, threshold: float = 0.7, shown: int = 60
+def filter_steps(
+    image: Tensor, steps: dict[str, Tensor], truths: Tensor, threshold: float = 0.7, shown: int = 15
 ) -> None:
-    """The boxes of one image after one step of the filter, and which objects some box of all still covers.
+    """The boxes of one image after each step of the filter; an object that none of them covers is dashed and lettered.
 
     Args:
         image: (3, H, W).
-        name: of the step.
-        proposals: (N, 4), pixels; they may reach beyond the image.
-        truths: (M, 4), pixels.
+        steps: for the name of each step its boxes (N, 4), pixels; they may reach beyond the image.
+        truths: (M, 4), pixels, of at most 26 objects; each keeps its letter.
         threshold: the IoU from which on a box covers an object.
         shown: so many boxes are drawn at most, evenly spread over their order.
     """
-    drawn, room = some(proposals, shown), 0.15
-    figure, ax = plt.subplots(figsize=(9.4, 9.4 * image.shape[1] / image.shape[2]))
-    picture(image, ax, faint=True)
-    surround(ax, image, room * image.shape[2], room * image.shape[1])
-    outlines(ax, drawn, PROPOSAL, 1, alpha=0.5)
-    covered = _near(truths, proposals, threshold)
-    looks = {
-        f"box ({len(drawn)} of {len(proposals):,} drawn)": (drawn, Style(PROPOSAL, 1)),
-        f"covered (IoU of {threshold:g}): {int(covered.sum())}": (truths[covered], Style(GOOD, 5)),
-        f"not covered: {int((~covered).sum())}": (truths[~covered], Style(BAD, 5, "--")),
+    assert steps, "nothing was drawn"
+    missed = Style(BAD, 4, "--")
+    legend = {
+        f"box ({shown} of each step drawn)": Style(PROPOSAL, 1),
+        f"covered (IoU of {threshold:g})": Style(GOOD, 4),
+        "not covered": missed,
     }
-    for each, style in list(looks.values())[1:]:
-        boxes(ax, each, styles=style)
-    ax.set_title(f"{name}: {len(proposals):,} boxes")
-    handles = [Line2D([], [], color=s.color, lw=s.width, ls=s.dashes, label=text) for text, (_, s) in looks.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    for ax, (name, found) in zip(_panels(image, len(steps), legend, room=0.15), steps.items(), strict=True):
+        outlines(ax, some(found, shown), PROPOSAL, 1, alpha=0.7)
+        covered = _near(truths, found, threshold)
+        boxes(ax, truths[covered], styles=Style(GOOD, 4))
+        boxes(ax, truths[~covered], [ascii_uppercase[i] for i in (~covered).nonzero()[:, 0]], missed)
+        ax.set_title(f"{name}: {len(found):,} boxes, {int(covered.sum())} of {len(truths)} covered")
 
 
 @on_cpu

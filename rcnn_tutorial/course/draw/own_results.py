@@ -15,7 +15,7 @@ from rcnn_tutorial.evaluation import failures
 def own_results(
     images: Sequence[Tensor],
     targets: Sequence[dict[str, Tensor]],
-    before: Sequence[dict[str, Tensor]],
+    before: Sequence[dict[str, Tensor]] | None,
     after: Sequence[dict[str, Tensor]],
     classes: Sequence[str],
     threshold: float = 0.5,
@@ -29,30 +29,32 @@ def own_results(
     Args:
         images: (3, H, W) each; the sizes may differ. Four fit.
         targets: of each image `boxes` (M, 4), `labels` (M,) and, where there are any, `difficult` (M,).
-        before, after: of each image `boxes` (N, 4), `labels` (N,) and `scores` (N,).
+        before, after: of each image `boxes` (N, 4), `labels` (N,) and `scores` (N,). Without `before` its column is
+            left out.
         classes: their names, the background first.
         threshold: the least score of a detection that is drawn and counted.
         everywhere: whether the true boxes lie below the detections too.
     Raises:
         ValueError: no image, or lists of different length.
     """
-    lengths = {len(part) for part in (images, targets, before, after)}
+    columns = {"before": before, "after": after} if before is not None else {"after": after}
+    lengths = {len(part) for part in (images, targets, *columns.values())}
     if lengths == {0} or len(lengths) > 1:
         raise ValueError(f"expected as many targets and detections as images, and one at least, got {sorted(lengths)}")
     ratios = [image.shape[1] / image.shape[2] for image in images]
-    figure, axes = plt.subplots(
-        len(images), 3, figsize=(10.9, 3.6 * sum(ratios) + 0.5), height_ratios=ratios, squeeze=False
-    )
+    count = 1 + len(columns)
+    size = (10.9, 10.8 / count * sum(ratios) + 0.5)
+    figure, axes = plt.subplots(len(images), count, figsize=size, height_ratios=ratios, squeeze=False)
     objects = sum(len(target["boxes"]) for target in targets)
     axes[0, 0].set_title(f"truth: {objects} object{'s' * (objects != 1)}")
-    for ax, image in zip(axes.flat, (image for image in images for _ in range(3)), strict=True):
+    for ax, image in zip(axes.flat, (image for image in images for _ in range(count)), strict=True):
         picture(image, ax)
     figure.draw_without_rendering()  # from here on the panels have their sizes, by which labels find their places
     for ax, target in zip(axes[:, 0], targets, strict=True):
         hard = target.get("difficult", torch.zeros(len(target["boxes"]))).tolist()
         names = [classes[k] + "?" * bool(d) for k, d in zip(target["labels"].tolist(), hard, strict=True)]
         boxes(ax, target["boxes"], names, Style(TRUTH, dashes=":"))
-    for column, name, answers in ((axes[:, 1], "before", before), (axes[:, 2], "after", after)):
+    for column, (name, answers) in zip(axes.T[1:], columns.items(), strict=True):
         told = failures(answers, targets, score_threshold=threshold)
         right, missed = told.counts["correct"], told.counts["missed"]
         wrong = sum(told.counts.values()) - right - missed

@@ -97,6 +97,16 @@ def test_only_the_chosen_anchors_are_strong():
         draw.anchors_at(IMAGE, ANCHORS, CENTRES[:0], (30, 30))
 
 
+def test_a_second_panel_enlarges_the_place():
+    ax = draw.anchors_at(IMAGE, ANCHORS + 30, CENTRES, (30, 30), close=24)
+    render()
+    first, part = panels()
+    assert first is ax and extents(part) == extents(ax)[1:] and edges(part) == edges(ax)[1:]
+    assert (part.get_xlim(), part.get_ylim()) == ((18, 42), (42, 18))
+    assert titles() == ["20 places, 4 anchors at each: 80", "24 x 24 pixels of it"]
+    assert len(plt.gcf().legends) == 1
+
+
 def test_objectness_has_a_panel_per_shape_and_one_scale():
     maps = torch.rand(6, 3, 4, generator=torch.Generator().manual_seed(0)) * 0.5
     draw.objectness(IMAGE, maps, [f"shape {i}" for i in range(6)], columns=2, title="untrained")
@@ -142,47 +152,52 @@ def test_best_iou_has_a_curve_per_set_and_strokes_for_the_objects():
         draw.best_iou(sizes, {})
 
 
-def test_labelled_anchors_draw_a_few_of_each_label():
+def test_labelled_anchors_part_the_positive_ones_from_a_few_others():
     negative, ignored, beyond = [10, 12, 20, 25.0], [5, 6, 9, 12.0], [-5, 12, 20, 25.0]
     best, worse = torch.tensor([[-6, 2, 20, 20], [30, 10, 70, 64.0]]), torch.tensor([[28, 8, 50, 64.0]])
     others = [beyond] * 9 + [negative] * 2000 + [ignored] * 3
     anchors = torch.cat((worse, best, torch.tensor(others)))
     state = torch.tensor([1] * 3 + [0] * 2009 + [-1] * 3)
-    ax = draw.labelled_anchors(IMAGE, anchors, state, TARGET["boxes"], shown=2)
+    draw.labelled_anchors(IMAGE, anchors, state, TARGET["boxes"], shown=2)
     render()
+    left, right = panels()
     # of the positive ones the best of each object, of the others none that leaves the picture
-    assert extents(ax) == [BORDER, *best.tolist(), *[negative] * 2, *[ignored] * 2, *TARGET["boxes"].tolist()]
-    assert edges(ax)[1:] == [draw.GOOD] * 2 + [draw.BAD] * 2 + [to_hex(DARK).upper()] * 2 + ["#000000"] * 2
-    assert [r.get_linestyle() for r in rectangles(ax)[1:]] == ["-"] * 4 + ["--"] * 2 + [":"] * 2
+    assert extents(left) == [BORDER, *best.tolist(), *TARGET["boxes"].tolist()]
+    assert extents(right) == [BORDER, *[negative] * 2, *[ignored] * 2, *TARGET["boxes"].tolist()]
+    assert edges(left)[1:] == [draw.GOOD] * 2 + ["#000000"] * 2
+    assert edges(right)[1:] == [draw.BAD] * 2 + [to_hex(DARK).upper()] * 2 + ["#000000"] * 2
+    assert [r.get_linestyle() for r in rectangles(right)[1:]] == ["-"] * 2 + ["--"] * 2 + [":"] * 2
     assert key(plt.gcf().legends[0]) == {
-        "positive\n(2 of 3 drawn)": (draw.GOOD, "-"), "negative\n(2 of 2,009 drawn)": (draw.BAD, "-"),
-        "ignored\n(2 of 3 drawn)": (DARK, "--"), "object": ("#000000", ":"),
+        "positive (2 drawn)": (draw.GOOD, "-"), "negative (2 drawn)": (draw.BAD, "-"),
+        "ignored (2 drawn)": (DARK, "--"), "object": ("#000000", ":"),
     }  # fmt: skip
-    assert ax.get_title() == "labels of 2,015 anchors"
-    assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64  # room for what leaves the picture
+    assert titles() == ["positive: 3", "negative: 2,009, ignored: 3"]
+    for ax in (left, right):
+        assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64  # room for what leaves the picture
 
 
 def test_labelled_anchors_without_a_positive():
     anchors = torch.tensor([[10, 10, 20, 20.0]])
-    ax = draw.labelled_anchors(IMAGE, anchors, torch.tensor([0]), TARGET["boxes"][:0])
+    draw.labelled_anchors(IMAGE, anchors, torch.tensor([0]), TARGET["boxes"][:0])
     render()
-    assert extents(ax) == [BORDER, anchors[0].tolist()] and edges(ax)[1] == draw.BAD
-    assert legend(plt.gcf().legends[0]) == ["positive", "negative", "ignored", "object"]  # all of each are drawn
+    left, right = panels()
+    assert extents(left) == [BORDER] and extents(right) == [BORDER, anchors[0].tolist()]
+    assert edges(right)[1] == draw.BAD and titles() == ["positive: 0", "negative: 1, ignored: 0"]
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.labelled_anchors(IMAGE, anchors[:0], torch.tensor([]), TARGET["boxes"])
 
 
-def test_moved_anchors_are_dotted_before_and_solid_after():
+def test_moved_anchors_are_dashed_before_and_solid_after():
     before = torch.tensor([[-6, 2, 20, 20], [30, 10, 70, 64.0]])
     after = before + 3
     draw.moved_anchors(IMAGE, before, after, TARGET["boxes"])
     render()
     (ax,) = panels()
     assert extents(ax) == [BORDER, *before.tolist(), *after.tolist(), *TARGET["boxes"].tolist()]
-    assert edges(ax)[1:] == [draw.PROPOSAL] * 4 + [draw.TRUTH] * 2
-    assert [r.get_linestyle() for r in rectangles(ax)[1:]] == [":", ":", "-", "-", ":", ":"]
+    assert edges(ax)[1:] == [draw.COLORS[3]] * 2 + [draw.PROPOSAL] * 2 + [draw.TRUTH] * 2
+    assert [r.get_linestyle() for r in rectangles(ax)[1:]] == ["--", "--", "-", "-", ":", ":"]
     assert key(plt.gcf().legends[0]) == {
-        "anchor": (draw.PROPOSAL, ":"), "moved by its offsets": (draw.PROPOSAL, "-"), "object": (draw.TRUTH, ":"),
+        "anchor": (draw.COLORS[3], "--"), "moved by its offsets": (draw.PROPOSAL, "-"), "object": (draw.TRUTH, ":"),
     }  # fmt: skip
     assert ax.get_xlim()[0] < -6 and ax.get_ylim()[0] > 64 and not ax.get_title()
     with pytest.raises(AssertionError, match="nothing was drawn"):

@@ -34,38 +34,42 @@ def outlined(ax):
     return [(to_hex(c.get_edgecolor()).upper(), thin(c)) for c in ax.collections if c.get_paths()]
 
 
-def test_filter_step_shows_which_objects_are_still_covered():
+def test_filter_steps_show_which_objects_are_still_covered():
     many = FAR + torch.arange(5000.0)[:, None] / 5000  # each a little further
-    draw.filter_step(IMAGE, "decode", torch.cat((many, NEAR)), TRUTHS)
+    draw.filter_steps(IMAGE, {"decode": torch.cat((many, NEAR)), "NMS": NEAR}, TRUTHS)
     render()
-    (ax,) = panels()
-    assert titles() == ["decode: 5,002 boxes"]
+    ax, last = panels()
+    assert titles() == ["decode: 5,002 boxes, 2 of 2 covered", "NMS: 2 boxes, 2 of 2 covered"]
     ((color, drawn),) = outlined(ax)
-    assert color == draw.PROPOSAL and len(drawn) == 60  # from the first to the last
+    assert color == draw.PROPOSAL and len(drawn) == 15  # from the first to the last
     assert drawn[0] == many[0].tolist() and drawn[-1] == NEAR[-1].tolist()
-    assert edges(ax)[1:] == [draw.GOOD, draw.GOOD] and extents(ax)[1:] == TRUTHS.tolist()
+    assert outlined(last) == [(draw.PROPOSAL, NEAR.tolist())]
+    assert edges(ax)[1:] == [draw.GOOD, draw.GOOD] and extents(ax)[1:] == TRUTHS.tolist() and not texts(ax)
     assert ax.get_xlim() == pytest.approx((-12, 92)) and ax.get_ylim() == pytest.approx((69, -9))
     assert key(plt.gcf().legends[0]) == {
-        "box (60 of 5,002 drawn)": (draw.PROPOSAL, "-"), "covered (IoU of 0.7): 2": (draw.GOOD, "-"),
-        "not covered: 0": (draw.BAD, "--"),
+        "box (15 of each step drawn)": (draw.PROPOSAL, "-"), "covered (IoU of 0.7)": (draw.GOOD, "-"),
+        "not covered": (draw.BAD, "--"),
     }  # fmt: skip
 
 
-def test_filter_step_dashes_the_objects_that_are_lost():
-    draw.filter_step(IMAGE, "NMS", torch.cat((FAR, NEAR[:1])), TRUTHS, shown=1)
+def test_filter_steps_dash_and_letter_the_objects_that_are_lost():
+    steps = {"decode": NEAR, "best": torch.cat((FAR, NEAR[:1])), "NMS": FAR, "none": NEAR[:0]}
+    draw.filter_steps(IMAGE, steps, TRUTHS, shown=1)
     render()
-    ax = panels()[0]
+    assert [texts(ax) for ax in panels()] == [[], ["B"], ["A", "B"], ["A", "B"]]
+    ax = panels()[1]
     assert edges(ax)[1:] == [draw.GOOD, draw.BAD] and extents(ax)[1:] == TRUTHS.tolist()
     assert [r.get_linestyle() for r in rectangles(ax)[1:]] == ["-", "--"]
-    assert [t.get_text() for t in plt.gcf().legends[0].get_texts()] == [
-        "box (1 of 2 drawn)", "covered (IoU of 0.7): 1", "not covered: 1",
-    ]  # fmt: skip
+    assert titles()[1:] == [
+        "best: 2 boxes, 1 of 2 covered",
+        "NMS: 1 boxes, 0 of 2 covered",
+        "none: 0 boxes, 0 of 2 covered",
+    ]
     plt.close("all")
-    draw.filter_step(IMAGE, "NMS", NEAR, TRUTHS, threshold=0.99)
+    draw.filter_steps(IMAGE, {"NMS": NEAR}, TRUTHS, threshold=0.99)
     assert edges(panels()[0])[1:] == [draw.BAD, draw.BAD]
-    plt.close("all")
-    draw.filter_step(IMAGE, "NMS", NEAR[:0], TRUTHS)
-    assert titles() == ["NMS: 0 boxes"]
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.filter_steps(IMAGE, {}, TRUTHS)
 
 
 def test_the_map_of_faster_rcnn_follows_its_forward_pass():

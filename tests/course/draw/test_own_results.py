@@ -38,6 +38,14 @@ def test_a_row_for_each_picture_and_titles_that_count():
     assert [pixels(ax)[0] for ax in axes] == [image.permute(1, 2, 0).tolist() for image in IMAGES for _ in range(3)]
 
 
+def test_without_an_answer_before_its_column_is_left_out():
+    axes = shown(before=None)
+    assert titles() == ["truth: 3 objects", "after: 2 right, 1 wrong", "", ""]
+    assert texts(axes[0]) == ["disc", "ring?"] and texts(axes[3]) == ["disc 0.50"]
+    with pytest.raises(ValueError, match="as many targets and detections as images"):
+        shown(before=None, after=AFTER[:1])
+
+
 def test_the_truth_is_black_and_dotted():
     first, _, _, second, _, _ = shown()
     assert texts(first) == ["disc", "ring?"] and texts(second) == ["disc"]
