@@ -146,13 +146,13 @@ class FPN(TwoStage):
         """Strides of the maps that regions are read from, pixels."""
         return self.strides[:-1]
 
-    def pool(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-        """Boxes (B, P, 4), pixels of the input, to (B P, C, n, n), each from its own map, in the order given."""
+    def pool(self, maps: Sequence[Tensor], boxes: Tensor | Sequence[Tensor], size: int | None = None) -> Tensor:
+        """Boxes (B, P, 4), or B (P_i, 4), pixels of the input, to (B P, C, n, n), each from its map, in their order."""
         rois = as_rois(list(boxes), maps[0])  # (B P, 5)
         level = self.levels(rois[:, 1:].detach()) - level_of(self.head_strides[0])
         order, counts = grouped(level, len(self.head_strides))  # level after level
         parts = [
-            self.pool_map(features, part, stride)
+            self.pool_map(features, part, stride, size)
             for features, part, stride in zip(maps, rois[order].split(counts.tolist()), self.head_strides, strict=False)
         ]
         return torch.cat(parts)[order.argsort()]
