@@ -23,6 +23,7 @@ from rcnn_tutorial.course.draw.maps import (
     pyramid_bins,
     receptive,
 )
+from rcnn_tutorial.course.draw.masks import masks
 from rcnn_tutorial.course.draw.mistakes import kind_stacks, kinds
 from rcnn_tutorial.course.draw.network import FASTER_RCNN, filter_step, gradient_table, proposals_strip
 from rcnn_tutorial.course.draw.network_map import BOXES, FPN, RCNN, NetworkMap, network_map
@@ -153,6 +154,7 @@ __all__ = [
     "losses",
     "mask_scan",
     "mask_words",
+    "masks",
     "measures",
     "merging",
     "missed_by_size",
