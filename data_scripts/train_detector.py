@@ -5,9 +5,10 @@
     python data_scripts/train_detector.py fast_rcnn
     python data_scripts/train_detector.py faster_rcnn
     python data_scripts/train_detector.py fpn
+    python data_scripts/train_detector.py mask_rcnn
 
 Writes rcnn_tutorial/weights/NAME.pt and rcnn_tutorial/course/records/NAME.json. With --data bccd it measures only.
-Each about 20 minutes on two CPU cores.
+Each about 20 minutes on two CPU cores. Mask R-CNN starts from the FPN that is shipped.
 """
 
 import argparse
@@ -26,10 +27,13 @@ from torch.utils.data import Dataset
 from experiments.rcnn import refined_late
 from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.data import data_root, load_dataset
+from rcnn_tutorial.data.masks import encode_masks
 from rcnn_tutorial.data.transforms import Augment
+from rcnn_tutorial.detectors import build, load
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
+from rcnn_tutorial.detectors.mask_rcnn import MaskRCNN, MaskRCNNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
 from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, detect
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
@@ -43,8 +47,13 @@ PACKAGE = Path(__file__).parents[1] / "rcnn_tutorial"
 SPLITS = ("train", "val", "test")
 KEYS = ("AP50", "AP75", "AP", "AP_small", "AP_medium", "AP_large")  # the sizes are thirds of the objects
 Trained = tuple[nn.Module, dict, dict]  # the model, what each of its parts detects, and what else is worth a note
-TITLES = {"fast_rcnn": "Fast R-CNN", "faster_rcnn": "Faster R-CNN", "fpn": "FPN"}
-PROPOSING = {"faster_rcnn": (FasterRCNN, FasterRCNNSettings, 0.05), "fpn": (FPN, FPNSettings, 0.08)}  # and its rate
+TITLES = {"fast_rcnn": "Fast R-CNN", "faster_rcnn": "Faster R-CNN", "fpn": "FPN", "mask_rcnn": "Mask R-CNN"}
+PROPOSING = {  # and the rate of all layers
+    "faster_rcnn": (FasterRCNN, FasterRCNNSettings, 0.05),
+    "fpn": (FPN, FPNSettings, 0.08),
+    "mask_rcnn": (MaskRCNN, MaskRCNNSettings, 0.02),
+}
+MASK_STEPS, MASK_RATE = 700, 0.25  # of the mask head alone, which learns from a high rate best
 PARTS = {
     "CNN": {"scores": "softmax", "regression": "none"},
     "CNN + SVM": {"regression": "none"},
@@ -77,15 +86,38 @@ def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path 
 
 
 def chosen(name: str, steps: int) -> TwoStageSettings:
-    """Settings of Faster R-CNN or FPN."""
+    """Settings of Faster R-CNN, FPN or Mask R-CNN."""
     _, settings, lr = PROPOSING[name]
     tiny = settings.tiny(steps)
     return replace(tiny, training=replace(tiny.training, lr=lr))
 
 
+def with_masks(steps: int | None, data: dict[str, Dataset], folder: Path | None, device: str) -> Trained:
+    """Mask R-CNN, from the shipped FPN: first the mask head alone, then all layers together."""
+    model = build("mask_rcnn", data["train"].classes, chosen("mask_rcnn", steps or 150)).to(device)
+    model.load_state_dict(load("fpn").state_dict(), strict=False)
+    mirrored = Augment(data["train"], seed=0, jitter=0, scale=(1, 1))
+    settings = model.settings.training
+    alone = replace(settings, steps=MASK_STEPS, lr=MASK_RATE, warmup=MASK_STEPS // 4)
+    model.requires_grad_(False).mask_head.requires_grad_(True)
+    histories = {"mask head": train(model, mirrored, alone, folder and folder / "head")}
+    model.requires_grad_(True)
+    histories["all layers"] = train(model, mirrored, settings, folder and folder / "all")
+    losses = {
+        part: {key: round(sum(values[-50:]) / 50, 4) for key, values in history.losses.items()}
+        for part, history in histories.items()
+    }
+    return model, {TITLES["mask_rcnn"]: predict(model, data["test"])[0]}, {
+        "mask_head_alone": {"steps": alone.steps, "lr": alone.lr, "warmup": alone.warmup},
+        "last_loss": losses,
+    }  # fmt: skip
+
+
 def end_to_end(name: str, steps: int | None, data: dict[str, Dataset], folder: Path | None, device: str) -> Trained:
-    """Fast R-CNN, Faster R-CNN or FPN."""
+    """Fast R-CNN, Faster R-CNN, FPN or Mask R-CNN."""
     notes, classes = {}, data["train"].classes
+    if name == "mask_rcnn":
+        return with_masks(steps, data, folder, device)
     if name == "fast_rcnn":
         model = FastRCNN(tiny_net(pretrained=True), classes, FastRCNNSettings.tiny(steps or 8_000)).to(device)
         model.normalise_targets(data["train"])
@@ -110,16 +142,21 @@ def main() -> None:
     options = parser.parse_args()
 
     kept = FeatureCache(data_root() / "proposals")
-    data = {split: load_dataset(options.data, split) for split in SPLITS}
+    data = {split: load_dataset(options.data, split, masks=options.name == "mask_rcnn") for split in SPLITS}
     if options.name not in PROPOSING:
         data = {split: WithProposals(data[split], cache=kept, top=options.proposals) for split in SPLITS}
     test = data["test"]
-    targets = [test[index][1] for index in range(len(test))]  # proposals first: they are not timed
+    whole = [test[index][1] for index in range(len(test))]  # proposals first: they are not timed
+    masks = [{key: encode_masks(v) if key == "masks" else v for key, v in target.items()} for target in whole]
+    targets = [{key: v for key, v in target.items() if key not in ("masks", "area")} for target in whole]
     start = time.perf_counter()
     run = end_to_end if options.name in TITLES else staged
     model, found, notes = run(options.name, options.steps, data, options.folder, options.device)
     thirds = size_thirds(targets)
     measured = {part: coco_ap(detections, targets, test.classes, thirds) for part, detections in found.items()}
+    if options.name == "mask_rcnn":
+        (detections,) = found.values()
+        measured["masks"] = coco_ap(detections, masks, test.classes, size_thirds(masks), kind="segm")
     if options.name in PROPOSING:
         images = (test[index][0].to(options.device) for index in range(len(test)))
         proposals = [model.proposals([image])[0].cpu() for image in images]

@@ -24,6 +24,7 @@ def load_dataset(
     transform: Callable | None = None,
     classes: Sequence[str] | None = None,
     on_error: str = "raise",
+    masks: bool = False,
 ) -> DetectionDataset:
     """Load a data set by name, or from a folder in one of three layouts.
 
@@ -42,38 +43,59 @@ def load_dataset(
             counted in `left_out`. By default all: those of data.yaml, or the sorted names of all objects in the XML.
         on_error: "raise" refuses a data set with bad files, naming them; "skip" decodes every image once and leaves the
             bad ones out, listed in `skipped`.
+        masks: targets have `masks` (N, H, W), too. "shapes" has them, a folder in VOC's layout with SegmentationObject,
+            and one in YOLO's where every object is a polygon; `data.coco.CocoDetection` reads those of a JSON file.
     Raises:
         FileNotFoundError: "bccd" is not there yet.
-        ValueError: an unknown name or split, a class that the data set does not have, or bad files.
+        ValueError: an unknown name or split, a class that the data set does not have, no masks, or bad files.
     """
     if name == "shapes":
         from rcnn_tutorial.data.generated import shapes  # only here: it imports what draws the scenes
 
-        return _voc(shapes.ensure_shapes(data_root()), shapes.CLASSES[1:], split, transform, classes, on_error)
+        folder, known = shapes.ensure_shapes(data_root()), shapes.CLASSES[1:]
+        if masks:
+            return _coco(folder, known, split, transform, classes, on_error)
+        return _voc(folder, known, split, transform, classes, on_error)
     if name == "bccd":
         folder = data_root() / "bccd"
         if not folder.is_dir():
             raise FileNotFoundError(f"no {folder}; get it by: python data_scripts/download_bccd.py")
-        return _voc(folder, BCCD_CLASSES, split, transform, classes, on_error)
+        return _voc(folder, BCCD_CLASSES, split, transform, classes, on_error, masks)
     folder = Path(name)
     if (folder / "Annotations").is_dir():
-        return _voc(folder, find_classes(folder, on_error), split, transform, classes, on_error)
+        return _voc(folder, find_classes(folder, on_error), split, transform, classes, on_error, masks)
     if folder.is_dir():
         from rcnn_tutorial.data import yolo
 
         if not any(folder.glob("data.y*ml")) and visible_files(folder, "*.xml"):
-            return _voc(folder, find_classes(folder, on_error), split, transform, classes, on_error)
+            return _voc(folder, find_classes(folder, on_error), split, transform, classes, on_error, masks)
         if yolo.has_classes(folder) or (folder / "labels").is_dir():
             other_classes = "raise" if classes is None else "skip"
-            return yolo.YoloDetection(folder, split, classes, transform, on_error, other_classes)
+            dataset = yolo.YoloDetection(folder, split, classes, transform, on_error, other_classes)
+            if masks and "masks" not in dataset.target(0):
+                raise ValueError(f"masks: there are none in {folder}, where not every object is a polygon")
+            return dataset
     raise ValueError(
         'name must be "shapes", "bccd" or a folder with Annotations (VOC), with data.yaml (YOLO) or with XML beside '
         f"its pictures, got {str(name)!r}"
     )
 
 
-def _voc(folder, known, split, transform, classes, on_error):
+def _voc(folder, known, split, transform, classes, on_error, masks=False):
     if classes is None:
-        return VOCDetection(folder, split, known, transform, on_error)
+        return VOCDetection(folder, split, known, transform, on_error, masks=masks)
     check_known(classes, known, folder)
-    return VOCDetection(folder, split, classes, transform, on_error, other_classes="skip")
+    return VOCDetection(folder, split, classes, transform, on_error, other_classes="skip", masks=masks)
+
+
+def _coco(folder, known, split, transform, classes, on_error):
+    """The scenes with their masks, which the JSON file beside the XML has."""
+    from rcnn_tutorial.data.coco import CocoDetection
+
+    file = folder / "annotations" / f"instances_{split}.json"
+    if not file.is_file():
+        raise ValueError(f"split {split!r} has no {file}; expected train, val or test")
+    if classes is None:
+        return CocoDetection(folder / "JPEGImages", file, transform, on_error, known)
+    check_known(classes, known, folder)
+    return CocoDetection(folder / "JPEGImages", file, transform, on_error, classes, other_classes="skip")

@@ -66,6 +66,27 @@ def read_image(path: str | PathLike, size: tuple[int, int] | None = None) -> Ten
     return _guarded(path, decode)
 
 
+def read_numbers(path: str | PathLike, size: tuple[int, int]) -> np.ndarray:
+    """Read a picture whose pixels are numbers, such as those of objects: with a palette, or grey.
+
+    Args:
+        path: image file.
+        size: (width, height) that is expected, pixels.
+    Returns:
+        (H, W) integers.
+    Raises:
+        FileError: what `check_image` finds, or pixels with colours of their own.
+    """
+
+    def decode(image):
+        stored = _orientation(path, image, size) == 1
+        if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
+            raise FileError(path, f"expected numbers or a palette, got pixels of {image.mode}")
+        return np.array(image if stored else ImageOps.exif_transpose(image)).astype(np.int64)
+
+    return _guarded(path, decode)
+
+
 def _guarded(path, use):
     """`use` on the open image, with every failure turned into a FileError."""
     try:

@@ -51,6 +51,11 @@ def decode_masks(codes: Sequence[dict], size: tuple[int, int] = (0, 0)) -> Tenso
     return torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, height, width))
 
 
+def runs_of(mask: np.ndarray) -> np.ndarray:
+    """Give the lengths of the runs down the columns of a mask (H, W) bool, as `parse_segmentation` does."""
+    return _runs(coco_mask.encode(np.asfortranarray(mask.view(np.uint8))))
+
+
 def mask_areas(masks: Tensor | Sequence[Any]) -> Tensor:
     """Count the pixels inside each mask.
 

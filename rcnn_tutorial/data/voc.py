@@ -1,5 +1,8 @@
 """Pascal VOC's layout: JPEGImages/*.jpg, Annotations/*.xml, ImageSets/Main/*.txt; or the XML beside the pictures.
 
+Masks are in SegmentationObject/*.png. A pixel there holds the number of its object, which counts the objects of the XML
+from 1 on; 0 is the background, and 255 is the border between objects, which belongs to none.
+
 `voc_xml` reads and writes one annotation file.
 """
 
@@ -23,7 +26,8 @@ from rcnn_tutorial.data.files import (
     split_names,
     visible_files,
 )
-from rcnn_tutorial.data.images import FileError, check_image
+from rcnn_tutorial.data.images import FileError, check_image, read_numbers
+from rcnn_tutorial.data.masks import runs_of
 from rcnn_tutorial.data.voc_xml import check_pixels, parse, stated_object, stated_size, write_annotation
 
 __all__ = ["VOC_CLASSES", "VOCDetection", "find_classes", "write_annotation"]
@@ -58,9 +62,12 @@ class VOCDetection(DetectionDataset):
         transform, other_classes: as in `DetectionDataset`.
         on_error: "raise" refuses a data set with bad files, naming them; "skip" decodes every image once and leaves the
             bad ones out, listed in `skipped`.
+        masks: targets have `masks` (N, H, W), of SegmentationObject. A split of ImageSets/Segmentation, whose pictures
+            all have them, then goes before one of the same name in ImageSets/Main.
     Raises:
-        ValueError: no such split, or bad files: missing, malformed, of an unlisted class, of another size than stated,
-            with coordinates that are not finite or exchanged, or that are all shares of the picture's sides.
+        ValueError: no such split, no masks, or bad files: missing, malformed, of an unlisted class, of another size
+            than stated, with coordinates that are not finite or exchanged, or that are all shares of the picture's
+            sides, or masks that lack an object.
     """
 
     def __init__(
@@ -71,10 +78,13 @@ class VOCDetection(DetectionDataset):
         transform: Callable | None = None,
         on_error: str = "raise",
         other_classes: str = "raise",
+        masks: bool = False,
     ):
         super().__init__(classes, transform, other_classes)
-        self.root, self.split = Path(root), split
-        ids, images = _find(self.root, split)
+        self.root, self.split, self._masks = Path(root), split, Path(root) / "SegmentationObject" if masks else None
+        if self._masks and not self._masks.is_dir():
+            raise ValueError(f"masks: there are none in {self.root}, which has no folder SegmentationObject")
+        ids, images = _find(self.root, split, masks)
         files = {name: _annotations(self.root) / f"{name}.xml" for name in ids}
         check_annotated([files[name] for name in ids if name in images], split)
         self._load(ids, lambda name: self._read(name, images, files[name]), on_error)
@@ -94,20 +104,23 @@ class VOCDetection(DetectionDataset):
         annotated = file.is_file()
         root = parse(file) if annotated else ElementTree.Element("annotation")
         size = check_image(images[name], stated_size(root, file))
-        objects = [stated_object(element, file) for element in root.findall("object")]
-        check_pixels(objects, file)
-        left_out = self._others([o.name for o in objects], file)
-        objects = [o for o in objects if o.name not in left_out]
+        stated = [stated_object(element, file) for element in root.findall("object")]
+        check_pixels(stated, file)
+        left_out = self._others([o.name for o in stated], file)
+        objects = [o for o in stated if o.name not in left_out]
         boxes, has_area, clipped = clean_boxes([o.box for o in objects], size, file)
+        keep = has_area & ~np.array([o.click for o in objects], dtype=bool)
+        numbers = [number for number, o in enumerate(stated, start=1) if o.name not in left_out]
         return Sample(
             image_id=name,
             path=images[name],
             size=size,
             boxes=boxes,
-            keep=has_area & ~np.array([o.click for o in objects], dtype=bool),
+            keep=keep,
             clipped=clipped,
             labels=[self.classes.index(o.name) for o in objects],
             difficult=[o.difficult for o in objects],
+            segmentations=_runs(self._masks / f"{name}.png", size, numbers, keep) if self._masks else None,
             left_out=left_out,
             annotated=annotated,
         )
@@ -134,15 +147,27 @@ def find_classes(root: str | PathLike, on_error: str = "raise") -> tuple[str, ..
     return tuple(sorted(names))
 
 
+def _runs(file, size, numbers, keep):
+    """The runs of the masks of some objects, by their numbers in the picture; those that are kept have pixels."""
+    pixels = read_numbers(file, size)  # (H, W)
+    masks = pixels == np.array(numbers, dtype=np.int64)[:, None, None]
+    for number, mask, kept in zip(numbers, masks, keep, strict=True):
+        if kept and not mask.any():
+            raise FileError(file, f"no pixel has the number {number}, that of an object in the annotation")
+    return [runs_of(mask) for mask in masks]
+
+
 def _annotations(root):
     return root / "Annotations" if (root / "Annotations").is_dir() else root
 
 
-def _find(root, split):
+def _find(root, split, masks=False):
     """The ids of a split, and {id: picture}."""
     if (root / "JPEGImages").is_dir():
-        images = find_images(root / "JPEGImages")
-        return _read_split(root / "ImageSets" / "Main", split, images), images
+        images, folder = find_images(root / "JPEGImages"), root / "ImageSets" / "Segmentation"
+        if not masks or not any((folder / f"{name}.txt").is_file() for name in split_names(split)):
+            folder = root / "ImageSets" / "Main"
+        return _read_split(folder, split, images), images
     files = visible_files(_annotations(root), "*.xml")
     if (root / "Annotations").is_dir() or not files:
         raise ValueError(

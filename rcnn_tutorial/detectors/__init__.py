@@ -18,6 +18,7 @@ DETECTORS = {  # a name, which is also that of the file, and the class
     "fast_rcnn": "FastRCNN",
     "faster_rcnn": "FasterRCNN",
     "fpn": "FPN",
+    "mask_rcnn": "MaskRCNN",
 }
 
 
@@ -27,7 +28,7 @@ def build(
     """Make a detector that is ready to be trained.
 
     Args:
-        name: "rcnn", "sppnet", "fast_rcnn", "faster_rcnn" or "fpn".
+        name: "rcnn", "sppnet", "fast_rcnn", "faster_rcnn", "fpn" or "mask_rcnn".
         classes: names, background first.
         settings: of the detector, such as `FPNSettings()`; by default the paper's for a network that is given, and the
             laptop's for the laptop's.

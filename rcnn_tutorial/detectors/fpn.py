@@ -6,6 +6,7 @@ with anchors of one scale on each, and every region of interest is read from one
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ class FPNSettings(TwoStageSettings):
     s0: float = 224.0
 
     @classmethod
-    def tiny(cls, steps: int = 600, **changes) -> "FPNSettings":
+    def tiny(cls, steps: int = 600, **changes) -> Self:
         """The laptop's: anchors and s0 of half the size, fewer channels, proposals and samples, a short training."""
         rpn = replace(
             cls.rpn,
@@ -146,13 +147,13 @@ class FPN(TwoStage):
         """Strides of the maps that regions are read from, pixels."""
         return self.strides[:-1]
 
-    def pool(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-        """Boxes (B, P, 4), pixels of the input, to (B P, C, n, n), each from its own map, in the order given."""
+    def pool(self, maps: Sequence[Tensor], boxes: Tensor | Sequence[Tensor], size: int | None = None) -> Tensor:
+        """Boxes (B, P, 4), or B (P_i, 4), pixels of the input, to (B P, C, n, n), each from its map, in their order."""
         rois = as_rois(list(boxes), maps[0])  # (B P, 5)
         level = self.levels(rois[:, 1:].detach()) - level_of(self.head_strides[0])
         order, counts = grouped(level, len(self.head_strides))  # level after level
         parts = [
-            self.pool_map(features, part, stride)
+            self.pool_map(features, part, stride, size)
             for features, part, stride in zip(maps, rois[order].split(counts.tolist()), self.head_strides, strict=False)
         ]
         return torch.cat(parts)[order.argsort()]

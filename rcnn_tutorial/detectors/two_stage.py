@@ -175,8 +175,7 @@ class TwoStage(Saved, nn.Module):
         else:
             boxes = given(batch, proposals)
         samples = draw_samples(boxes, targets, batch.sizes, self.settings, self.generator)
-        scores, offsets = self.head(self.pool(maps, samples.boxes))
-        return losses | self.head_losses(scores, offsets, samples, targets)
+        return losses | self.roi_losses(batch, maps, samples, targets)
 
     def maps(self, images: Sequence[Tensor]) -> tuple[Batch, list[Tensor]]:
         """The images as one tensor, and the maps of one pass of the body."""
@@ -193,11 +192,14 @@ class TwoStage(Saved, nn.Module):
         (features,) = maps
         return self.pool_map(features, list(boxes), self.strides[0])
 
-    def pool_map(self, features: Tensor, rois: Tensor | Sequence[Tensor], stride: int) -> Tensor:
+    def pool_map(
+        self, features: Tensor, rois: Tensor | Sequence[Tensor], stride: int, size: int | None = None
+    ) -> Tensor:
         """Regions of one map, (R, 5) with the image's index first, or a list of (R_i, 4), to (R, C, n, n)."""
+        size = size or self.output_size
         if self.settings.sampling_ratio is None:
-            return roi_pool(features, rois, self.output_size, 1 / stride)
-        return roi_align(features, rois, self.output_size, 1 / stride, self.settings.sampling_ratio)
+            return roi_pool(features, rois, size, 1 / stride)
+        return roi_align(features, rois, size, 1 / stride, self.settings.sampling_ratio)
 
     def encode(self, boxes: Tensor, reference: Tensor) -> Tensor:
         """The offsets that the head is to predict, (..., 4) from boxes and proposals of that shape."""
@@ -206,6 +208,13 @@ class TwoStage(Saved, nn.Module):
     def decode(self, offsets: Tensor, reference: Tensor) -> Tensor:
         """The box that each class makes of each proposal: (R, K, 4) and (R, 4) to (R, K, 4)."""
         return decode(offsets, reference[:, None], self.settings.weights)
+
+    def roi_losses(
+        self, batch: Batch, maps: Sequence[Tensor], samples: Samples, targets: Sequence[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """The losses of the second stage, from the proposals that were drawn."""
+        scores, offsets = self.head(self.pool(maps, samples.boxes))
+        return self.head_losses(scores, offsets, samples, targets)
 
     def head_losses(
         self, scores: Tensor, offsets: Tensor, samples: Samples, targets: Sequence[dict[str, Tensor]]

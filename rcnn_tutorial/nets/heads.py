@@ -1,4 +1,4 @@
-"""What follows the pooling: a class and a box for each region."""
+"""What follows the pooling: a class and a box for each region, and a mask for each class."""
 
 import torch
 from torch import Tensor, nn
@@ -47,3 +47,35 @@ class TwoLayers(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         """(R, C, n, n), or flat, to (R, width)."""
         return torch.relu(self.fc7(torch.relu(self.fc6(pooled.flatten(1)))))
+
+
+class MaskHead(nn.Module):
+    """Convolutions, then one that doubles the cells, and on them a mask for each class (Mask R-CNN, section 3.1).
+
+    There is no fully connected layer: what stands in a cell depends on the features around that cell alone.
+
+    Args:
+        inputs: channels of the pooled features.
+        layers: number of 3 x 3 convolutions.
+        channels: of each.
+        classes: K, without the background.
+        generator: of the initial weights.
+    """
+
+    def __init__(self, inputs: int, layers: int, channels: int, classes: int, generator: torch.Generator | None = None):
+        super().__init__()
+        widths = [inputs, *[channels] * layers]
+        self.layers = nn.ModuleList(nn.Conv2d(widths[i], channels, 3, padding=1) for i in range(layers))
+        self.upsample = nn.ConvTranspose2d(widths[-1], channels, 2, stride=2)
+        self.logits = nn.Conv2d(channels, classes, 1)
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu", generator=generator)
+            else:
+                nn.init.zeros_(parameter)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Pooled features (R, C, n, n) to masks before the sigmoid, (R, K, 2n, 2n)."""
+        for layer in self.layers:
+            pooled = torch.relu(layer(pooled))
+        return self.logits(torch.relu(self.upsample(pooled)))

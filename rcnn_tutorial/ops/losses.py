@@ -1,11 +1,11 @@
-"""The losses: Fast R-CNN's for class and box, the hinge loss of R-CNN's SVMs, the focal loss of dense detectors."""
+"""The losses: Fast R-CNN's for class and box, Mask R-CNN's for masks, and those of SVMs and of dense detectors."""
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from rcnn_tutorial.engine.checks import PADDING, expect, lifted, validate_head
+from rcnn_tutorial.engine.checks import PADDING, expect, lifted, validate_head, validate_labels
 from rcnn_tutorial.engine.processes import process_rank
 
 
@@ -87,6 +87,31 @@ def multi_task_loss(
 
     count = count_drawn(valid) if normalizer is None else normalizer
     return {"class": log_loss.sum() / count, "box": smooth_l1(difference, beta).sum() / count}
+
+
+def mask_loss(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Take the log loss of each cell of the true class's mask, and leave the masks of the other classes alone.
+
+    Each cell of each class is a yes-or-no question of its own, with a sigmoid, so that classes do not compete.
+
+    Args:
+        logits: (R, K, m, m) before the sigmoid, of positive RoIs alone.
+        labels: (R,) int64, 1 to K.
+        targets: (R, m, m) in [0, 1], see `cut_masks`.
+    Returns:
+        A scalar: the mean over the cells of a mask, summed over the RoIs and divided by their number, see
+        `count_drawn`. Without RoIs it is 0, and still has a gradient.
+    Raises:
+        ValueError: other shapes, labels outside 1..K.
+    Source: Mask R-CNN, section 3.
+    """
+    expect(logits.ndim == 4, "logits", "(R, K, m, m)", logits)
+    validate_labels(labels, len(logits), logits.shape[1])
+    shape = (len(logits), *logits.shape[2:])
+    expect(targets.shape == shape, "targets", f"{shape}, as the logits", targets)
+    chosen = lifted(logits[torch.arange(len(labels), device=labels.device), labels - 1])  # (R, K, m, m) -> (R, m, m)
+    loss = F.binary_cross_entropy_with_logits(chosen, targets, reduction="sum")
+    return loss / (shape[1] * shape[2]) / count_drawn(labels > 0)
 
 
 def sigmoid_focal_loss(

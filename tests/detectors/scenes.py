@@ -21,6 +21,12 @@ def scene(index):
     return image, {"boxes": torch.from_numpy(found.boxes), "labels": torch.from_numpy(found.labels)}
 
 
+@cache
+def scene_masks(index):
+    """(N, 192, 256) bool, of the objects of a generated scene."""
+    return torch.from_numpy(shapes.scene(1, index).masks)
+
+
 class Scenes(Dataset):
     """The first scenes."""
 
@@ -35,6 +41,14 @@ class Scenes(Dataset):
     def __getitem__(self, index):
         image, target = scene(index)
         return image, dict(target)
+
+
+class MaskedScenes(Scenes):
+    """The same with masks."""
+
+    def __getitem__(self, index):
+        image, target = super().__getitem__(index)
+        return image, target | {"masks": scene_masks(index)}
 
 
 def untrained(seed=0, kind=FasterRCNN, **changes):

@@ -24,6 +24,7 @@ from rcnn_tutorial.course.draw.maps import (
     pyramid_bins,
     receptive,
 )
+from rcnn_tutorial.course.draw.masks import masks
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kinds
 from rcnn_tutorial.course.draw.network import (
     FASTER_RCNN,
@@ -163,6 +164,7 @@ __all__ = [
     "losses",
     "mask_scan",
     "mask_words",
+    "masks",
     "measures",
     "merging",
     "missed_by_group",
