@@ -268,9 +268,8 @@ class RPN(nn.Module):
         level = torch.cat([torch.full((top.shape[1],), i) for i, top in enumerate(tops)])  # (K,)
         group = level + len(counts) * torch.arange(len(sizes))[:, None]  # (B, K): NMS is within a map of an image
         group = group.to(boxes.device, non_blocking=True).flatten()
-        flat = boxes.detach().flatten(0, 1), scores.flatten()
-        kept = nms_mask(*flat, group, settings.nms_threshold, most=after).view_as(scores)
-        scores = torch.where(kept, scores, -1)
+        kept = nms_mask(boxes.detach().flatten(0, 1), scores.flatten(), group, settings.nms_threshold, most=after)
+        scores = torch.where(kept.view_as(scores), scores, -1)
         first = scores.argsort(dim=1, descending=True, stable=True)[:, :after]  # (B, P), those of -1 as padding
         scores, boxes = scores.gather(1, first), boxes.gather(1, first[..., None].expand(-1, -1, 4))
         real = scores >= 0
