@@ -23,9 +23,20 @@ from rcnn_tutorial.course.draw.maps import (
     pyramid_bins,
     receptive,
 )
+from rcnn_tutorial.course.draw.mask_branch import (
+    border_shifts,
+    cut_and_paste,
+    fill_shares,
+    instances,
+    mask_questions,
+    own_masks,
+    paint,
+    ramp_slide,
+    worst_masks,
+)
 from rcnn_tutorial.course.draw.mistakes import kind_stacks, kinds
 from rcnn_tutorial.course.draw.network import FASTER_RCNN, filter_step, gradient_table, proposals_strip
-from rcnn_tutorial.course.draw.network_map import BOXES, FPN, RCNN, NetworkMap, network_map
+from rcnn_tutorial.course.draw.network_map import BOXES, FPN, MASK_RCNN, RCNN, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, rivals, threshold_curve
 from rcnn_tutorial.course.draw.own_results import own_results
 from rcnn_tutorial.course.draw.pictures import (
@@ -100,6 +111,7 @@ __all__ = [
     "GOOD",
     "IGNORED",
     "KIND_COLORS",
+    "MASK_RCNN",
     "MISTAKE",
     "NetworkMap",
     "PALE",
@@ -116,6 +128,7 @@ __all__ = [
     "align_points",
     "anchors_at",
     "best_iou",
+    "border_shifts",
     "boxes",
     "by_scale",
     "by_size",
@@ -125,13 +138,16 @@ __all__ = [
     "cost_curves",
     "coverage",
     "crowd",
+    "cut_and_paste",
     "designs",
+    "fill_shares",
     "filter_step",
     "flow",
     "gains",
     "gradient_norms",
     "gradient_table",
     "grouping",
+    "instances",
     "interpolation",
     "iou_histogram",
     "iou_slide",
@@ -151,6 +167,7 @@ __all__ = [
     "locks",
     "loss_curves",
     "losses",
+    "mask_questions",
     "mask_scan",
     "mask_words",
     "measures",
@@ -165,7 +182,9 @@ __all__ = [
     "numbered_crops",
     "objectness",
     "outlines",
+    "own_masks",
     "own_results",
+    "paint",
     "paired",
     "part_labels",
     "patch_curves",
@@ -178,6 +197,7 @@ __all__ = [
     "projection",
     "proposals_strip",
     "pyramid_bins",
+    "ramp_slide",
     "recall_curves",
     "receptive",
     "region_map",
@@ -197,4 +217,5 @@ __all__ = [
     "trade_off",
     "windows_by_iou",
     "words",
+    "worst_masks",
 ]
