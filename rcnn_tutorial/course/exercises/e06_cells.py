@@ -46,7 +46,10 @@ _CORNER = (
     "The number of the first pixel holds at its middle, which lies at (0.5, 0.5). Subtract 0.5 first.",
 )
 _EXCHANGED = "x and y are exchanged.", "x counts columns, the second index of the map, and y counts rows."
-_FAR = "The nearest of the four numbers weighs least.", "Its weight is (1 - a)(1 - b), which is large if a and b are small."
+_FAR = (
+    "The nearest of the four numbers weighs least.",
+    "Its weight is (1 - a)(1 - b), which is large if a and b are small.",
+)
 _NEAREST = (
     "That is the number of the pixel in which the point lies.",
     "Four pixels have a say, unless the point lies in the middle of one.",
