@@ -1,4 +1,4 @@
-"""torchvision's Faster R-CNN as ours, with a feature pyramid or without, and back: settings and weights.
+"""torchvision's Faster R-CNN as ours, with a feature pyramid or without, its Mask R-CNN, and back.
 
 Only what a model carries is read; nothing of torchvision's detection code is imported.
 """
@@ -21,7 +21,8 @@ from rcnn_tutorial.training import TrainSettings
 if TYPE_CHECKING:
     from rcnn_tutorial.detectors.fpn import FPN
 
-OFFSETS = "roi_heads.box_predictor.bbox_pred."
+OFFSETS, MASKS = "roi_heads.box_predictor.bbox_pred.", "roi_heads.mask_predictor.mask_fcn_logits."
+BACKGROUND = {OFFSETS: 4, MASKS: 1}  # rows that torchvision has for the background, and ours has not
 NAMES = {  # prefixes, torchvision's and ours, the narrower first
     **{f"backbone.fpn.inner_blocks.{i}.0.": f"body.fpn.laterals.{i}." for i in range(4)},
     **{f"backbone.fpn.layer_blocks.{i}.0.": f"body.fpn.outputs.{i}." for i in range(4)},
@@ -33,6 +34,9 @@ NAMES = {  # prefixes, torchvision's and ours, the narrower first
     "roi_heads.box_head.": "head.hidden.",
     "roi_heads.box_predictor.cls_score.": "head.score.",
     OFFSETS: "head.offsets.",
+    **{f"roi_heads.mask_head.{i}.0.": f"mask_head.layers.{i}." for i in range(10)},
+    "roi_heads.mask_predictor.conv5_mask.": "mask_head.upsample.",
+    MASKS: "mask_head.logits.",
 }
 RESNET = {  # of the stages of a residual network under a pyramid
     "backbone.body.conv1.": "body.bottom_up.stem.0.",
@@ -42,17 +46,19 @@ RESNET = {  # of the stages of a residual network under a pyramid
 
 
 def from_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of torchvision's FasterRCNN to ours, and drop the background's offsets, which nothing reads.
+    """Rename the weights of torchvision's detector to ours; the background's offsets and mask, read by none, go.
 
     Raises:
         ValueError: a weight of another model.
     """
     names = RESNET | NAMES if "backbone.body.conv1.weight" in state else NAMES
-    return {_renamed(name, names): value[4:] if name.startswith(OFFSETS) else value for name, value in state.items()}
+    return {
+        _renamed(name, names): value[rows:] if (rows := _background(name)) else value for name, value in state.items()
+    }
 
 
 def to_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename our weights to torchvision's; the offsets of the background, which we do not have, become 0.
+    """Rename our weights to torchvision's; the background's offsets and mask, which we do not have, become 0.
 
     torchvision's model detects the same where ours has its settings (`settings_of`): its anchors lie about the cells'
     corners, those of `RPNSettings(anchors="exact")` about their middles.
@@ -63,7 +69,7 @@ def to_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     names = RESNET | NAMES if "body.bottom_up.stem.1.running_var" in state else NAMES
     back = {_renamed(name, {ours: theirs for theirs, ours in names.items()}): value for name, value in state.items()}
     return {
-        name: torch.cat((torch.zeros_like(value[:4]), value)) if name.startswith(OFFSETS) else value
+        name: torch.cat((torch.zeros_like(value[:rows]), value)) if (rows := _background(name)) else value
         for name, value in back.items()
     }
 
@@ -160,16 +166,19 @@ def from_torchvision(
 ) -> "FPN":
     """Make our detector of torchvision's, such as `fasterrcnn_resnet50_fpn`, with the same weights and settings.
 
+    A MaskRCNN, such as `maskrcnn_resnet50_fpn`, becomes ours, which then cuts and pastes masks as torchvision does.
+
     Args:
-        model: a torchvision FasterRCNN on a pyramid, which is not changed; or its weights or their name, such as
-            "FasterRCNN_ResNet50_FPN_Weights.COCO_V1", which are then loaded from the network.
+        model: a torchvision FasterRCNN or MaskRCNN on a pyramid, which is not changed; or its weights or their name,
+            such as "FasterRCNN_ResNet50_FPN_Weights.COCO_V1", which are then loaded from the network.
         classes: names, background first; by default those of the weights, or their numbers.
-        training: settings of ours; by default those of FPNSettings.
+        training: settings of ours; by default those of FPNSettings, or of MaskRCNNSettings.
         seed: of the generator that draws the mini-batches.
     Raises:
         ValueError: weights of another detector, another number of names, or layers that ours has not.
     """
-    from rcnn_tutorial.detectors.fpn import FPN, FPNSettings  # not above: that module passes this function on
+    from rcnn_tutorial.detectors.fpn import FPN, FPNSettings  # not above: these modules pass this function on
+    from rcnn_tutorial.detectors.mask_rcnn import MaskRCNN, MaskRCNNSettings
 
     if isinstance(model, (WeightsEnum, str)):
         model, names = _by_name(str(model))
@@ -185,8 +194,11 @@ def from_torchvision(
     classes = tuple(classes or ("background", *map(str, range(1, score.out_features))))
     if len(classes) != score.out_features:
         raise ValueError(f"classes: expected {score.out_features}, got {len(classes)}")
-    settings = FPNSettings(
-        **vars(settings_of(theirs, training or FPNSettings.training)),
+    masks = _mask_head(theirs.roi_heads)
+    kind, settings_class = (MaskRCNN, MaskRCNNSettings) if masks else (FPN, FPNSettings)
+    settings = settings_class(
+        **vars(settings_of(theirs, training or settings_class.training)),
+        **masks,
         channels=theirs.backbone.out_channels,
         output_size=height,
         hidden=hidden.fc7.out_features,
@@ -195,13 +207,34 @@ def from_torchvision(
     stages, state = bottom_up_of(theirs.backbone.body), from_state(theirs.state_dict())
     if settings.divisor % stages.strides[0]:  # torchvision's anchors then have strides of their own
         raise ValueError(f"model: expected a size_divisible by {stages.strides[0]}, got {settings.divisor}")
-    ours = FPN(stages, classes, settings, theirs.transform.image_mean, theirs.transform.image_std, seed)
+    ours = kind(stages, classes, settings, theirs.transform.image_mean, theirs.transform.image_std, seed)
     if different := state.keys() ^ ours.state_dict().keys():
         raise ValueError(
             f"model: expected the layers of ours, but for one of them there is no {sorted(different)[0]!r}"
         )
     ours.load_state_dict(state)
     return ours.to(score.weight).train(theirs.training)
+
+
+def _mask_head(heads: Any) -> dict[str, tuple[int, int, int]]:
+    """The setting `mask_head` of torchvision's heads; nothing where they have no branch for masks.
+
+    Raises:
+        ValueError: regions that are pooled otherwise than for the boxes, or a head that ours has not.
+    """
+    if not heads.has_mask():
+        return {}
+    pooling, boxes, layers = heads.mask_roi_pool, heads.box_roi_pool, [layer[0] for layer in heads.mask_head]
+    names = ("featmap_names", "sampling_ratio", "canonical_scale", "canonical_level")
+    same = all(getattr(pooling, name) == getattr(boxes, name) for name in names)
+    height, width = pooling.output_size
+    if not same or height != width:
+        raise ValueError("model: expected masks from square bins of the maps and levels that the boxes are read from")
+    channels = layers[0].out_channels
+    plain = all(layer.kernel_size == (3, 3) and layer.dilation == (1, 1) for layer in layers)
+    if not plain or {layer.out_channels for layer in layers} != {channels}:
+        raise ValueError("model: expected a mask head of 3 x 3 convolutions of one width without dilation")
+    return {"mask_head": (len(layers), channels, 2 * height)}
 
 
 def bottom_up_of(body: Any) -> BottomUp:
@@ -221,16 +254,24 @@ def bottom_up_of(body: Any) -> BottomUp:
     return stages_of(freeze_norms(body, frozen))
 
 
+NAMED = ("FasterRCNN_ResNet50_FPN", "MaskRCNN_ResNet50_FPN")
+
+
 def _by_name(name: str) -> tuple[nn.Module, tuple[str, ...]]:
     """torchvision's detector with these weights, and its classes."""
     architecture, _, version = name.partition("_Weights.")
     try:
-        weights = get_weight(name) if architecture == "FasterRCNN_ResNet50_FPN" else None
+        weights = get_weight(name) if architecture in NAMED else None
     except (AttributeError, KeyError, ValueError):
         weights = None
     if weights is None or not version:
         raise ValueError(f"model: expected weights such as FasterRCNN_ResNet50_FPN_Weights.COCO_V1, got {name!r}")
     return get_model(architecture.lower(), weights=weights), ("background", *weights.meta["categories"][1:])
+
+
+def _background(name: str) -> int:
+    """How many rows of a weight of torchvision's are the background's, which ours has not."""
+    return next((rows for prefix, rows in BACKGROUND.items() if name.startswith(prefix)), 0)
 
 
 def _renamed(name: str, names: dict[str, str]) -> str:

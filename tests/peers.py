@@ -12,12 +12,13 @@ from rcnn_tutorial.detectors import two_stage as two_stage_module
 from rcnn_tutorial.nets import rpn as rpn_module
 from rcnn_tutorial.nets.rpn import Predictions
 from rcnn_tutorial.ops.boxes import box_iou
-from tests.detectors.scenes import scene
+from tests.detectors.scenes import scene, scene_masks
 
 CLASSES = ("background", "a", "b", "c", "d", "e", "f")
 SIZES = [(192, 256), (150, 240), (192, 100)]
 LOSSES = {"loss_objectness": "objectness", "loss_rpn_box_reg": "rpn_box", "loss_classifier": "class"}
-LOSSES |= {"loss_box_reg": "box"}
+LOSSES |= {"loss_box_reg": "box", "loss_mask": "mask"}
+BACKGROUND = {"roi_heads.box_predictor.bbox_pred": 4, "roi_heads.mask_predictor.mask_fcn_logits": 1}  # rows, not ours
 FEW = {"rpn_post_nms_top_n_train": 200, "rpn_post_nms_top_n_test": 80, "box_batch_size_per_image": 64}
 UNUSUAL = {  # settings of FasterRCNN, none of them its default
     "min_size": 150,
@@ -47,7 +48,7 @@ def images_of(sizes, first=0):
     return [scene(first + i)[0][:, :height, :width].clone() for i, (height, width) in enumerate(sizes)]
 
 
-def targets_of(sizes, first=0, empty=False):
+def targets_of(sizes, first=0, empty=False, masks=False):
     """The objects in these parts of scenes, in double precision; in the first one none, where it is to be empty."""
     targets = []
     for i, (height, width) in enumerate(sizes):
@@ -56,6 +57,8 @@ def targets_of(sizes, first=0, empty=False):
         boxes = target["boxes"].double().minimum(torch.tensor([width - 1, height - 1] * 2))
         whole = (boxes[:, 2:] > boxes[:, :2]).all(1) & (i > 0 or not empty)
         targets.append({"boxes": boxes[whole], "labels": target["labels"][whole]})
+        if masks:
+            targets[-1]["masks"] = scene_masks(first + i)[whole, :height, :width]
     assert [len(target["boxes"]) > 0 for target in targets] == [not empty] + [True] * (len(sizes) - 1)
     return targets
 
@@ -103,6 +106,8 @@ def condition(model, images, spread=1.5):
         _standardise(model, images, layer, size)
     for name, size in (("cls_score", spread), ("bbox_pred", 1.0)):
         _standardise(model, images, getattr(model.roi_heads.box_predictor, name), size)
+    if model.roi_heads.has_mask():
+        _standardise(model, images, model.roi_heads.mask_predictor.mask_fcn_logits, 2.0)
     return model
 
 
@@ -143,6 +148,8 @@ def assert_stages_equal(theirs, ours, images):
     for own, one in zip(ours(images), theirs(images), strict=True):
         assert torch.equal(own["labels"], one["labels"])
         assert near(own["boxes"], one["boxes"]) and near(own["scores"], one["scores"])
+        assert ("masks" in own) == ("masks" in one) and own.keys() == one.keys()
+        assert "masks" not in own or torch.equal(own["masks"], one["masks"] > 0.5)
     return proposals
 
 
@@ -231,7 +238,10 @@ def assert_losses_equal(theirs, ours, images, targets, monkeypatch, full=True):
     for part, count in ((theirs.rpn, ours.rpn.settings.samples), (theirs.roi_heads, ours.settings.rois)):
         drawn = [int(chosen.sum()) for chosen in part.fg_bg_sampler.drawn]
         assert drawn == [count] * len(images) if full else max(drawn) < count and len(set(drawn)) > 1
-    assert set(found) == set(LOSSES.values()) and expected["loss_box_reg"] > 0 < expected["loss_rpn_box_reg"]
+    assert (
+        set(found) == {LOSSES[name] for name in expected}
+        and expected["loss_box_reg"] > 0 < expected["loss_rpn_box_reg"]
+    )
     for name, value in expected.items():
         assert near(found[LOSSES[name]], value), name
     expected, found = from_state(_gradients(theirs, expected)), _gradients(ours, found)
@@ -255,7 +265,17 @@ def matched(ours, theirs):
     same = ours["labels"][:, None] == theirs["labels"]
     same &= box_iou(ours["boxes"], theirs["boxes"]) > 0.99
     same &= (ours["scores"][:, None] - theirs["scores"]).abs() < 1e-3
+    if "masks" in theirs:
+        same &= mask_iou(ours["masks"], theirs["masks"] > 0.5) > 0.99
     return int(same.any(0).sum())
+
+
+def mask_iou(ours, theirs):
+    """(D, E) of masks (D, 1, H, W) and (E, 1, H, W) bool; of two that are empty 1."""
+    one, other = ours.flatten(1).double(), theirs.flatten(1).double()
+    both = one @ other.T
+    union = one.sum(1)[:, None] + other.sum(1) - both
+    return torch.where(union > 0, both / union.clamp(min=1), 1.0)
 
 
 @torch.no_grad()
@@ -275,8 +295,9 @@ def assert_states_go_there_and_back(theirs, ours, images):
     back = to_state(from_state(state))
     assert back.keys() == state.keys()
     for name, value in state.items():
-        if "bbox_pred" in name and "roi_heads" in name:
-            assert torch.equal(back[name][4:], value[4:]) and not back[name][:4].any()
+        rows = BACKGROUND.get(name.rsplit(".", 1)[0], 0)
+        if rows:
+            assert torch.equal(back[name][rows:], value[rows:]) and not back[name][:rows].any()
         else:
             assert torch.equal(back[name], value)
     again = from_state(to_state(ours.state_dict()))

@@ -17,7 +17,7 @@ from torchvision.models.detection import (
     fasterrcnn_mobilenet_v3_large_fpn,
     fasterrcnn_resnet50_fpn,
     fasterrcnn_resnet50_fpn_v2,
-    maskrcnn_resnet50_fpn,
+    keypointrcnn_resnet50_fpn,
     retinanet_resnet50_fpn,
 )
 from torchvision.models.detection._utils import overwrite_eps
@@ -205,7 +205,7 @@ REFUSED = {
     "inputs that the strides do not divide": lambda: little(size_divisible=1),
     "inputs of one size": lambda: little(fixed_size=(200, 100)),
     "another detector": lambda: retinanet_resnet50_fpn(**BLANK),
-    "masks": lambda: maskrcnn_resnet50_fpn(**BLANK),
+    "keypoints": lambda: keypointrcnn_resnet50_fpn(**BLANK),
     "no detector": lambda: nn.Linear(1, 1),
     "no pyramid": lambda: tiny_faster_rcnn(7, head=16),
     "normalised pyramid": lambda: little(_resnet_fpn_extractor(resnet18(), 5, norm_layer=nn.BatchNorm2d)),

@@ -21,6 +21,12 @@ def scene(index):
     return image, {"boxes": torch.from_numpy(found.boxes), "labels": torch.from_numpy(found.labels)}
 
 
+@cache
+def scene_masks(index):
+    """(N, 192, 256) bool, of the objects of a generated scene."""
+    return torch.from_numpy(shapes.scene(1, index).masks)
+
+
 class Scenes(Dataset):
     """The first scenes."""
 
