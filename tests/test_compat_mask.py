@@ -60,10 +60,10 @@ def coco_state():
     return {name: value for name, value in model.state_dict().items() if "num_batches_tracked" not in name}
 
 
-def batch_norm():
-    model = maskrcnn_resnet50_fpn(num_classes=91, **BLANK, **small_masks())
-    model.load_state_dict(coco_state())
-    return model
+def usual():
+    """Of a smaller network, so that it is quick, and with the published heads."""
+    model = MaskRCNN(resnet_fpn_backbone(backbone_name="resnet18", weights=None), 7, **small_masks())
+    return condition(model, images_of(SIZES))
 
 
 def unusual(norm=nn.BatchNorm2d, **changes):
@@ -82,7 +82,7 @@ def unusual(norm=nn.BatchNorm2d, **changes):
     return MaskRCNN(backbone, **(settings | changes))
 
 
-PEERS = {"ResNet-50": batch_norm, "ResNet-18, other settings": lambda: condition(unusual(), images_of(SIZES))}
+PEERS = {"published heads": usual, "other settings": lambda: condition(unusual(), images_of(SIZES))}
 
 
 @pytest.fixture(scope="module", params=PEERS)
@@ -141,13 +141,17 @@ def test_the_model_given_stays_as_it_is():
 
 
 def test_by_the_name_of_the_weights(monkeypatch):
-    """As published; only the download is left out."""
+    """As published, of ResNet-50; only the download is left out."""
     asked = []
     monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda weights, **kwargs: asked.append(weights) or coco_state())
     ours = mask_rcnn_module.from_torchvision(NAME)
     assert asked == [MaskRCNN_ResNet50_FPN_Weights.COCO_V1] and isinstance(ours, Ours)
     assert ours.settings.training == MaskRCNNSettings.training and ours.settings.mask_head == (4, 256, 28)
     assert ours.classes[1] == "person" and len(ours.classes) == 91 and ours.training and not ours.aligned
+    theirs = maskrcnn_resnet50_fpn(weights=NAME, **small_masks())
+    again = from_torchvision(theirs.eval())
+    assert_detections_equal(theirs, again, images_of([(150, 200)], first=8))
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in ours.state_dict().items())
 
 
 def test_what_was_taken_over_is_saved_with_its_grid(tmp_path):

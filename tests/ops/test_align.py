@@ -300,3 +300,60 @@ def test_bad_regions_are_named(pool, input, boxes, size, name):
 def test_a_sampling_ratio_is_whole():
     with pytest.raises(ValueError, match="^sampling_ratio: expected a whole number, got 1.5"):
         roi_align(MAP, ROI, 2, 1.0, 1.5)
+
+
+# What rounding costs
+
+
+def ramp(height=40, width=50, stride=16):
+    """A map of 2 x + 3 y + 5, x and y in pixels at the middles of its cells."""
+    y, x = (torch.arange(n, dtype=torch.float64) * stride + stride / 2 for n in (height, width))
+    return (2 * x + 3 * y[:, None] + 5)[None, None]
+
+
+def test_alignment_reads_a_ramp_exactly_and_pooling_does_not():
+    features = ramp()
+    g = seeded(0)
+    corner = 20 + 300 * torch.rand(50, 2, generator=g, dtype=torch.float64)
+    size = 40 + 200 * torch.rand(50, 2, generator=g, dtype=torch.float64)
+    boxes = torch.cat((corner, corner + size), dim=1)
+    place = (torch.arange(7, dtype=torch.float64) + 0.5) / 7
+    middle_x, middle_y = (boxes[:, i, None] + size[:, i, None] * place for i in (0, 1))  # (50, 7) of the bins
+    exact = 2 * middle_x[:, None, :] + 3 * middle_y[:, :, None] + 5
+    found = roi_align(features, [boxes], 7, 1 / 16, 2, aligned=True)[:, 0]
+    claim("MASK-02", (found - exact).abs().max().item(), 0, tol=1e-5, note="RoIAlign on a ramp, largest error")
+    moved = (roi_pool(features, [boxes], 7, 1 / 16)[:, 0] - exact).abs().mean().item() / 5
+    assert moved > 4  # pixels along both axes
+    unaligned = roi_align(features, [boxes], 7, 1 / 16, 2)[:, 0] - exact
+    assert torch.allclose(unaligned, torch.full_like(unaligned, 8.0 * 5))  # half a cell of 16 px on both axes
+
+
+def test_a_sliding_window_is_read_smoothly_or_by_steps():
+    features = ramp()
+    start = torch.arange(64, dtype=torch.float64)[:, None] + 100
+    boxes = F.pad(start, (0, 3))
+    boxes[:, 1], boxes[:, 2], boxes[:, 3] = 96, start[:, 0] + 112, 208
+    smooth, steps = roi_align(features, [boxes], 1, 1 / 16, 2, aligned=True), roi_pool(features, [boxes], 1, 1 / 16)
+    smooth, steps = (values.flatten().diff() for values in (smooth, steps))
+    claim("MASK-02", (smooth - 2).abs().max().item(), 0, tol=1e-5,
+          note="RoIAlign, a window sliding by pixels: largest error of the change of 2 a pixel")  # fmt: skip
+    changes = steps[steps != 0]
+    claim("MASK-02", condition=len(changes) == 4 and bool((changes == 32).all()),
+          note="RoI pooling changes at one pixel in 16, by the change of 16")  # fmt: skip
+
+
+def test_how_far_rounding_moves_the_edges():
+    """The cells that RoI pooling takes, read off a map of their columns; and those where it would cut off."""
+    columns = torch.arange(70, dtype=torch.float64).expand(1, 1, 4, 70)
+    left = torch.rand(20_000, generator=seeded(0), dtype=torch.float64) * 480
+    right = left + 100 + 480 * torch.rand(20_000, generator=seeded(1), dtype=torch.float64)
+    boxes = torch.stack((left, torch.zeros_like(left), right, torch.ones_like(left)), dim=1)
+    first = -roi_pool(-columns, [boxes], 1, 1 / 16).flatten()
+    last = roi_pool(columns, [boxes], 1, 1 / 16).flatten()
+    rounded = torch.cat((16 * first - left, 16 * last - right)).abs()
+    cut = torch.cat((left % 16, right % 16))
+    for name, error, most, mean in (("rounding", rounded, 8, 4), ("floor", cut, 16, 8)):
+        claim("MASK-03", error.max().item(), within=(most - 0.1, most), agrees="agrees",
+              note=f"largest error of an edge at stride 16 by {name}, px")  # fmt: skip
+        claim("MASK-03", error.mean().item(), within=(mean - 0.1, mean + 0.1), agrees="agrees",
+              note=f"mean error of an edge at stride 16 by {name}, px")  # fmt: skip

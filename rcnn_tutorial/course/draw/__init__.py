@@ -34,6 +34,7 @@ from rcnn_tutorial.course.draw.mask_branch import (
     ramp_slide,
     worst_masks,
 )
+from rcnn_tutorial.course.draw.masks import masks
 from rcnn_tutorial.course.draw.mistakes import kind_stacks, kinds
 from rcnn_tutorial.course.draw.network import FASTER_RCNN, filter_step, gradient_table, proposals_strip
 from rcnn_tutorial.course.draw.network_map import BOXES, FPN, MASK_RCNN, RCNN, NetworkMap, network_map
@@ -170,6 +171,7 @@ __all__ = [
     "mask_questions",
     "mask_scan",
     "mask_words",
+    "masks",
     "measures",
     "merging",
     "missed_by_size",
