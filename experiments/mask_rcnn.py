@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from experiments.measure import THIRDS
-from experiments.scenes import Experiment, device
+from experiments.scenes import TEST, TRAIN, Experiment, device
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.data.masks import encode_masks
 from rcnn_tutorial.data.transforms import Augment
@@ -30,7 +30,7 @@ from rcnn_tutorial.ops.pooling import roi_pool
 from rcnn_tutorial.training import train
 from rcnn_tutorial.training.settings import learning_rate
 
-TRAIN, TEST, STEPS, RATE = 200, 150, 200, 0.2
+STEPS, RATE = 200, 0.2
 TOGETHER = 400  # steps of all layers
 SETTINGS = {"train": TRAIN, "test": TEST, "steps": STEPS, "rate": RATE}
 
@@ -197,16 +197,11 @@ def heads(seed: int, kinds: dict[str, type[MaskRCNN]]) -> dict[str, dict]:
     return results
 
 
-def pooling(seed: int) -> dict[str, dict]:
-    """MASK-02: RoIAlign against RoI max pooling, by the level rule and from one map."""
-    kinds = {"RoIAlign": MaskRCNN, "RoI pooling": MaxPooled, "RoIAlign, stride 8": OnStride8}
+def designs(seed: int) -> dict[str, dict]:
+    """MASK-02, MASK-06: RoIAlign or RoI max pooling, by the level rule or from one map; sigmoid or softmax."""
+    kinds = {"RoIAlign": MaskRCNN, "RoI pooling": MaxPooled, "softmax": Competing, "RoIAlign, stride 8": OnStride8}
     kinds |= {"RoI pooling, stride 8": MaxPooledOnStride8, "RoIAlign, stride 16": OnOneMap}
     return heads(seed, kinds | {"RoI pooling, stride 16": MaxPooledOnOneMap})
-
-
-def competing(seed: int) -> dict[str, dict]:
-    """MASK-06: a sigmoid for each class, or a softmax over the classes."""
-    return heads(seed, {"sigmoid": MaskRCNN, "softmax": Competing})
 
 
 def branch(seed: int) -> dict[str, dict]:
@@ -225,8 +220,9 @@ def branch(seed: int) -> dict[str, dict]:
 
 
 EXPERIMENTS = {
-    "mask_02": Experiment("what pools the features of masks", ("MASK-02",), pooling, SETTINGS),
-    "mask_06": Experiment("a sigmoid for each class, or a softmax", ("MASK-06",), competing, SETTINGS),
+    "mask_heads": Experiment(
+        "what the mask head reads and what it is asked", ("MASK-02", "MASK-06"), designs, SETTINGS
+    ),
     "mask_branch": Experiment(
         "boxes with and without the mask branch",
         ("MASK-01",),
