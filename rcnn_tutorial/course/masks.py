@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from rcnn_tutorial.course.draw.mask_branch import dense
+from rcnn_tutorial.course.draw.masks import dense
 from rcnn_tutorial.course.profile import Laps
 from rcnn_tutorial.course.records import by_variant
 from rcnn_tutorial.data import load_dataset
@@ -124,7 +124,7 @@ def worst_masks(
             continue
         same = answer["labels"][:, None] == target["labels"]
         best, truth = torch.where(same, box_iou(answer["boxes"], target["boxes"]), 0.0).max(dim=1)
-        masks = dense(answer["masks"], image)
+        masks = dense(answer["masks"], tuple(image.shape[1:]))
         for d in ((best >= 0.75) & (answer["scores"] >= 0.5)).nonzero().flatten().tolist():
             own, other = masks[d], target["masks"][truth[d]]
             share = (own & other).sum().item() / (own | other).sum().item()

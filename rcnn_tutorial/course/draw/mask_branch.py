@@ -11,9 +11,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 from torch import Tensor
 
+from rcnn_tutorial.course.draw.masks import dense
 from rcnn_tutorial.course.draw.pictures import boxes, label, part_labels, picture
 from rcnn_tutorial.course.draw.style import COLORS, DETECTION, MISTAKE, TRUTH, Style, class_color, ink, on_cpu
-from rcnn_tutorial.data.masks import decode_masks
 
 WIDE = 10.9  # inches
 POOLED, ALIGNED = COLORS[1], COLORS[0]  # RoI pooling, RoIAlign
@@ -44,13 +44,6 @@ def border(ax: Axes, mask: Tensor, color: str, width: float, dashes: str = "soli
         ax.contour(x, y, mask.float(), levels=[0.5], colors=color, linewidths=width, linestyles=dashes)
 
 
-def dense(masks: Tensor | Sequence[dict], image: Tensor) -> Tensor:
-    """Masks as `predict` keeps them, or as a detector gives them, as (N, H, W) bool."""
-    height, width = image.shape[1:]
-    masks = masks if isinstance(masks, Tensor) else decode_masks(masks, (height, width))
-    return masks.reshape(-1, height, width).bool()
-
-
 @on_cpu
 def instances(answers: dict[str, tuple[Tensor, dict[str, Tensor], Sequence[str]]], threshold: float = 0.7) -> None:
     """Detections with their masks, in the colours of their classes, on several pictures side by side; boxes are faint.
@@ -70,7 +63,7 @@ def instances(answers: dict[str, tuple[Tensor, dict[str, Tensor], Sequence[str]]
         colors = [class_color(k) for k in labels]
         picture(image, ax).set_title(f"{title}: {len(labels)} masks")
         boxes(ax, answer["boxes"][sure], styles=[Style(color, 1, ":") for color in colors])
-        paint(ax, dense(answer["masks"], image)[sure], colors)
+        paint(ax, dense(answer["masks"], tuple(image.shape[1:]))[sure], colors)
         if len(labels) < 10:
             for (x, y, _, below), k in zip(answer["boxes"][sure].tolist(), labels, strict=True):
                 label(ax, x, y, classes[k], class_color(k), below)
@@ -107,8 +100,8 @@ def ramp_slide(starts: Tensor, centre: Tensor, read: dict[str, Tensor]) -> None:
     figure, ax = plt.subplots(figsize=(WIDE, 5.2))
     for (name, values), color in zip(read.items(), (POOLED, ALIGNED), strict=True):
         worst = (values - centre).abs().max().item()
-        ax.plot(starts, values, "o-", color=color, ms=7, lw=2, label=f"{name}: wrong by up to {worst:.2g} pixels")
-    ax.plot(starts, centre, ":", color=TRUTH, lw=3, label="the middle of the bin", zorder=4)
+        ax.plot(starts, values, "o-", color=color, ms=7, lw=2, label=f"{name}: off by up to {worst:.0f}")
+    ax.plot(starts, centre, ":", color=TRUTH, lw=3, label="middle of the bin", zorder=4)
     ax.set(xlabel="left border of the window, pixels", ylabel="where the bin looks, pixels")
     ax.xaxis.set_major_locator(MultipleLocator(8))
     ax.yaxis.set_major_locator(MultipleLocator(8))
@@ -199,10 +192,10 @@ def cut_and_paste(objects: dict[str, tuple[Tensor, Tensor, Tensor]]) -> None:
         line[3].spines[:].set_visible(True)
         line[0].set_ylabel(name)
         share = (truth & pasted).sum().item() / (truth | pasted).sum().item()
-        line[3].set_title(f"IoU {share:.2f}, {int(wrong.sum())} pixels wrong")
+        line[3].set_title(f"IoU {share:.2f}, {int(wrong.sum())} wrong")
         for ax, title in zip(line[:3], ("mask", f"cut to {len(cells)} x {len(cells)}", "pasted"), strict=True):
             ax.set_title(title)
-    handles = [Patch(color=DETECTION, label="right"), Patch(color=MISTAKE, label="wrong")]
+    handles = [Patch(color=DETECTION, label="right"), Patch(color=MISTAKE, label="wrong pixels")]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
 
 
@@ -220,7 +213,7 @@ def right_masks(answer: dict, target: dict, image: Tensor, threshold: float) -> 
         the masks (D, H, W) of the detections above the score, and for each whether it is right.
     """
     sure = answer["scores"] >= threshold
-    masks, truths = dense(answer["masks"], image)[sure], dense(target["masks"], image)
+    masks, truths = dense(answer["masks"], tuple(image.shape[1:]))[sure], dense(target["masks"], tuple(image.shape[1:]))
     same = answer["labels"][sure][:, None] == target["labels"]
     overlaps, right = torch.where(same, mask_iou(masks, truths), 0.0), []
     for row in range(len(masks)):  # the best come first
@@ -258,7 +251,7 @@ def own_masks(
             masks, right = right_masks(answer, target, image, threshold)
             picture(image, ax)
             paint(ax, masks, [DETECTION if r else MISTAKE for r in right.tolist()], 0.6)
-            for mask in dense(target["masks"], image):
+            for mask in dense(target["masks"], tuple(image.shape[1:])):
                 border(ax, mask, "white", 3)
                 border(ax, mask, TRUTH, 2, "dotted")
             counts += torch.tensor([int(right.sum()), len(right) - int(right.sum())])

@@ -112,7 +112,7 @@ def eight_objects() -> tuple[Tensor, Tensor, Tensor]:
             pooled.append(detector.pool(detector.maps([image])[1], [box], 7))
         labels.append(target["labels"][k])
         targets.append(cut_masks(target["masks"][k : k + 1], box, 14))
-    return torch.cat(pooled[:8]), torch.stack(labels[:8]), torch.cat(targets[:8])
+    return torch.cat(pooled[:8]), torch.stack(labels[:8]), torch.cat(targets[:8]).clamp(0, 1)
 
 
 @lru_cache(maxsize=1)
