@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil, floor
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from rcnn_tutorial.course import records
 from rcnn_tutorial.course.draw.masks import dense
 from rcnn_tutorial.course.profile import Laps
 from rcnn_tutorial.course.records import by_variant
@@ -167,21 +168,56 @@ def cut_and_pasted(
     return {name: [torch.cat(parts)[third == k].mean().item() for k in range(3)] for name, parts in shares.items()}
 
 
-def compared(record: dict, variant: str, against: str, metric: str) -> str:
-    """Say how two variants of a record differ: the mean over the seeds, and its 95 % interval if there are several.
+class Comparison(NamedTuple):
+    """Two variants of a record, of which one is Mask R-CNN as published.
 
-    Args:
-        record: of an experiment.
-        variant, against: names of two variants.
+    Attributes:
+        record: name of the experiment.
+        variant, against: the published one and the changed one.
         metric: of both.
     """
-    values = by_variant(record, metric)
-    gains = [one - other for one, other in zip(values[variant], values[against], strict=True)]
-    said = f"{metric}, {variant} less {against}: {mean(gains):+.3f}"
-    if len(gains) == 1:
-        return f"{said}, one seed, which decides nothing"
-    low, high = student_interval(mean(gains), stdev(gains), len(gains))
-    return f"{said}, 95 % interval {low:+.3f} to {high:+.3f}, {len(gains)} seeds"
+
+    record: str
+    variant: str
+    against: str
+    metric: str
+
+    def values(self) -> tuple[list[float], list[float]]:
+        """What both reach, seed by seed."""
+        found = by_variant(records.load(self.record), self.metric)
+        return found[self.variant], found[self.against]
+
+    def __str__(self) -> str:
+        """The mean difference, and its 95 % interval if there are several seeds."""
+        gains = [one - other for one, other in zip(*self.values(), strict=True)]
+        said = f"{self.metric}, {self.variant} less {self.against}: {mean(gains):+.3f}"
+        if len(gains) == 1:
+            return f"{said}, one seed, which decides nothing"
+        low, high = student_interval(mean(gains), stdev(gains), len(gains))
+        return f"{said}, 95 % interval {low:+.3f} to {high:+.3f}, {len(gains)} seeds"
+
+
+CHANGES = {
+    "RoI pooling:\nmask AP": Comparison("mask_heads", "RoIAlign", "RoI pooling", "mask AP"),
+    "RoI pooling:\nmask AP75": Comparison("mask_heads", "RoIAlign", "RoI pooling", "mask AP75"),
+    "softmax:\nmask AP": Comparison("mask_heads", "RoIAlign", "softmax", "mask AP"),
+    "no branch:\nbox AP": Comparison("mask_branch", "with masks", "boxes alone", "box AP"),
+}
+STRIDES = {
+    name: Comparison("mask_heads", f"RoIAlign{end}", f"RoI pooling{end}", "mask AP75")
+    for name, end in {"level rule": "", "stride 8": ", stride 8", "stride 16": ", stride 16"}.items()
+}
+
+
+def made(comparisons: dict[str, Comparison]) -> dict[str, Comparison]:
+    """Those comparisons whose record has been made."""
+    return {name: each for name, each in comparisons.items() if records.exists(each.record)}
+
+
+def compared(comparisons: dict[str, Comparison], names: tuple[str, str]) -> dict[str, list[list[float]]]:
+    """For `draw.by_size`: the values of the published variants and of the changed ones, under these two names."""
+    pairs = [each.values() for each in comparisons.values()]
+    return {name: [pair[which] for pair in pairs] for which, name in enumerate(names)}
 
 
 def pool_row(numbers: Sequence[float], x1: float, x2: float, n: int, stride: int) -> list[float]:

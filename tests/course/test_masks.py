@@ -139,9 +139,23 @@ def test_weights_are_copied_in_order():
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def test_what_a_record_says_depends_on_its_seeds():
+def test_what_a_record_says_depends_on_its_seeds(monkeypatch):
     runs = {str(k): {"variants": {"a": {"AP": 0.5 + k / 10}, "b": {"AP": 0.3}}} for k in range(3)}
-    several = masks.compared({"runs": runs}, "a", "b", "AP")
-    assert several.startswith("AP, a less b: +0.300, 95 % interval +0.052 to +0.548, 3 seeds")
-    alone = masks.compared({"runs": {"0": runs["0"]}}, "a", "b", "AP")
-    assert alone == "AP, a less b: +0.200, one seed, which decides nothing"
+    kept = {"several": {"runs": runs}, "alone": {"runs": {"0": runs["0"]}}}
+    monkeypatch.setattr(masks.records, "load", kept.get)
+    monkeypatch.setattr(masks.records, "exists", lambda name: name in kept)
+    several, alone, absent = (masks.Comparison(name, "a", "b", "AP") for name in ("several", "alone", "absent"))
+    assert str(several) == "AP, a less b: +0.300, 95 % interval +0.052 to +0.548, 3 seeds"
+    assert str(alone) == "AP, a less b: +0.200, one seed, which decides nothing"
+    there = masks.made({"x": several, "y": absent, "z": alone})
+    assert list(there) == ["x", "z"]
+    assert masks.compared(there, ("as published", "changed")) == {
+        "as published": [[0.5, 0.6, 0.7], [0.5]],
+        "changed": [[0.3] * 3, [0.3]],
+    }
+
+
+def test_records_of_masks_have_what_is_compared():
+    for each in masks.made(masks.CHANGES | masks.STRIDES).values():
+        one, other = each.values()
+        assert len(one) == len(other) > 0
