@@ -82,7 +82,7 @@ def test_only_the_mask_head_learns_on_the_frozen_detector(fpn, scenes):
 def test_exact_cutting_and_pasting_loses_least(scenes):
     ways = {
         "exact": (cut_masks, paste_masks),
-        "shifted": (lambda m, b, size: cut_masks(m, b, size, aligned=False), paste_masks),
+        "shifted": (masks.cut_beside, paste_masks),
     }
     shares = masks.cut_and_pasted(scenes, 12, ways, 14)
     assert all(0.9 < exact <= 1 for exact in shares["exact"]) and shares["exact"][0] > shares["exact"][2]

@@ -34,7 +34,7 @@ def paint(ax: Axes, masks: Tensor, colors: Sequence[str], strength: float = 0.5)
             layer = torch.zeros(*mask.shape, 4)
             layer[mask] = torch.tensor((*to_rgb(color), strength))
             ax.imshow(layer.numpy(), extent=(0, mask.shape[1], mask.shape[0], 0), zorder=1.5)
-        border(ax, mask, color, 2)
+        border(ax, mask, color, 1.5)
 
 
 def border(ax: Axes, mask: Tensor, color: str, width: float, dashes: str = "solid") -> None:
@@ -252,8 +252,8 @@ def own_masks(
             picture(image, ax)
             paint(ax, masks, [DETECTION if r else MISTAKE for r in right.tolist()], 0.6)
             for mask in dense(target["masks"], tuple(image.shape[1:])):
-                border(ax, mask, "white", 3)
-                border(ax, mask, TRUTH, 2, "dotted")
+                border(ax, mask, "white", 2)
+                border(ax, mask, TRUTH, 1.5, "dotted")
             counts += torch.tensor([int(right.sum()), len(right) - int(right.sum())])
         line[0].set_title(f"{name}: {counts[0]} right, {counts[1]} wrong", loc="left")
     handles = [Patch(color=DETECTION, label="right"), Patch(color=MISTAKE, label="wrong")]
