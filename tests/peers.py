@@ -93,6 +93,7 @@ def seeded(make):
 @torch.no_grad()
 def condition(model, images, spread=1.5):
     """Running statistics from a pass, and predictors whose answers have the same spread in every output."""
+    masks, model.roi_heads.mask_roi_pool = model.roi_heads.mask_roi_pool, None  # they come last
     norms = [layer for layer in model.backbone.modules() if isinstance(layer, nn.BatchNorm2d)]
     for norm in norms:
         nn.init.uniform_(norm.weight, 0.5, 1.5)
@@ -106,7 +107,8 @@ def condition(model, images, spread=1.5):
         _standardise(model, images, layer, size)
     for name, size in (("cls_score", spread), ("bbox_pred", 1.0)):
         _standardise(model, images, getattr(model.roi_heads.box_predictor, name), size)
-    if model.roi_heads.has_mask():
+    if masks is not None:
+        model.roi_heads.mask_roi_pool = masks
         _standardise(model, images, model.roi_heads.mask_predictor.mask_fcn_logits, 2.0)
     return model
 

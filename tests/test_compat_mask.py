@@ -49,7 +49,8 @@ LEVELS = ["0", "1", "2", "3"]
 
 
 def small_masks():
-    return small() | {"mask_roi_pool": MultiScaleRoIAlign(LEVELS, 14, 2, canonical_scale=16)}
+    pooling = MultiScaleRoIAlign(LEVELS, 14, 2, canonical_scale=16)
+    return small() | {"mask_roi_pool": pooling, "box_detections_per_img": 25}
 
 
 @cache
@@ -78,7 +79,7 @@ def unusual(norm=nn.BatchNorm2d, **changes):
         "mask_head": MaskRCNNHeads(256, (24, 24, 24), 1),
         "mask_predictor": MaskRCNNPredictor(24, 24, 7),
     }
-    settings |= UNUSUAL | MORE | {"min_size": 100, "max_size": 150, "box_detections_per_img": 60}
+    settings |= UNUSUAL | MORE | {"min_size": 100, "max_size": 150, "box_detections_per_img": 30}
     return MaskRCNN(backbone, **(settings | changes))
 
 

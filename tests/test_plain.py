@@ -8,7 +8,7 @@ import torch
 from rcnn_tutorial import engine
 from rcnn_tutorial.detectors import DETECTORS, load
 from rcnn_tutorial.ops import nms, pooling
-from tests.detectors.scenes import batch
+from tests.detectors.scenes import batch, scene_masks
 
 # Maxima are the same numbers, but sums of gradients and of interpolated points have another order: float32's rounding.
 VALUES = dict(rtol=1e-4, atol=1e-5)
@@ -59,7 +59,7 @@ def test_the_variable_asks_for_it(monkeypatch):
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detections_are_the_same(name, both):
     model, (images, targets) = load(name).eval(), scenes()
-    given = None if name in ("faster_rcnn", "fpn") else [target["proposals"] for target in targets]
+    given = None if name in ("faster_rcnn", "fpn", "mask_rcnn") else [target["proposals"] for target in targets]
 
     @torch.no_grad()
     def detect():
@@ -71,12 +71,17 @@ def test_detections_are_the_same(name, both):
         assert torch.equal(one["labels"], other["labels"])
         torch.testing.assert_close(one["scores"], other["scores"], **VALUES)
         torch.testing.assert_close(one["boxes"], other["boxes"], rtol=0, atol=1e-2)  # pixels
+        assert ("masks" in one) == ("masks" in other) == (name == "mask_rcnn")
+        if "masks" in one:
+            assert one["masks"].any() and (one["masks"] != other["masks"]).float().mean() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "fpn"])
+@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "fpn", "mask_rcnn"])
 def test_a_training_step_is_the_same(name, both):
     images, targets = scenes()
     targets = targets if name == "fast_rcnn" else [{k: v for k, v in t.items() if k != "proposals"} for t in targets]
+    if name == "mask_rcnn":
+        targets = [target | {"masks": scene_masks(i)} for i, target in enumerate(targets)]
 
     def step():
         model = load(name).train()

@@ -11,7 +11,7 @@ from torch.utils.data import Subset
 from rcnn_tutorial.course import records
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors import load
-from rcnn_tutorial.evaluation import predict, voc_ap
+from rcnn_tutorial.evaluation import coco_ap, predict, voc_ap
 from rcnn_tutorial.proposals.dataset import WithProposals
 
 SCRIPT = Path(__file__).parents[2] / "data_scripts" / "train_detector.py"
@@ -22,6 +22,7 @@ SHIPPED = {  # the least AP50, as a share of the proposals' recall; what the rec
     "fast_rcnn": (0.75, "Fast R-CNN"),
     "faster_rcnn": (0.75, "Faster R-CNN"),
     "fpn": (0.75, "FPN"),
+    "mask_rcnn": (0.75, "Mask R-CNN"),
 }
 
 
@@ -43,7 +44,7 @@ def test_the_shipped_detector_detects_what_its_record_says(name, data):
 
 
 # settings that are none any more were recorded with what is now the rule
-@pytest.mark.parametrize("name", ["faster_rcnn", "fpn"])
+@pytest.mark.parametrize("name", ["faster_rcnn", "fpn", "mask_rcnn"])
 def test_the_script_trains_with_the_settings_of_the_record(name):
     recorded = records.load(name)["settings"]
     chosen = runpy.run_path(str(SCRIPT))["chosen"](name, recorded["training"]["steps"])
@@ -60,3 +61,12 @@ def test_the_shipped_detector_reaches_what_its_proposals_allow(name):
     record = records.load(name)
     assert record["recall"]["0.5"] >= 0.90
     assert record["test"][whole]["AP50"] >= share * record["recall"]["0.5"]
+
+
+def test_the_shipped_masks_are_as_good_as_their_record_says():
+    """And the boxes beside them as those of the FPN that they started from."""
+    test = Subset(load_dataset("shapes", "test", masks=True), range(30))
+    found = coco_ap(*predict(load("mask_rcnn"), test, progress=False), test.dataset.classes, kind="segm")
+    record, fpn = records.load("mask_rcnn")["test"], records.load("fpn")["test"]["FPN"]
+    assert abs(found["AP"] - record["masks"]["AP"]) < 0.1
+    assert record["masks"]["AP"] >= 0.35 and abs(record["Mask R-CNN"]["AP"] - fpn["AP"]) < 0.03

@@ -8,6 +8,7 @@ import torch
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
+from rcnn_tutorial.detectors.mask_rcnn import MaskRCNN, MaskRCNNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
 from rcnn_tutorial.nets.backbones import ZF5, ConvNet, tiny_net
@@ -19,6 +20,7 @@ DETECTORS = {
     "fast": lambda: FastRCNN(tiny_net(), CLASSES, FastRCNNSettings.tiny()),
     "faster": lambda: FasterRCNN(tiny_net(), CLASSES, FasterRCNNSettings.tiny()),
     "fpn": lambda: FPN(tiny_net(), CLASSES, FPNSettings.tiny()),
+    "mask": lambda: MaskRCNN(tiny_net(), CLASSES, MaskRCNNSettings.tiny()),
 }
 GIVEN = ("rcnn", "sppnet", "fast")  # the proposals come from outside
 
@@ -28,7 +30,12 @@ def use(name, model, *sizes, training=False):
     images = [torch.rand(3, *size, generator=torch.Generator().manual_seed(0)) for size in sizes]
     boxes = [torch.tensor([[0.0, 0, width, height]]) for height, width in sizes]
     if training:
-        return model.train()(images, [{"boxes": b, "labels": torch.tensor([1]), "proposals": b} for b in boxes])
+        label = torch.tensor([1])
+        targets = [
+            {"boxes": box, "labels": label, "proposals": box, "masks": torch.ones(1, *size, dtype=torch.bool)}
+            for box, size in zip(boxes, sizes, strict=True)
+        ]
+        return model.train()(images, targets)
     return model.eval()(images, **({"proposals": boxes} if name in GIVEN else {}))
 
 
