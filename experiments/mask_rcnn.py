@@ -7,7 +7,7 @@ the proposals and the detections are computed once for all variants of a seed, a
 from collections.abc import Sequence
 from dataclasses import replace
 from time import process_time
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,8 @@ class Seen(NamedTuple):
 def seen(model: FPN, data: Subset) -> list[Seen]:
     """Let the frozen detector look at each picture once."""
     looked = []
-    for image, target in (data[i] for i in range(len(data))):
+    for index in range(len(data)):
+        image, target = cast(tuple[Tensor, dict[str, Tensor]], data[index])
         batch, maps = model.maps([image.to(device())])
         boxes = model.propose(model.rpn(maps), batch)
         (found,) = model.classify(batch, model.pool(maps, boxes), boxes)
@@ -181,7 +182,7 @@ def masked(model: MaskRCNN, pictures: Sequence[Seen]) -> list[dict]:
 
 def heads(seed: int, kinds: dict[str, type[MaskRCNN]]) -> dict[str, dict]:
     """Train the mask head of each kind on the shipped FPN."""
-    fpn, results = load("fpn").to(device()), {}
+    fpn, results = cast(FPN, load("fpn")).to(device()), {}
     training, test = seen(fpn, scenes("train", seed * TRAIN, TRAIN)), seen(fpn, scenes("test", 0, TEST))
     targets = [each.target for each in test]
     chosen, drawn = MaskRCNNSettings.tiny(STEPS), []
@@ -199,7 +200,12 @@ def heads(seed: int, kinds: dict[str, type[MaskRCNN]]) -> dict[str, dict]:
 
 def designs(seed: int) -> dict[str, dict]:
     """MASK-02, MASK-06: RoIAlign or RoI max pooling, by the level rule or from one map; sigmoid or softmax."""
-    kinds = {"RoIAlign": MaskRCNN, "RoI pooling": MaxPooled, "softmax": Competing, "RoIAlign, stride 8": OnStride8}
+    kinds: dict[str, type[MaskRCNN]] = {
+        "RoIAlign": MaskRCNN,
+        "RoI pooling": MaxPooled,
+        "softmax": Competing,
+        "RoIAlign, stride 8": OnStride8,
+    }
     kinds |= {"RoI pooling, stride 8": MaxPooledOnStride8, "RoIAlign, stride 16": OnOneMap}
     return heads(seed, kinds | {"RoI pooling, stride 16": MaxPooledOnOneMap})
 
@@ -208,7 +214,7 @@ def branch(seed: int) -> dict[str, dict]:
     """MASK-01: all layers trained together, with the mask branch and without it."""
     results, chosen = {}, MaskRCNNSettings.tiny(TOGETHER)
     chosen = replace(chosen, training=replace(chosen.training, seed=seed))
-    classes = load("fpn").classes
+    classes = cast(FPN, load("fpn")).classes
     for name, kind in {"with masks": MaskRCNN, "boxes alone": FPN}.items():
         model = kind(tiny_net(pretrained=True), classes, chosen, seed=seed).to(device())
         data = Augment(scenes("train", seed * TRAIN, TRAIN), seed=seed, jitter=0, scale=(1, 1))  # flips alone
