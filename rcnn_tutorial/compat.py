@@ -195,7 +195,8 @@ def from_torchvision(
     if len(classes) != score.out_features:
         raise ValueError(f"classes: expected {score.out_features}, got {len(classes)}")
     masks = _mask_head(theirs.roi_heads)
-    kind, settings_class = (MaskRCNN, MaskRCNNSettings) if masks else (FPN, FPNSettings)
+    classes_of_ours: Any = (MaskRCNN, MaskRCNNSettings) if masks else (FPN, FPNSettings)
+    kind, settings_class = classes_of_ours
     settings = settings_class(
         **vars(settings_of(theirs, training or settings_class.training)),
         **masks,
@@ -216,7 +217,7 @@ def from_torchvision(
     return ours.to(score.weight).train(theirs.training)
 
 
-def _mask_head(heads: Any) -> dict[str, tuple[int, int, int]]:
+def _mask_head(heads: Any) -> dict[str, Any]:
     """The setting `mask_head` of torchvision's heads; nothing where they have no branch for masks.
 
     Raises:

@@ -6,6 +6,7 @@ with anchors of one scale on each, and every region of interest is read from one
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ class FPNSettings(TwoStageSettings):
     s0: float = 224.0
 
     @classmethod
-    def tiny(cls, steps: int = 600, **changes) -> "FPNSettings":
+    def tiny(cls, steps: int = 600, **changes) -> Self:
         """The laptop's: anchors and s0 of half the size, fewer channels, proposals and samples, a short training."""
         rpn = replace(
             cls.rpn,

@@ -21,6 +21,7 @@ pasted by the middles of the pixels (`ops/masks.py`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -55,9 +56,9 @@ class MaskRCNNSettings(FPNSettings):
     mask_head: tuple[int, int, int] = (4, 256, 28)
 
     @classmethod
-    def tiny(cls, steps: int = 600, **changes) -> "MaskRCNNSettings":
+    def tiny(cls, steps: int = 600, **changes) -> Self:
         """The laptop's: FPN's, and a mask head of two layers of 32 channels for masks of 14 x 14."""
-        return cls(**(vars(FPNSettings.tiny(steps)) | {"mask_head": (2, 32, 14)} | changes))
+        return super().tiny(steps, **({"mask_head": (2, 32, 14)} | changes))
 
 
 class MaskRCNN(FPN):

@@ -68,9 +68,11 @@ class MaskHead(nn.Module):
         self.layers = nn.ModuleList(nn.Conv2d(widths[i], channels, 3, padding=1) for i in range(layers))
         self.upsample = nn.ConvTranspose2d(widths[-1], channels, 2, stride=2)
         self.logits = nn.Conv2d(channels, classes, 1)
-        for layer in (*self.layers, self.upsample, self.logits):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-            nn.init.zeros_(layer.bias)
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu", generator=generator)
+            else:
+                nn.init.zeros_(parameter)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Pooled features (R, C, n, n) to masks before the sigmoid, (R, K, 2n, 2n)."""

@@ -42,13 +42,9 @@ class MaskedScenes(Scenes):
 
 
 @cache
-def overfit():
-    """The shipped FPN, with a mask head after some steps on four scenes; not to be changed."""
-    model = untrained()
-    model.load_state_dict(load("fpn").state_dict(), strict=False)
-    model.requires_grad_(False).mask_head.requires_grad_(True)
-    steps = TrainSettings(40, batch_size=4, lr=0.25, warmup=10, clip_norm=10.0, schedule="cosine")
-    return model, train(model, MaskedScenes(4), steps, progress=False)
+def shipped():
+    """Not to be changed."""
+    return load("mask_rcnn")
 
 
 # A third branch
@@ -279,26 +275,34 @@ def test_300_objects():
 # What it gives
 
 
-def test_after_a_few_steps_masks_cover_their_objects():
-    model, history = overfit()
-    assert sum(history.losses["mask"][-5:]) < 0.75 * sum(history.losses["mask"][:5])
-    (images, targets), covered = masked(4), []
+def test_the_mask_head_learns_alone():
+    """A few steps at a high rate, on the shipped FPN: its loss falls, and nothing else moves."""
+    model, fpn = untrained(rois=64), load("fpn").state_dict()
+    model.load_state_dict(fpn, strict=False)
+    model.requires_grad_(False).mask_head.requires_grad_(True)
+    steps = TrainSettings(12, batch_size=2, lr=0.25, warmup=3, clip_norm=10.0)
+    losses = train(model, MaskedScenes(2), steps, progress=False).losses["mask"]
+    assert sum(losses[-3:]) < 0.85 * sum(losses[:3])
+    assert all(torch.equal(value, fpn[name]) for name, value in model.state_dict().items() if name in fpn)
+
+
+def test_masks_cover_their_objects_better_than_the_boxes():
+    """In the true boxes, of scenes that were not trained on; a box all filled has an IoU of 0.53 with its object."""
+    model, (images, targets), covered, filled = shipped(), masked(6), [], []
     with torch.no_grad():
         data, maps = model.maps(images)
         said = [target | {"scores": torch.ones(len(target["labels"]))} for target in targets]
         for one, target in zip(model.add_masks(data, maps, said), targets, strict=True):
             assert one["masks"].dtype == torch.bool and one["masks"].shape == (len(target["boxes"]), 1, 192, 256)
             covered.append(mask_iou(one["masks"], target["masks"]).diagonal())
-    covered = torch.cat(covered)
-    boxes = torch.cat([
-        mask_iou(paste_masks(torch.ones(len(t["boxes"]), 4, 4), t["boxes"], (192, 256)), t["masks"]).diagonal()
-        for t in targets
-    ])  # fmt: skip
-    assert covered.mean() > boxes.mean() + 0.05
+            whole = paste_masks(torch.ones(len(target["boxes"]), 4, 4), target["boxes"], (192, 256))
+            filled.append(mask_iou(whole, target["masks"]).diagonal())
+    covered, filled = torch.cat(covered).mean(), torch.cat(filled).mean()
+    assert covered > filled + 0.06 and filled < 0.55
 
 
 def test_a_detection_has_the_mask_of_its_class():
-    model, (images, _) = overfit()[0], masked(1)
+    model, (images, _) = shipped(), masked(1)
     with torch.no_grad():
         data, maps = model.maps(images)
         box = torch.tensor([[40.0, 40, 100, 110]])
@@ -324,7 +328,7 @@ def test_no_detections():
 
 
 def test_other_proposals_have_masks_too():
-    model, (images, targets) = overfit()[0], masked(1)
+    model, (images, targets) = shipped(), masked(1)
     (one,) = model.eval()(images, proposals=[targets[0]["boxes"]])
     assert len(one["masks"]) == len(one["boxes"]) > 0
     (none,) = model(images, proposals=[torch.zeros(0, 4)])

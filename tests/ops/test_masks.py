@@ -7,6 +7,7 @@ import torch
 
 from rcnn_tutorial.ops import masks as masks_module
 from rcnn_tutorial.ops.masks import cut_masks, paste_masks
+from tests.detectors.scenes import scene, scene_masks
 
 HEIGHT, WIDTH = 24, 32
 
@@ -123,6 +124,18 @@ def test_a_large_object_comes_back_with_few_errors():
     iou = (again & disc).sum() / (again | disc).sum()
     moved = again.roll(1, dims=2)
     assert iou > 0.99 > 0.975 > (moved & disc).sum() / (moved | disc).sum()
+
+
+def test_torchvisions_grid_costs_iou():
+    """The figures of docs/equality.md: the scenes' masks, cut to 28 x 28 and pasted back."""
+    ious = {True: [], False: []}
+    for index in range(12):
+        boxes, masks = scene(index)[1]["boxes"], scene_masks(index)
+        for aligned, found in ious.items():
+            again = paste_masks(cut_masks(masks, boxes, 28, aligned), boxes, (192, 256), aligned)
+            found.append((again & masks).sum((1, 2)) / (again | masks).sum((1, 2)))
+    ours, theirs = (torch.cat(found).mean() for found in ious.values())
+    assert 0.98 < ours < 1 and 0.89 < theirs < 0.94
 
 
 def test_objects_of_one_pixel():
