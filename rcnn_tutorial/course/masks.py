@@ -181,12 +181,14 @@ class Comparison(NamedTuple):
         record: name of the experiment.
         variant, against: the published one and the changed one.
         metric: of both.
+        told: what is compared, where the names of the variants do not tell it.
     """
 
     record: str
     variant: str
     against: str
     metric: str
+    told: str = ""
 
     def values(self) -> tuple[list[float], list[float]]:
         """What both reach, seed by seed."""
@@ -196,7 +198,8 @@ class Comparison(NamedTuple):
     def __str__(self) -> str:
         """The mean difference, and its 95 % interval if there are several seeds."""
         gains = [one - other for one, other in zip(*self.values(), strict=True)]
-        said = f"{self.metric}, {self.variant} less {self.against}: {mean(gains):+.3f}"
+        told = self.told or f"{self.variant} less {self.against}"
+        said = f"{self.metric}, {told}: {mean(gains):+.3f}"
         if len(gains) == 1:
             return f"{said}, one seed, which decides nothing"
         low, high = student_interval(mean(gains), stdev(gains), len(gains))
@@ -206,7 +209,7 @@ class Comparison(NamedTuple):
 CHANGES = {
     "RoI pooling:\nmask AP": Comparison("mask_heads", "RoIAlign", "RoI pooling", "mask AP"),
     "RoI pooling:\nmask AP75": Comparison("mask_heads", "RoIAlign", "RoI pooling", "mask AP75"),
-    "softmax:\nmask AP": Comparison("mask_heads", "RoIAlign", "softmax", "mask AP"),
+    "softmax:\nmask AP": Comparison("mask_heads", "RoIAlign", "softmax", "mask AP", "sigmoid less softmax"),
     "no branch:\nbox AP": Comparison("mask_branch", "with masks", "boxes alone", "box AP"),
 }
 STRIDES = {

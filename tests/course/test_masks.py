@@ -147,6 +147,7 @@ def test_what_a_record_says_depends_on_its_seeds(monkeypatch):
     several, alone, absent = (masks.Comparison(name, "a", "b", "AP") for name in ("several", "alone", "absent"))
     assert str(several) == "AP, a less b: +0.300, 95 % interval +0.052 to +0.548, 3 seeds"
     assert str(alone) == "AP, a less b: +0.200, one seed, which decides nothing"
+    assert str(several._replace(told="one less other")).startswith("AP, one less other: +0.300")
     there = masks.made({"x": several, "y": absent, "z": alone})
     assert list(there) == ["x", "z"]
     assert masks.compared(there, ("as published", "changed")) == {
