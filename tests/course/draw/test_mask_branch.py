@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex, to_rgb
 
 from rcnn_tutorial.course import draw
 from rcnn_tutorial.course.draw.mask_branch import ALIGNED, POOLED, mask_iou, right_masks
-from rcnn_tutorial.course.draw.style import class_color
+from rcnn_tutorial.course.draw.style import class_color, describe
 from rcnn_tutorial.data.masks import encode_masks
 from tests.course.draw.figures import (
     CLASSES,
@@ -170,6 +170,7 @@ def test_own_masks_stand_in_two_rows_and_are_counted():
     axes = panels()
     assert axes[0].get_title("left") == "before: 2 right, 2 wrong" and len(axes) == 4
     assert axes[2].get_title("left") == "after: 4 right, 0 wrong"
+    assert "before: 2 right, 2 wrong" in describe(plt.gcf())
     assert {color for color, _ in layers(axes[0])} == {draw.MISTAKE}
     assert layers(axes[2]) == [(draw.DETECTION, 150), (draw.DETECTION, 750)]
     assert draw.TRUTH in borders(axes[0])
