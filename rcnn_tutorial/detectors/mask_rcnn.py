@@ -48,6 +48,8 @@ class MaskRCNNSettings(FPNSettings):
 
     Attributes: those of FPNSettings, and
         mask_head: its 3 x 3 convolutions, their channels, and m, cells along each side of a mask (section 3.1).
+
+    With the anchors of torchvision come its masks, too: cut and pasted as its weights are used to (docs/equality.md).
     """
 
     training: TrainSettings = TrainSettings(  # section 3.1: 8 GPUs of 2 images

@@ -160,9 +160,9 @@ def _codes(items: Sequence[dict], name: str) -> list[list[dict]]:
     """Per image the run lengths of its masks, one for each box."""
     codes = []
     for index, item in enumerate(items):
-        if "masks" not in item:
+        if "masks" not in item and len(item["boxes"]):
             raise ValueError(f'{name}[{index}]: expected masks for kind="segm", got {sorted(item)}')
-        masks = item["masks"]
+        masks = item.get("masks", [])
         codes.append(encode_masks(masks) if isinstance(masks, Tensor) else list(masks))
         if len(codes[-1]) != len(item["boxes"]):
             raise ValueError(f"{name}[{index}]['masks']: expected {len(item['boxes'])}, as boxes, got {len(codes[-1])}")

@@ -37,7 +37,8 @@ def cut_masks(masks: Tensor, boxes: Tensor, size: int, aligned: bool = True) -> 
     parts = [boxes.new_zeros(0, size, size)]
     for part in _portions(masks):
         maps = masks[part, None].to(boxes.dtype)  # (r, 1, H, W), a map for each box
-        rois = torch.column_stack((torch.arange(len(maps)).to(boxes), boxes[part]))  # (r, 5)
+        index = torch.arange(len(maps), device=boxes.device, dtype=boxes.dtype)
+        rois = torch.column_stack((index, boxes[part]))  # (r, 5)
         parts.append(roi_align(maps, rois, size, aligned=aligned)[:, 0])
     return torch.cat(parts)
 
@@ -81,8 +82,9 @@ def paste_masks(
 
 def _weights(start: Tensor, end: Tensor, m: int, pixels: int) -> Tensor:
     """How much each pixel (r, n) takes of each cell (.., m), of m + 2 between start and end the inner ones."""
-    place = (torch.arange(pixels).to(start) + 0.5 - start[:, None]) / (end - start)[:, None]
-    distance = place[..., None] * (m + 2) - 1.5 - torch.arange(m).to(start)
+    pixel, cell = (torch.arange(n, device=start.device, dtype=start.dtype) for n in (pixels, m))
+    place = (pixel + 0.5 - start[:, None]) / (end - start)[:, None]  # (r, n), 0 at the start and 1 at the end
+    distance = place[..., None] * (m + 2) - 1.5 - cell  # (r, n, m)
     return (1 - distance.abs()).clamp(min=0)
 
 

@@ -43,6 +43,14 @@ class Scenes(Dataset):
         return image, dict(target)
 
 
+class MaskedScenes(Scenes):
+    """The same with masks."""
+
+    def __getitem__(self, index):
+        image, target = super().__getitem__(index)
+        return image, target | {"masks": scene_masks(index)}
+
+
 def untrained(seed=0, kind=FasterRCNN, **changes):
     """A detector on the shipped backbone, with the laptop's settings and these changes."""
     return kind(tiny_net(pretrained=True), CLASSES, FasterRCNNSettings.tiny(**changes), seed=seed)

@@ -18,7 +18,7 @@ from rcnn_tutorial.nets.preprocess import Batch
 from rcnn_tutorial.ops.losses import mask_loss
 from rcnn_tutorial.ops.masks import cut_masks, paste_masks
 from rcnn_tutorial.training import TrainSettings, train
-from tests.detectors.scenes import CLASSES, Scenes, batch, scene, scene_masks
+from tests.detectors.scenes import CLASSES, MaskedScenes, batch, scene_masks
 from tests.peers import mask_iou
 from tests.test_memory import Memory
 
@@ -33,12 +33,6 @@ def masked(count=2, first=0):
     """Images and targets of some scenes, with masks."""
     images, targets = batch(count, first)
     return images, [target | {"masks": scene_masks(first + i)} for i, target in enumerate(targets)]
-
-
-class MaskedScenes(Scenes):
-    def __getitem__(self, index):
-        image, target = scene(index)
-        return image, target | {"masks": scene_masks(index)}
 
 
 @cache

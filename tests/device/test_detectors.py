@@ -8,7 +8,7 @@ import torch
 from rcnn_tutorial.detectors import load
 from rcnn_tutorial.training import TrainSettings, train
 from tests.detectors import test_rcnn, test_sppnet
-from tests.detectors.scenes import Scenes, batch
+from tests.detectors.scenes import MaskedScenes, Scenes, batch
 from tests.device import CUDA, LAUNCH, DeviceTensor, on_device, on_host, simulated_cuda
 
 # Sums of gradients have another order, since larger pieces are computed at a time than on a CPU: float32's rounding.
@@ -41,12 +41,15 @@ def assert_detections_equal(found, expected):
         assert torch.equal(one["labels"], other["labels"])
         torch.testing.assert_close(one["scores"], other["scores"], **ROUNDING)
         torch.testing.assert_close(one["boxes"], other["boxes"], rtol=0, atol=1e-3)  # pixels
+        assert one.keys() == other.keys()
+        if "masks" in one:
+            assert other["masks"].any() and (one["masks"] != other["masks"]).float().mean() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "fpn"])
+@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "fpn", "mask_rcnn"])
 def test_a_training_is_that_of_the_cpu(name):
     settings = TrainSettings(2, batch_size=2, lr=0.01, clip_norm=1.0)
-    dataset = (ScenesWithProposals if name == "fast_rcnn" else Scenes)(2)
+    dataset = {"fast_rcnn": ScenesWithProposals, "mask_rcnn": MaskedScenes}.get(name, Scenes)(2)
     model, expected = load(name), load(name)
     history = train(expected, dataset, settings, progress=False)
     with simulated_cuda() as log:
@@ -62,7 +65,7 @@ def test_a_training_is_that_of_the_cpu(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "fpn"])
+@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "fpn", "mask_rcnn"])
 def test_detections_are_those_of_the_cpu(name):
     images, targets = batch(2)
     boxes = [proposals(t["boxes"], i) for i, t in enumerate(targets)] if name == "fast_rcnn" else None

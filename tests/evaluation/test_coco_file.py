@@ -224,6 +224,16 @@ def test_masks_that_cannot_be_compared_are_refused(change, message):
         coco_ap([detected], [target], ("background", "a"), kind="segm")
 
 
+@pytest.mark.parametrize("masks", [{}, {"masks": torch.zeros(0, 20, 20, dtype=torch.bool)}, {"masks": []}])
+def test_images_without_objects_or_detections_need_no_masks(masks):
+    one = {"boxes": torch.tensor([[0.0, 0, 9, 9]]), "labels": torch.ones(1).long(), "scores": torch.ones(1)}
+    one["masks"] = torch.ones(1, 20, 20, dtype=torch.bool)
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "scores": torch.zeros(0)} | masks
+    found = coco_ap([one, none, one], [one, none, none], ("background", "a"), kind="segm")
+    assert found["AP"] == pytest.approx(1)  # the false one comes second
+    assert coco_ap([none, one], [one, one], ("background", "a"), kind="segm")["AP"] == pytest.approx(51 / 101)
+
+
 def test_another_kind_is_refused():
     with pytest.raises(ValueError, match='kind: expected "bbox" or "segm", got \'keypoints\''):
         coco_ap([], [], ("background", "a"), kind="keypoints")
