@@ -23,7 +23,7 @@ def _read(plane: Tensor, x: float, y: float, half: float = 0.5, way: str = "near
     column, row = floor(x - half), floor(y - half)
     a, b = x - half - column, y - half - row
     if way == "nearest":
-        return plane[min(floor(y), plane.shape[0] - 1), min(floor(x), plane.shape[1] - 1)].item()
+        return plane[floor(y), floor(x)].item()
     if way == "far":
         a, b = 1 - a, 1 - b
     total = 0.0
@@ -157,10 +157,8 @@ def _target(mask: Tensor, box: Sequence[int], m: int, way: str = "share") -> Ten
     cells = mask[y1:y2, x1:x2].float().unflatten(0, (m, high)).unflatten(2, (m, wide)).sum(dim=(1, 3))  # (m, m)
     if way == "half":
         return cut_masks(mask[None], torch.tensor([box]).float(), m, aligned=False)[0]
-    if way != "sum":
-        cells = cells / (high * wide)
-    if way == "rounded":
-        cells = (cells > 0.5).float()
+    cells = cells if way == "sum" else cells / (high * wide)
+    cells = (cells > 0.5).float() if way == "rounded" else cells
     return cells.T if way == "exchanged" else cells
 
 
@@ -230,8 +228,7 @@ def _paste(
     """The pixels (H, W) that a mask of m x m cells covers, with the mistakes one can make as options."""
     m = len(cells)
     x1, y1, x2, y2 = (round(c) for c in box) if whole else box
-    padded = torch.zeros(m + 2, m + 2)
-    padded[1:-1, 1:-1] = cells
+    padded = torch.nn.functional.pad(cells, (1, 1, 1, 1))
     inside = torch.zeros(size, dtype=torch.bool)
     for r in range(size[0]):
         for c in range(size[1]):
@@ -248,7 +245,7 @@ def _paste(
     return inside
 
 
-def _pasted(k: int) -> tuple[Tensor, tuple[float, ...], tuple[int, int]]:
+def _pasted(k: int) -> tuple:
     cells = torch.rand(2 + k % 3, 2 + k % 3, generator=_generator)
     x, y = (1 + 3 * torch.rand(2, generator=_generator)).tolist()
     return cells, (x, y, x + 5.3 + k % 4, y + 4.6 + k % 3), (12, 14)
