@@ -39,7 +39,7 @@ def cut_masks(masks: Tensor, boxes: Tensor, size: int, aligned: bool = True) -> 
         maps = masks[part, None].to(boxes.dtype)  # (r, 1, H, W), a map for each box
         index = torch.arange(len(maps), device=boxes.device, dtype=boxes.dtype)
         rois = torch.column_stack((index, boxes[part]))  # (r, 5)
-        parts.append(roi_align(maps, rois, size, aligned=aligned)[:, 0])
+        parts.append(roi_align(maps, rois, size, aligned=aligned)[:, 0].clamp(max=1))  # 1 + 1e-7 is no share
     return torch.cat(parts)
 
 

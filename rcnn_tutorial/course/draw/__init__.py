@@ -24,6 +24,17 @@ from rcnn_tutorial.course.draw.maps import (
     pyramid_bins,
     receptive,
 )
+from rcnn_tutorial.course.draw.mask_branch import (
+    border_shifts,
+    cut_and_paste,
+    fill_shares,
+    instances,
+    mask_questions,
+    own_masks,
+    paint,
+    ramp_slide,
+    worst_masks,
+)
 from rcnn_tutorial.course.draw.masks import masks
 from rcnn_tutorial.course.draw.mistakes import kind_bars, kinds
 from rcnn_tutorial.course.draw.network import (
@@ -34,7 +45,7 @@ from rcnn_tutorial.course.draw.network import (
     proposals_strip,
     stage_times,
 )
-from rcnn_tutorial.course.draw.network_map import BOXES, FPN, RCNN, NetworkMap, network_map
+from rcnn_tutorial.course.draw.network_map import BOXES, FPN, MASK_RCNN, RCNN, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, rivals, threshold_curve
 from rcnn_tutorial.course.draw.own_results import own_results
 from rcnn_tutorial.course.draw.pictures import (
@@ -109,6 +120,7 @@ __all__ = [
     "GOOD",
     "IGNORED",
     "KIND_COLORS",
+    "MASK_RCNN",
     "MISTAKE",
     "NetworkMap",
     "PALE",
@@ -126,6 +138,7 @@ __all__ = [
     "anchors_at",
     "answer",
     "best_iou",
+    "border_shifts",
     "boxes",
     "by_scale",
     "by_size",
@@ -136,20 +149,23 @@ __all__ = [
     "cost_curves",
     "coverage",
     "crowd",
+    "cut_and_paste",
     "designs",
+    "fill_shares",
     "filter_steps",
     "flow",
     "gains",
     "gradient_norms",
     "gradient_table",
     "grouping",
+    "instances",
     "interpolation",
     "iou_histogram",
     "iou_slide",
     "iou_table",
     "judged",
-    "kind_groups",
     "kind_bars",
+    "kind_groups",
     "kinds",
     "label",
     "labelled_anchors",
@@ -162,6 +178,7 @@ __all__ = [
     "locks",
     "loss_curves",
     "losses",
+    "mask_questions",
     "mask_scan",
     "mask_words",
     "masks",
@@ -178,7 +195,9 @@ __all__ = [
     "numbered_crops",
     "objectness",
     "outlines",
+    "own_masks",
     "own_results",
+    "paint",
     "paired",
     "part_labels",
     "patch_curves",
@@ -191,6 +210,7 @@ __all__ = [
     "projection",
     "proposals_strip",
     "pyramid_bins",
+    "ramp_slide",
     "recall_curves",
     "receptive",
     "region_map",
@@ -211,4 +231,5 @@ __all__ = [
     "trade_off",
     "windows_by_iou",
     "words",
+    "worst_masks",
 ]

@@ -77,6 +77,36 @@ FPN = NetworkMap(
     high=0.86,
 )
 
+MASK_RCNN = NetworkMap(
+    {
+        "picture": (0, 1),
+        "pyramid": (1, 1),
+        "RPN": (1, 0),
+        "RoIAlign\n(boxes)": (2.2, 0),
+        "box\nhead": (3.4, 0),
+        "class\nand box": (4.4, 0),
+        "RoIAlign\n(masks)": (2.2, 2),
+        "mask\nhead": (3.4, 2),
+        "K masks": (4.4, 2),
+        "paste": (5.4, 2),
+    },
+    (
+        ("picture", "pyramid", "(3, H, W)"),
+        ("pyramid", "RPN", ""),
+        ("RPN", "RoIAlign\n(boxes)", "(N, 4)"),
+        ("pyramid", "RoIAlign\n(boxes)", "P2 to P5"),
+        ("pyramid", "RoIAlign\n(masks)", ""),
+        ("RoIAlign\n(boxes)", "box\nhead", "(N, 64, 7, 7)"),
+        ("box\nhead", "class\nand box", ""),
+        ("RoIAlign\n(masks)", "mask\nhead", "(D, 64, 7, 7)"),
+        ("mask\nhead", "K masks", ""),
+        ("K masks", "paste", "14 x 14"),
+        ("class\nand box", "paste", "(D, 4)"),
+    ),
+    letters=14,
+    high=1.05,
+)
+
 RCNN = NetworkMap(
     {
         "picture": (0, 0),

@@ -124,7 +124,7 @@ def describe(figure: Figure) -> str:
 
 
 def _said(ax: Axes) -> str:
-    legend, parts = ax.get_legend(), [ax.get_title()]
+    legend, parts = ax.get_legend(), [ax.get_title() or ax.get_title("left")]
     if ax.axison:
         parts += [
             f"{name}: {text}" for name, text in zip("xy", (ax.get_xlabel(), ax.get_ylabel()), strict=True) if text

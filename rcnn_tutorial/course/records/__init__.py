@@ -50,6 +50,11 @@ def load(name: str) -> dict:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def exists(name: str) -> bool:
+    """Whether the package has a record of that name."""
+    return (resources.files(__name__) / f"{name}.json").is_file()
+
+
 def by_variant(record: dict, metric: str = "AP50") -> dict[str, list[float]]:
     """For each variant of an experiment the metric of every seed."""
     runs = [run["variants"] for run in record["runs"].values()]
