@@ -73,6 +73,7 @@ NINE = "3 scales, 3 ratios"
 ALIGNED = "Fast R-CNN, RoIAlign"
 SPP_LOSES, RPN_GAINS = "63.1 against 66.0 % of mAP", "69.9 against 66.9 % of mAP"
 SMALL_GAIN, SLOW = "a large gain on small objects", "pyramids of images are slow"
+ALIGN_GAINS = "masks gain from RoIAlign"
 
 FINDINGS = tuple(
     Finding(*line)
@@ -145,6 +146,10 @@ FINDINGS = tuple(
         ("FPN-16", "fpn_07", "top-down", "single", "AP_large_third", (-0.15, 0), None, OPEN),
         ("FPN-16", "fpn_16", "FPN", "Faster R-CNN", "AP_small_third", (0.05, 1), "> 0", AGREES, SMALL_GAIN),
         ("FPN-16", "fpn_16", "FPN", "Faster R-CNN", "AP", (0, 1), "> 0", AGREES, "the best of its time"),
+        ("MASK-02", "mask_heads", "RoIAlign", "RoI pooling", "mask AP", (0, 0.15), "> 0", AGREES, ALIGN_GAINS),
+        ("MASK-02", "mask_heads", "RoIAlign", "RoI pooling", "mask AP75", (0, 0.15), "> 0", AGREES, ALIGN_GAINS),
+        ("MASK-06", "mask_heads", "RoIAlign", "softmax", "mask AP", (0.05, 0.3), "> 0", AGREES,
+         "classes that do not compete are masked better"),
         ("X-08", "x_08", "features", "anchors", "AP_small_third", (0, 1), "> 0", AGREES,
          "a pyramid of features serves small objects"),
         ("X-08", "x_08", "features", "filters", "AP_small_third", (0, 1), "> 0", AGREES,
