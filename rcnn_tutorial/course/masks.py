@@ -24,7 +24,7 @@ from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.ops.boxes import box_iou
 from rcnn_tutorial.ops.losses import mask_loss
 from rcnn_tutorial.ops.masks import cut_masks
-from rcnn_tutorial.training import TrainSettings
+from rcnn_tutorial.training import History, TrainSettings
 
 RATE = 0.2  # of the mask head alone, which learns from a high rate best
 
@@ -195,10 +195,14 @@ class Comparison(NamedTuple):
         found = by_variant(records.load(self.record), self.metric)
         return found[self.variant], found[self.against]
 
+    def gains(self) -> list[float]:
+        """What the published variant reaches minus what the changed one reaches, seed by seed."""
+        return [one - other for one, other in zip(*self.values(), strict=True)]
+
     def __str__(self) -> str:
         """The mean difference, and its 95 % interval if there are several seeds."""
-        gains = [one - other for one, other in zip(*self.values(), strict=True)]
-        told = self.told or f"{self.variant} less {self.against}"
+        gains = self.gains()
+        told = self.told or f"{self.variant} minus {self.against}"
         said = f"{self.metric}, {told}: {mean(gains):+.3f}"
         if len(gains) == 1:
             return f"{said}, one seed, which decides nothing"
@@ -209,13 +213,31 @@ class Comparison(NamedTuple):
 CHANGES = {
     "RoI pooling:\nmask AP": Comparison("mask_heads", "RoIAlign", "RoI pooling", "mask AP"),
     "RoI pooling:\nmask AP75": Comparison("mask_heads", "RoIAlign", "RoI pooling", "mask AP75"),
-    "softmax:\nmask AP": Comparison("mask_heads", "RoIAlign", "softmax", "mask AP", "sigmoid less softmax"),
+    "softmax:\nmask AP": Comparison("mask_heads", "RoIAlign", "softmax", "mask AP", "sigmoid minus softmax"),
     "no branch:\nbox AP": Comparison("mask_branch", "with masks", "boxes alone", "box AP"),
 }
 STRIDES = {
-    name: Comparison("mask_heads", f"RoIAlign{end}", f"RoI pooling{end}", "mask AP75")
+    name: Comparison(
+        "mask_heads", f"RoIAlign{end}", f"RoI pooling{end}", "mask AP75", f"{name}: RoIAlign minus RoI pooling"
+    )
     for name, end in {"level rule": "", "stride 8": ", stride 8", "stride 16": ", stride 16"}.items()
 }
+
+
+def usual(name: str, variant: str, metric: str) -> str:
+    """The mean and the standard deviation of what the seeds of a record reach, and what each of them reaches."""
+    found = by_variant(records.load(name), metric)[variant]
+    seeds = " ".join(f"{value:.3f}" for value in found)
+    return f"{mean(found):.3f} ± {stdev(found):.3f} (by seed {seeds})"
+
+
+def on_masks(update: Callable[[History], None]) -> Callable[[History], None]:
+    """For `train(on_log=...)`: show the loss of the masks alone, as the others do not learn.
+
+    Args:
+        update: what draws a history, such as `draw.live_losses()`.
+    """
+    return lambda history: update(replace(history, losses={"mask": history.losses["mask"]}))
 
 
 def made(comparisons: dict[str, Comparison]) -> dict[str, Comparison]:

@@ -10,6 +10,7 @@ from rcnn_tutorial.data.masks import decode_masks
 from rcnn_tutorial.detectors import load
 from rcnn_tutorial.ops import pooling
 from rcnn_tutorial.ops.masks import cut_masks, paste_masks
+from rcnn_tutorial.training import History
 
 
 @pytest.fixture(scope="module")
@@ -148,15 +149,35 @@ def test_what_a_record_says_depends_on_its_seeds(monkeypatch):
     monkeypatch.setattr(masks.records, "load", kept.get)
     monkeypatch.setattr(masks.records, "exists", lambda name: name in kept)
     several, alone, absent = (masks.Comparison(name, "a", "b", "AP") for name in ("several", "alone", "absent"))
-    assert str(several) == "AP, a less b: +0.300, 95 % interval +0.052 to +0.548, 3 seeds"
-    assert str(alone) == "AP, a less b: +0.200, one seed, which decides nothing"
-    assert str(several._replace(told="one less other")).startswith("AP, one less other: +0.300")
+    assert str(several) == "AP, a minus b: +0.300, 95 % interval +0.052 to +0.548, 3 seeds"
+    assert str(alone) == "AP, a minus b: +0.200, one seed, which decides nothing"
+    assert str(several._replace(told="one minus other")).startswith("AP, one minus other: +0.300")
+    assert several.gains() == pytest.approx([0.2, 0.3, 0.4]) and alone.gains() == pytest.approx([0.2])
+    assert masks.usual("several", "a", "AP") == "0.600 ± 0.100 (by seed 0.500 0.600 0.700)"
     there = masks.made({"x": several, "y": absent, "z": alone})
     assert list(there) == ["x", "z"]
     assert masks.compared(there, ("as published", "changed")) == {
         "as published": [[0.5, 0.6, 0.7], [0.5]],
         "changed": [[0.3] * 3, [0.3]],
     }
+
+
+def test_the_loss_of_the_masks_is_drawn_alone():
+    seen = []
+    history = History({"class": [0.1, 0.1], "mask": [0.7, 0.5]}, lr=[0.2, 0.1])
+    masks.on_masks(seen.append)(history)
+    assert [(each.losses, each.lr) for each in seen] == [({"mask": [0.7, 0.5]}, [0.2, 0.1])]
+    assert list(history.losses) == ["class", "mask"]
+
+
+def test_the_strides_are_named():
+    said = [str(each) for each in masks.STRIDES.values()]
+    assert [each.split(": ")[0] for each in said] == [
+        "mask AP75, level rule",
+        "mask AP75, stride 8",
+        "mask AP75, stride 16",
+    ]
+    assert all("RoIAlign minus RoI pooling" in each for each in said)
 
 
 def test_records_of_masks_have_what_is_compared():

@@ -89,6 +89,7 @@ def by_size(
     values: dict[str, Sequence[Sequence[float]]],
     sizes: Sequence[str] = ("small", "medium", "large"),
     ylabel: str = "AP",
+    dots: bool = True,
 ) -> None:
     """What detectors reach on objects of each size: the mean over seeds, its standard deviation, a dot for each seed.
 
@@ -96,6 +97,7 @@ def by_size(
         values: for each detector (sizes, seeds).
         sizes: names of the groups.
         ylabel: what was measured.
+        dots: whether the seeds are drawn; without them where there is one alone.
     """
     assert values, "nothing was drawn"
     figure, ax = plt.subplots(figsize=(10.9, 5.2))
@@ -106,8 +108,9 @@ def by_size(
         spread = each.std(dim=1).tolist() if each.shape[1] > 1 else None
         lines = {"yerr": spread, "capsize": 5, "error_kw": {"lw": 2, "capthick": 2}}
         ax.bar(places.tolist(), each.mean(dim=1).tolist(), 0.9 * width, color=COLORS[i], label=name, **lines)
-        aside = torch.linspace(-0.25, 0.25, each.shape[1]) * width
-        ax.plot((places[:, None] + aside).flatten(), each.flatten(), "o", ms=6, color="white", mec="black", mew=1.2)
+        if dots:
+            aside = torch.linspace(-0.25, 0.25, each.shape[1]) * width
+            ax.plot((places[:, None] + aside).flatten(), each.flatten(), "o", ms=6, color="white", mec="black", mew=1.2)
         for place, height in zip(places.tolist(), each.mean(dim=1).tolist(), strict=True):
             # at the foot of its own bar, where no dot lies
             ax.annotate(f"{height:.2f}", (place, 0), xytext=(0, 6), textcoords="offset points", ha="center",

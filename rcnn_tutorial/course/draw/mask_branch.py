@@ -12,11 +12,12 @@ from matplotlib.ticker import MultipleLocator
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.masks import dense
-from rcnn_tutorial.course.draw.pictures import boxes, label, part_labels, picture
+from rcnn_tutorial.course.draw.pictures import boxes, picture
 from rcnn_tutorial.course.draw.style import COLORS, DETECTION, MISTAKE, TRUTH, Style, class_color, ink, on_cpu
 
 WIDE = 10.9  # inches
 POOLED, ALIGNED = COLORS[1], COLORS[0]  # RoI pooling, RoIAlign
+RED, BLUE = "#B2182B", "#2166AC"  # near the ends of the colours RdBu_r, for gradients above 0 and below
 
 
 @on_cpu
@@ -44,9 +45,22 @@ def border(ax: Axes, mask: Tensor, color: str, width: float, dashes: str = "soli
         ax.contour(x, y, mask.float(), levels=[0.5], colors=color, linewidths=width, linestyles=dashes)
 
 
+def greyed(image: Tensor) -> Tensor:
+    """An image (3, H, W) in light grey, on which the colours of masks stand out."""
+    return (0.35 + 0.6 * image.mean(dim=0, keepdim=True)).expand(3, -1, -1)
+
+
+def true_border(ax: Axes, mask: Tensor) -> None:
+    """The border of a true mask (H, W): dotted, on white, so that it is seen on every colour."""
+    border(ax, mask, "white", 4)
+    border(ax, mask, TRUTH, 2.5, "dotted")
+
+
 @on_cpu
 def instances(answers: dict[str, tuple[Tensor, dict[str, Tensor], Sequence[str]]], threshold: float = 0.7) -> None:
-    """Detections with their masks, in the colours of their classes, on several pictures side by side; boxes are faint.
+    """Detections with their masks, on several pictures in grey side by side; boxes are faint.
+
+    A mask has the colour of its class, which the legend names.
 
     Args:
         answers: for each title an image (3, H, W), its detections with `masks`, and the names of the classes.
@@ -55,19 +69,19 @@ def instances(answers: dict[str, tuple[Tensor, dict[str, Tensor], Sequence[str]]
     assert answers, "nothing was drawn"
     ratios = [image.shape[2] / image.shape[1] for image, _, _ in answers.values()]
     figure, axes = plt.subplots(
-        1, len(answers), figsize=(WIDE, WIDE / sum(ratios) + 0.4), width_ratios=ratios, squeeze=False
+        1, len(answers), figsize=(WIDE, WIDE / sum(ratios) + 0.9), width_ratios=ratios, squeeze=False
     )
+    seen: dict[int, str] = {}
     for ax, (title, (image, answer, classes)) in zip(axes[0], answers.items(), strict=True):
         sure = answer["scores"] >= threshold
         labels = answer["labels"][sure].tolist()
         colors = [class_color(k) for k in labels]
-        picture(image, ax).set_title(f"{title}: {len(labels)} masks")
+        seen |= {k: classes[k] for k in labels}
+        picture(greyed(image), ax).set_title(f"{title}: {len(labels)} masks")
         boxes(ax, answer["boxes"][sure], styles=[Style(color, 1, ":") for color in colors])
-        paint(ax, dense(answer["masks"], tuple(image.shape[1:]))[sure], colors)
-        if len(labels) < 10:
-            for (x, y, _, below), k in zip(answer["boxes"][sure].tolist(), labels, strict=True):
-                label(ax, x, y, classes[k], class_color(k), below)
-            part_labels(ax)
+        paint(ax, dense(answer["masks"], tuple(image.shape[1:]))[sure], colors, 0.65)
+    handles = [Patch(color=class_color(k), label=seen[k]) for k in sorted(seen)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(len(seen), 1), frameon=False)
 
 
 def fill_shares(shares: dict[str, Sequence[float]]) -> None:
@@ -145,7 +159,7 @@ def mask_questions(
     """
     assert gradients, "nothing was drawn"
     rows = 1 + len(gradients)
-    _, axes = plt.subplots(rows, len(classes) + 1, figsize=(WIDE, 1.75 * rows + 0.3))
+    figure, axes = plt.subplots(rows, len(classes) + 1, figsize=(WIDE, 2.2 * rows + 0.8))
     picture(crop, axes[0, 0]).set_title("RoI")
     _cells(axes[1, 0], target, "Greys", (0, 1))
     axes[1, 0].set_title("target")
@@ -158,9 +172,12 @@ def mask_questions(
         for ax, each in zip(axes[1:, k + 1], gradients.values(), strict=True):
             _cells(ax, each[k], "RdBu_r", (-most, most))
             total = each[k].abs().sum().item()
-            ax.set_title(f"{total:.2f}" if total else "0", fontsize=14)
+            ax.set_title(f"sum {total:.2f}" if total else "all 0")
     for ax, name in zip(axes[:, 1], ("answers", *gradients), strict=True):
-        ax.text(-0.12, 0.5, name, transform=ax.transAxes, rotation=90, ha="right", va="center", fontsize=14)
+        ax.text(-0.08, 0.5, name, transform=ax.transAxes, rotation=90, ha="right", va="center")
+    key = {"black": "yes", RED: "a step lowers the logit", BLUE: "a step raises the logit"}
+    handles = [Patch(color=color, label=told) for color, told in key.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
 def _cells(ax: Axes, values: Tensor, colors: str, limits: tuple[float, float]) -> None:
@@ -231,11 +248,11 @@ def own_masks(
 ) -> None:  # fmt: skip
     """The learner's own masks on some pictures, in two rows: before the training and after it.
 
-    A mask is green if it has an IoU of at least 0.5 with an object of its class, and vermillion if not. The borders of
-    the true masks are dotted.
+    A mask is green if it has an IoU of at least 0.5 with an object of its class, and vermillion if not. The pictures are
+    grey, and the borders of the true masks dotted.
 
     Args:
-        images: (3, H, W) each. Four fit.
+        images: (3, H, W) each. Two fit.
         targets: of each `masks` and `labels`.
         before, after: of each `masks`, `labels` and `scores`, best first.
         threshold: the least score of a detection that is drawn and counted.
@@ -243,17 +260,16 @@ def own_masks(
     assert images, "nothing was drawn"
     ratios = [image.shape[2] / image.shape[1] for image in images]
     figure, axes = plt.subplots(
-        2, len(images), figsize=(WIDE, 2 * WIDE / sum(ratios) + 1.4), width_ratios=ratios, squeeze=False
+        2, len(images), figsize=(WIDE, 1.5 * WIDE / sum(ratios) + 1.4), width_ratios=ratios, squeeze=False
     )
     for line, (name, answers) in zip(axes, {"before": before, "after": after}.items(), strict=True):
         counts = torch.zeros(2, dtype=torch.int64)
         for ax, image, target, answer in zip(line, images, targets, answers, strict=True):
             masks, right = right_masks(answer, target, image, threshold)
-            picture(image, ax)
-            paint(ax, masks, [DETECTION if r else MISTAKE for r in right.tolist()], 0.6)
+            picture(greyed(image), ax)
+            paint(ax, masks, [DETECTION if r else MISTAKE for r in right.tolist()], 0.75)
             for mask in dense(target["masks"], tuple(image.shape[1:])):
-                border(ax, mask, "white", 2)
-                border(ax, mask, TRUTH, 1.5, "dotted")
+                true_border(ax, mask)
             counts += torch.tensor([int(right.sum()), len(right) - int(right.sum())])
         line[0].set_title(f"{name}: {counts[0]} right, {counts[1]} wrong", loc="left")
     handles = [Patch(color=DETECTION, label="right"), Patch(color=MISTAKE, label="wrong")]
@@ -263,7 +279,7 @@ def own_masks(
 
 @on_cpu
 def worst_masks(items: Sequence[tuple[Tensor, Tensor, Tensor, str]]) -> None:
-    """Masks that went wrong: parts of pictures with the mask that was found and the border of the true one.
+    """Masks that went wrong: parts of pictures, in grey, with the mask that was found and the border of the true one.
 
     Args:
         items: for each the picture's part (3, h, w), the true mask and the found one (h, w) bool, and a title.
@@ -275,10 +291,9 @@ def worst_masks(items: Sequence[tuple[Tensor, Tensor, Tensor, str]]) -> None:
     for ax in axes.flat[len(items) :]:
         ax.set_axis_off()
     for ax, (part, truth, found, title) in zip(axes.flat, items, strict=False):
-        picture(part, ax).set_title(title)
-        paint(ax, found[None], [MISTAKE])
-        border(ax, truth, "white", 4)
-        border(ax, truth, TRUTH, 2.5, "dotted")
-    handles = [Patch(color=MISTAKE, alpha=0.5, label="mask that was found")]
+        picture(greyed(part), ax).set_title(title)
+        paint(ax, found[None], [MISTAKE], 0.85)
+        true_border(ax, truth)
+    handles = [Patch(color=MISTAKE, label="mask that was found")]
     handles += axes[0, 0].plot([], [], ":", color=TRUTH, lw=2.5, label="true border")
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)

@@ -159,6 +159,9 @@ def test_by_size_of_one_seed_has_no_spread():
     draw.by_size({"single": [[0.1], [0.4]]}, ("below 32 px", "above"), "AP50")
     ax = plt.gca()
     assert not ax.collections and labels(ax) == ("", "AP50") and len(rectangles(ax)) == 2
+    assert len(ax.lines) == 1
+    draw.by_size({"single": [[0.1], [0.4]]}, ("below 32 px", "above"), dots=False)
+    assert not plt.gca().lines and len(rectangles(plt.gca())) == 2
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.by_size({})
 

@@ -45,6 +45,16 @@ def layers(ax):
     return found
 
 
+def grey(ax):
+    """Is the picture below the masks without colours, and neither black nor white?"""
+    below = torch.tensor(ax.images[0].get_array())
+    return (
+        torch.equal(below[..., 0], below[..., 1])
+        and torch.equal(below[..., 1], below[..., 2])
+        and len(below.unique()) > 2
+    )
+
+
 def borders(ax):
     """The colours of the masks' borders, in the order of drawing."""
     return [to_hex(c.get_edgecolor()[0]).upper() for c in ax.collections if not isinstance(c, LineCollection)]
@@ -66,15 +76,17 @@ def test_paint_lays_each_mask_in_its_colour_with_its_border():
     assert layers(ax) == [] and borders(ax) == [draw.GOOD, draw.BAD]
 
 
-def test_instances_have_the_colours_and_names_of_their_classes():
+def test_instances_have_the_colours_of_their_classes_which_the_legend_names():
     draw.instances({"one": (IMAGE, ANSWER, CLASSES), "two": (IMAGE, ANSWER, CLASSES)}, threshold=0.7)
     assert titles() == ["one: 1 masks", "two: 1 masks"]
     for ax in panels():
-        assert texts(ax) == ["disc"] and layers(ax) == [(class_color(1), 150)]
+        assert grey(ax) and layers(ax) == [(class_color(1), 150)]
         (box,) = (p for p in ax.patches)
         assert box.get_bbox().extents.tolist() == [5, 5, 15, 20] and box.get_linestyle() == ":"
+    assert key(plt.gcf().legends[0]) == {"disc": class_color(1)}
     draw.instances({"one": (IMAGE, ANSWER, CLASSES)}, threshold=0.5)
-    assert sorted(texts(panels()[0])) == ["disc", "ring"]
+    assert key(plt.gcf().legends[0]) == {"disc": class_color(1), "ring": class_color(2)}
+    assert layers(panels()[0]) == [(class_color(1), 150), (class_color(2), 750)]
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.instances({})
 
@@ -121,7 +133,7 @@ def test_mask_questions_show_answers_above_and_gradients_below():
     other = torch.full((2, 2, 2), 0.25)
     draw.mask_questions(IMAGE, torch.eye(2), logits, {"sigmoid": one, "softmax": other}, ("disc", "ring"))
     axes = panels()
-    assert titles() == ["RoI", "disc", "ring", "target", "0.50", "0", "", "1.00", "1.00"]
+    assert titles() == ["RoI", "disc", "ring", "target", "sum 0.50", "all 0", "", "sum 1.00", "sum 1.00"]
     answers = torch.tensor(axes[1].images[0].get_array())
     assert answers[0, 0] > 0.98 and answers[0, 1] < 0.02 and answers[1, 0] == 0.5
     assert torch.tensor(axes[3].images[0].get_array()).equal(torch.eye(2))
@@ -131,6 +143,9 @@ def test_mask_questions_show_answers_above_and_gradients_below():
     red, _, blue = (axes[4].images[0].get_cmap()(share)[:3] for share in (0.95, 0.5, 0.05))
     assert red[0] > red[2] and blue[2] > blue[0]  # red goes down
     assert [texts(axes[k]) for k in (1, 4, 7)] == [["answers"], ["sigmoid"], ["softmax"]]
+    told = {text: to_rgb(color) for color, text in ((c, t) for t, c in key(plt.gcf().legends[0]).items())}
+    lowers, raises = told["a step lowers the logit"], told["a step raises the logit"]
+    assert lowers[0] > lowers[2] and raises[2] > raises[0] and told["yes"] == (0, 0, 0)
 
 
 def test_cut_and_paste_colours_what_is_wrong():
@@ -171,7 +186,7 @@ def test_own_masks_stand_in_two_rows_and_are_counted():
     assert axes[0].get_title("left") == "before: 2 right, 2 wrong" and len(axes) == 4
     assert axes[2].get_title("left") == "after: 4 right, 0 wrong"
     assert "before: 2 right, 2 wrong" in describe(plt.gcf())
-    assert {color for color, _ in layers(axes[0])} == {draw.MISTAKE}
+    assert {color for color, _ in layers(axes[0])} == {draw.MISTAKE} and all(map(grey, axes))
     assert layers(axes[2]) == [(draw.DETECTION, 150), (draw.DETECTION, 750)]
     assert draw.TRUTH in borders(axes[0])
     assert legend(plt.gcf().legends[0]) == ["right", "wrong", "true border"]
@@ -182,7 +197,7 @@ def test_worst_masks_have_their_titles_and_both_borders():
     draw.worst_masks(items)
     assert titles()[:4] == ["ring 0", "ring 1", "ring 2", "ring 3"]
     ax = panels()[0]
-    assert layers(ax) == [(draw.MISTAKE, 750)] and borders(ax)[-1] == draw.TRUTH
+    assert layers(ax) == [(draw.MISTAKE, 750)] and borders(ax)[-1] == draw.TRUTH and grey(ax)
     assert extent_of_border(ax, -1) == [5, 5, 15, 20]
     assert legend(plt.gcf().legends[0]) == ["mask that was found", "true border"]
 
@@ -192,9 +207,10 @@ def test_the_road_of_mask_r_cnn():
     render()
     branch = [(a, b) for a, b, _ in draw.MASK_RCNN.arrows if "mask" in (a + b).lower()]
     assert branch == [
-        ("pyramid", "RoIAlign\n(masks)"), ("RoIAlign\n(masks)", "mask\nhead"), ("mask\nhead", "K masks"),
-        ("K masks", "paste"),
+        ("pyramid", "RoIAlign\n(masks)"), ("class\nand box", "RoIAlign\n(masks)"),
+        ("RoIAlign\n(masks)", "mask\nhead"), ("mask\nhead", "K masks"), ("K masks", "paste"),
     ]  # fmt: skip
-    assert ("class\nand box", "paste", "(D, 4)") in draw.MASK_RCNN.arrows
+    assert ("class\nand box", "RoIAlign\n(masks)", "(D, 4)") in draw.MASK_RCNN.arrows  # detections, not proposals
+    assert ("class\nand box", "paste", "") in draw.MASK_RCNN.arrows
     places = dict(written(plt.gca()))
     assert places["mask\nhead"][1] > places["box\nhead"][1]  # the third branch lies below

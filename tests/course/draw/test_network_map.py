@@ -70,7 +70,7 @@ def test_the_road_of_r_cnn():
     assert beside[0] > 3 and down.xyann[1] < beside[1] < down.xy[1]
 
 
-@pytest.mark.parametrize("network", [draw.BOXES, draw.RCNN])
+@pytest.mark.parametrize("network", [draw.BOXES, draw.RCNN, draw.MASK_RCNN])
 def test_no_word_leaves_its_part_and_no_shape_lies_on_a_part(network):
     draw.network_map(network)
     render()
