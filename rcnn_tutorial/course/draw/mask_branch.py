@@ -248,8 +248,8 @@ def own_masks(
 ) -> None:  # fmt: skip
     """The learner's own masks on some pictures, in two rows: before the training and after it.
 
-    A mask is green if it has an IoU of at least 0.5 with an object of its class, and vermillion if not. The pictures are
-    grey, and the borders of the true masks dotted.
+    A mask is green if it has an IoU of at least 0.5 with an object of its class, and vermillion if not. The pictures
+    are grey, and the borders of the true masks dotted.
 
     Args:
         images: (3, H, W) each. Two fit.
