@@ -92,3 +92,9 @@ def section_of(path, number):
         told += [source] * inside
     assert told, f"{path.name} has no section {number}"
     return "\n".join(told)
+
+
+def test_every_page_of_docs_stands_in_the_contents_of_the_book():
+    contents = (ROOT / "tools/lecture/book_pages/contents.md").read_text().splitlines()
+    pages = {f"docs/{page.stem}" for page in (ROOT / "docs").glob("*.md")}
+    assert pages and pages <= set(contents), pages - set(contents)
