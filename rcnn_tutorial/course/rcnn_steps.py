@@ -309,7 +309,8 @@ def compare_proposers(
     generator = torch.Generator().manual_seed(0)
     grouped = [selective_search(picture) for picture in pictures]
     blind = [random_boxes(size, max(counts), generator) for size in sizes]
-    grids = [recall([sliding_windows(size, count) for size in sizes], targets) for count in counts]
+    # the smallest window is an eighth of the shorter side, 24 pixels in a scene, so that few windows do in any picture
+    grids = [recall([sliding_windows(size, count, min(size) / 8) for size in sizes], targets) for count in counts]
     recalls = {
         "selective search": recall(grouped, targets, top=counts),
         "random boxes": recall(blind, targets, top=counts),

@@ -44,6 +44,13 @@ def test_three_proposers_are_compared_on_the_same_pictures():
     assert recalls["random boxes"][0, 1] < 1
 
 
+def test_proposers_are_compared_on_large_pictures_too(monkeypatch):
+    box = torch.tensor([[0, 0, 240, 240.0]])
+    monkeypatch.setattr(rcnn_steps, "selective_search", lambda picture: box)  # which takes seconds
+    recalls, _ = rcnn_steps.compare_proposers([torch.zeros(3, 480, 640)], [{"boxes": box}], (20, 50))
+    assert recalls["sliding windows"].shape == (2, 2)
+
+
 class Shifts:
     """Moves every window by (0.1, 0) of its sides if the class is 1, by (0.2, 0) if it is 2."""
 
