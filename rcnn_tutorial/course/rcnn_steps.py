@@ -309,8 +309,10 @@ def compare_proposers(
     generator = torch.Generator().manual_seed(0)
     grouped = [selective_search(picture) for picture in pictures]
     blind = [random_boxes(size, max(counts), generator) for size in sizes]
-    # the smallest window is an eighth of the shorter side, 24 pixels in a scene, so that few windows do in any picture
-    grids = [recall([sliding_windows(size, count, min(size) / 8) for size in sizes], targets) for count in counts]
+    # The smallest window is an eighth of the shorter side, as in a scene: a large picture gets no more shapes of windows.
+    smallest = [max(24, min(size) / 8) for size in sizes]
+    pairs = list(zip(sizes, smallest, strict=True))
+    grids = [recall([sliding_windows(size, count, side) for size, side in pairs], targets) for count in counts]
     recalls = {
         "selective search": recall(grouped, targets, top=counts),
         "random boxes": recall(blind, targets, top=counts),
