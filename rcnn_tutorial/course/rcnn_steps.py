@@ -309,7 +309,7 @@ def compare_proposers(
     generator = torch.Generator().manual_seed(0)
     grouped = [selective_search(picture) for picture in pictures]
     blind = [random_boxes(size, max(counts), generator) for size in sizes]
-    # The smallest window is an eighth of the shorter side, as in a scene: a large picture gets no more shapes of windows.
+    # The smallest window is an eighth of the shorter side, as in a scene: large pictures get no more shapes of windows.
     smallest = [max(24, min(size) / 8) for size in sizes]
     pairs = list(zip(sizes, smallest, strict=True))
     grids = [recall([sliding_windows(size, count, side) for size, side in pairs], targets) for count in counts]

@@ -47,7 +47,8 @@ def test_three_proposers_are_compared_on_the_same_pictures():
 def test_proposers_are_compared_on_large_pictures_too(monkeypatch):
     box = torch.tensor([[0, 0, 240, 240.0]])
     monkeypatch.setattr(rcnn_steps, "selective_search", lambda picture: box)  # which takes seconds
-    recalls, _ = rcnn_steps.compare_proposers([torch.zeros(3, 480, 640)], [{"boxes": box, "labels": torch.tensor([1])}], (20, 50))
+    target = {"boxes": box, "labels": torch.tensor([1])}
+    recalls, _ = rcnn_steps.compare_proposers([torch.zeros(3, 480, 640)], [target], (20, 50))
     assert recalls["sliding windows"].shape == (2, 2)
 
 
