@@ -75,6 +75,14 @@ def simulated(request):
 
 
 @pytest.fixture
+def doubles(peers):
+    """A module's `peers`, torchvision's detector and ours, in float64."""
+    theirs, ours = peers
+    yield theirs.double().eval(), ours.double().eval()
+    theirs.float(), ours.float()
+
+
+@pytest.fixture
 def without_waiting(simulated):
     """A context in which it is an error to wait for the GPU."""
     import torch

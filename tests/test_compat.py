@@ -66,13 +66,6 @@ def peers(request):
     return theirs, faster_rcnn_from_torchvision(theirs, CLASSES, stride)
 
 
-@pytest.fixture
-def doubles(peers):
-    theirs, ours = peers
-    yield theirs.double().eval(), ours.double().eval()
-    theirs.float(), ours.float()
-
-
 def test_every_stage_equals_torchvisions(doubles):
     theirs, ours = doubles
     assert_stages_equal(theirs, ours, [image.double() for image in images_of(SIZES, first=4)])

@@ -93,13 +93,6 @@ def peers(request):
     return theirs, from_torchvision(theirs)
 
 
-@pytest.fixture
-def doubles(peers):
-    theirs, ours = peers
-    yield theirs.double().eval(), ours.double().eval()
-    theirs.float(), ours.float()
-
-
 def test_every_stage_equals_torchvisions(doubles):
     theirs, ours = doubles
     images = [image.double() for image in images_of(SIZES[:2], first=4)]

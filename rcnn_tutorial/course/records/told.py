@@ -23,7 +23,7 @@ def change(name: str, variant: str, against: str, metric: str = "AP50") -> str:
 
 
 def shipped(detector: str) -> str:
-    """AP50 and AP75 of a detector of the package on all 300 test scenes; it was trained once."""
+    """AP50 and AP75 of a detector of the package on all 500 test scenes; it was trained once."""
     record, part = SHIPPED[detector]
     ap = load(record)["test"][part]
     return f"AP50 {ap['AP50']:.3f}, AP75 {ap['AP75']:.3f}"
