@@ -12,12 +12,12 @@ import re
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from rcnn_tutorial.evaluation.resampling import student_interval
 
 Verdict = Literal["computed", "shown", "measured", "not decided here"]
-Agreement = Literal["agrees", "differs", "does not decide"]
+Agreement = Literal["agrees", "differs", "does not decide", "the source is silent"]
 Expected = float | tuple[float, float] | str
 
 STATEMENTS: dict[str, str] = json.loads((resources.files(__package__) / "statements.json").read_text("utf-8"))
@@ -41,11 +41,11 @@ the scale of a paper. The **agreement** says whether what was found is what the 
 
 - A number agrees if it lies within the source's rounding ("about" is read as within 5 %), and differs otherwise.
 - A direction, such as "more than 0", agrees if the whole interval lies on that side, and differs if it lies on the
-  other one. An interval that holds the bound does not decide.
-- A figure of a source differs if the interval leaves it out. It agrees if the interval holds it and leaves out 0, or
-  lies so near to it that the source would write the same. An interval that holds both the figure and 0 does not decide.
-- Where the source says nothing of what was measured, nothing is decided. Where it speaks of a property, whether the
-  property shown is the source's is stated with the check.
+  other one. An interval that includes the bound does not decide.
+- A figure of a source differs if the interval leaves it out. It agrees if the interval includes it and leaves out 0, or
+  lies so near to it that the source would write the same. An interval that includes both does not decide.
+- Where the source says nothing of what was measured, *the source is silent*. Where it speaks of a property, whether
+  the property shown is the source's is stated with the check.
 
 A difference does not refute a paper: its networks, data and machines are others, and most trainings here take minutes.
 It says that the figure, or the direction, is not what this scale shows. A figure in the column *source* without a word
@@ -141,12 +141,12 @@ def judge(low: float, high: float, expected: Expected | None, tol: float = 0.0) 
         ValueError: a text that is no direction.
     """
     if expected is None:
-        return "does not decide", "the source says nothing of it"
+        return "the source is silent", ""
     if isinstance(expected, str):
         side, bound = _direction(expected)
         above, below = low > bound, high < bound
         if not above and not below:
-            return ("does not decide", f"the interval holds {bound:g}") if low < high else ("differs", "")
+            return ("does not decide", f"the interval includes {bound:g}") if low < high else ("differs", "")
         word = f"the interval lies {'above' if above else 'below'} {bound:g}"
         return ("agrees" if above == (side == ">") else "differs"), word
     first, last = expected if isinstance(expected, tuple) else (expected, expected)
@@ -158,12 +158,12 @@ def judge(low: float, high: float, expected: Expected | None, tol: float = 0.0) 
         if not effect:
             return "differs", f"the interval leaves out {figure}"
         side = f"both lie {'above' if low > 0 else 'below'} 0" if (low > 0) == (first > 0) else "0 lies between them"
-        return "differs", f"the interval leaves out {figure}; {side if seen else 'it holds 0'}"
+        return "differs", f"the interval leaves out {figure}; {side if seen else 'it includes 0'}"
     if effect and seen:
-        return "agrees", f"the interval holds {figure} and leaves out 0"
+        return "agrees", f"the interval includes {figure} and leaves out 0"
     return (
         "does not decide",
-        f"the interval holds {figure}{' and 0' if effect else f', and more than {tol:g} around it'}",
+        f"the interval includes {figure}{' and 0' if effect else f', and more than {tol:g} around it'}",
     )
 
 
@@ -228,12 +228,14 @@ def collect(log: Path) -> list[dict]:
 
 def render(entries: list[dict]) -> str:
     """docs/claims.md: the rule, the differences, what is not decided, and all rows with their statements."""
-    rows, total = len({e["id"] for e in entries}), len(entries)
-    differ, agree = (sum(e["agrees"] == word for e in entries) for word in ("differs", "agrees"))
-    counts = f"{agree} agree with the source, {differ} differ, {total - agree - differ} do not decide"
-    lines = ["# Claims", "", RULE, "", f"{rows} of {len(STATEMENTS)} rows are checked, in {total} checks: {counts}."]
+    rows = len({e["id"] for e in entries})
+    agree, differ, open_, silent = (sum(e["agrees"] == word for e in entries) for word in get_args(Agreement))
+    counts = f"{agree} agree with the source, {differ} differ, {open_} do not decide, of {silent} the source is silent"
+    checked = f"{rows} of {len(STATEMENTS)} rows are checked, in {len(entries)} checks"
+    lines = ["# Claims", "", RULE, "", f"{checked}: {counts}."]
     findings = _findings(entries)
-    for title, agreement in (("Where the findings differ", "differs"), ("What is not decided", "does not decide")):
+    titles = "Where the findings differ", "What is not decided", "Of what the source is silent"
+    for title, agreement in zip(titles, get_args(Agreement)[1:], strict=True):
         lines += ["", f"## {title}", "", "| row | statement | what is looked at | here | source | why | where |"]
         lines += ["|---|---|---|---|---|---|---|"]
         last = None

@@ -255,12 +255,12 @@ def part_differences() -> list[str]:
     for record, metric, one, other in rows:
         d = records.difference(records.load(record), one, other, metric)
         told.append(
-            f"{metric} {one:12} less {other:8} {d.mean:+.3f}, 95 %: {d.interval[0]:+.3f} to {d.interval[1]:+.3f}"
+            f"{metric} {one:12} minus {other:8} {d.mean:+.3f}, 95 %: {d.interval[0]:+.3f} to {d.interval[1]:+.3f}"
         )
     for positives, called in {"IoU 0.5": "windows of IoU 0.5", "truth alone": "true boxes"}.items():
         d = records.difference(records.load("rcnn_19"), f"IoU 0.5 | SVM, {positives}", "IoU 0.5 | softmax", "AP75")
         interval = f"{d.interval[0]:+.3f} to {d.interval[1]:+.3f}"
-        told.append(f"AP75, SVMs whose positives are {called}, less CNN: {d.mean:+.3f}, 95 %: {interval}")
+        told.append(f"AP75, SVMs whose positives are {called}, minus CNN: {d.mean:+.3f}, 95 %: {interval}")
     return told
 
 

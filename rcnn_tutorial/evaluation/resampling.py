@@ -64,7 +64,7 @@ def bootstrap(
         samples: how many times to draw.
         generator: of the draws; torch's default without one.
         against: detections of a second detector for the same images. The result is then the first detector's metric
-            less the second's, both on the same draws, and the two differ where the interval leaves out 0.
+            minus the second's, both on the same draws, and the two differ where the interval leaves out 0.
     Raises:
         ValueError: lists of different length or without images, samples under 1.
     """

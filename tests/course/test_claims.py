@@ -14,7 +14,7 @@ def row(number):
 @pytest.fixture(autouse=True)
 def log(tmp_path, monkeypatch):
     monkeypatch.setenv("RCNN_CLAIMS_LOG", str(tmp_path / "log"))
-    monkeypatch.setattr(claims, "STATEMENTS", {row(n): f"Statement {n} | of none." for n in (1, 2, 3, 4, 9, 10)})
+    monkeypatch.setattr(claims, "STATEMENTS", {row(n): f"Statement {n} | of none." for n in (1, 2, 3, 4, 5, 9, 10)})
     return tmp_path / "log"
 
 
@@ -33,7 +33,7 @@ def test_one_line_for_the_reader(capsys, log):
         "T-1: half overlap: 0.333333, source: 0.333333 (computed, agrees)",
         "T-1: anchors: 8151, source: about 6,000 (computed, differs)",
         "T-2: symmetric: holds (shown, agrees)",
-        "T-3: 0.520 ± 0.025, source: half (0.5) (measured, agrees: the interval holds 0.5 and leaves out 0)",
+        "T-3: 0.520 ± 0.025, source: half (0.5) (measured, agrees: the interval includes 0.5 and leaves out 0)",
         "T-3: AP: 0.520 ± 0.025, source: < 0 (measured, differs: the interval lies above 0)",
         "T-4: VOC 2012: -, source: 53.3 % mAP (not decided here)",
     ]
@@ -49,18 +49,18 @@ def test_one_line_for_the_reader(capsys, log):
     [
         (0.1, 0.3, "> 0", 0, "agrees", "above 0"),
         (-0.3, -0.1, "> 0", 0, "differs", "below 0"),
-        (-0.1, 0.3, "> 0", 0, "does not decide", "holds 0"),
+        (-0.1, 0.3, "> 0", 0, "does not decide", "includes 0"),
         (-0.3, -0.1, "< 0", 0, "agrees", "below 0"),
         (0.1, 0.3, "<0", 0, "differs", "above 0"),
         (120, 150, "> 100", 0, "agrees", "above 100"),
-        (90, 150, "> 100", 0, "does not decide", "holds 100"),
-        (0.1, 0.3, 0.2, 0, "agrees", "holds 0.2 and leaves out 0"),
-        (-0.1, 0.3, 0.2, 0, "does not decide", "holds 0.2 and 0"),
-        (-0.1, 0.1, 0.2, 0, "differs", "leaves out 0.2; it holds 0"),
+        (90, 150, "> 100", 0, "does not decide", "includes 100"),
+        (0.1, 0.3, 0.2, 0, "agrees", "includes 0.2 and leaves out 0"),
+        (-0.1, 0.3, 0.2, 0, "does not decide", "includes 0.2 and 0"),
+        (-0.1, 0.1, 0.2, 0, "differs", "leaves out 0.2; it includes 0"),
         (0.3, 0.4, 0.2, 0, "differs", "leaves out 0.2; both lie above 0"),
         (-0.4, -0.3, 0.2, 0, "differs", "leaves out 0.2; 0 lies between them"),
         (-0.4, -0.3, -0.2, 0, "differs", "leaves out -0.2; both lie below 0"),
-        (0.1, 0.3, (0.25, 0.5), 0, "agrees", "holds 0.25 to 0.5"),
+        (0.1, 0.3, (0.25, 0.5), 0, "agrees", "includes 0.25 to 0.5"),
         (0.26, 0.3, (0.25, 0.5), 0, "agrees", "in the range"),
         (-0.1, 0.24, (0.25, 0.5), 0, "differs", "leaves out 0.25 to 0.5"),
         (-0.005, 0.004, 0.0, 0.01, "agrees", "within 0.01 of 0"),
@@ -68,7 +68,7 @@ def test_one_line_for_the_reader(capsys, log):
         (0.005, 0.04, 0.0, 0.01, "differs", "leaves out 0"),
         (5944, 5944, 6000, 300, "agrees", ""),
         (8151, 8151, 6000, 300, "differs", ""),
-        (-0.1, 0.3, None, 0, "does not decide", "says nothing"),
+        (-0.1, 0.3, None, 0, "the source is silent", ""),
     ],
 )
 def test_what_an_interval_says(low, high, expected, tol, agreement, why):
@@ -114,7 +114,7 @@ def test_a_failed_check_raises_and_is_not_logged(call, log):
         lambda: claim(row(1), 1.0, condition=True),
         lambda: claim(row(1), expected=1.0),
         lambda: claim(row(1), source="14 s", agrees="agrees"),
-        lambda: claim("T-5", 1.0, 1.0),
+        lambda: claim("T-6", 1.0, 1.0),
         lambda: claim("x1", 1.0, 1.0),
     ],
 )
@@ -132,18 +132,24 @@ def test_the_log_becomes_json_and_a_page(log, tmp_path, monkeypatch):
     claim(row(2), 3, 20, agrees="differs", note="another difference of the row")
     claim(row(3), 0.01, "> 0", spread=0.02, runs=3, agrees="does not decide", source="better", note="AP")
     claim(row(4), source="14 s", note="of an image")
+    claim(row(5), 0.01, spread=0.002, runs=3, agrees="the source is silent", note="AP")
     (tmp_path / "docs").mkdir()
     monkeypatch.chdir(tmp_path)
     claims.main(str(log))
     found = json.loads((tmp_path / "docs/claims.json").read_text())
-    assert [e["id"] for e in found] == [row(n) for n in (2, 2, 3, 4, 9, 10)]
+    assert [e["id"] for e in found] == [row(n) for n in (2, 2, 3, 4, 5, 9, 10)]
     assert all(e["holds"] and e["where"].startswith("tests/course/test_claims.py::test_the_log") for e in found)
-    assert [e["agrees"] for e in found] == 2 * ["differs"] + 2 * ["does not decide"] + 2 * ["agrees"]
+    assert [e["agrees"] for e in found] == [
+        *2 * ["differs"],
+        *2 * ["does not decide"],
+        "the source is silent",
+        *2 * ["agrees"],
+    ]
     page = (tmp_path / "docs/claims.md").read_text()
-    assert "5 of 6 rows are checked, in 6 checks: 2 agree with the source, 2 differ, 2 do not decide." in page
+    assert "6 of 7 rows are checked, in 7 checks: 2 agree with the source, 2 differ, 2 do not decide, of 1 the" in page
     where = "`tests/course/test_claims.py::test_the_log_becomes_json_and_a_page`"
     parts = re.split(r"^## .*\n", page, flags=re.MULTILINE)
-    head, differ, undecided, rows = parts
+    head, differ, undecided, silent, rows = parts
     assert "Student's t" in head
     assert [line for line in differ.splitlines() if "T-" in line] == [
         r"| T-2 | Statement 2 \| of none. | AP, a \| b | -0.060 ± 0.025 | needed (> 0) | the interval lies below 0 | "
@@ -151,6 +157,7 @@ def test_the_log_becomes_json_and_a_page(log, tmp_path, monkeypatch):
         f"| T-2 |  | another difference of the row | 3 | 20 |  | {where} |",
     ]
     assert [line[:7] for line in undecided.splitlines() if "T-" in line] == ["| T-3 |", "| T-4 |"]
+    assert [line[:7] for line in silent.splitlines() if "T-" in line] == ["| T-5 |"]
     assert "**T-1** Statement 1 | of none.\n\nNot checked yet.\n" in rows
     assert "**T-10** Statement 10 | of none.\n\n| what is looked at |" in rows
     assert f"| twice logged, once listed | 2 | 2 | computed | agrees | {where} |" in rows

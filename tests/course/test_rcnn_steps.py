@@ -152,7 +152,7 @@ def test_pictures_with_few_objects_come_first():
 def test_differences_of_the_parts_are_those_of_the_records():
     told = rcnn_steps.part_differences()
     d = records.difference(records.load("rcnn_parts"), "+ mining", "CNN", "AP50")
-    assert f"AP50 + mining     less CNN      {d.mean:+.3f}, 95 %: {d.interval[0]:+.3f} to {d.interval[1]:+.3f}" in told
+    assert f"AP50 + mining     minus CNN      {d.mean:+.3f}, 95 %: {d.interval[0]:+.3f} to {d.interval[1]:+.3f}" in told
     assert len(told) == 9 and "+0.026 to +0.065" in told[-1]
 
 

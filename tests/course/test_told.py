@@ -16,9 +16,9 @@ def test_trainings_have_their_mean_and_spread():
 
 def test_a_change_has_its_interval_and_its_direction():
     assert told.change("fast_24", "Fast R-CNN", "SPPnet") == (
-        "AP50, Fast R-CNN less SPPnet: -0.076 (95 %: -0.148 to -0.003)"
+        "AP50, Fast R-CNN minus SPPnet: -0.076 (95 %: -0.148 to -0.003)"
     )
-    assert told.change("fast_24", "SPPnet", "Fast R-CNN", "AP75").startswith("AP75, SPPnet less Fast R-CNN: +0.052")
+    assert told.change("fast_24", "SPPnet", "Fast R-CNN", "AP75").startswith("AP75, SPPnet minus Fast R-CNN: +0.052")
 
 
 def test_the_shipped_detectors():

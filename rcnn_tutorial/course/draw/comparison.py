@@ -26,7 +26,7 @@ BESIDE = [  # where a name may stand, in points from its own
         (-20, 15, "left", "bottom"), (-20, -15, "left", "top"), (20, 15, "right", "bottom"), (20, -15, "right", "top"),
     )
 ]  # fmt: skip
-CHANGES = {"more": GOOD, "less": BAD, "not decided: the interval holds 0": PALE}  # by the 95 % interval of the mean
+CHANGES = {"more": GOOD, "less": BAD, "not decided: the interval includes 0": PALE}  # by the 95 % interval of the mean
 
 
 @on_cpu
@@ -124,7 +124,7 @@ def by_size(
 def paired(panels: dict[str, dict[str, Sequence[float]]], xlabel: str = "difference in AP") -> None:
     """Differences between two variants, seed by seed: a dot for each seed, the mean and its 95 % interval.
 
-    An interval that holds 0 is grey, since its difference is not decided; the others are green or vermillion.
+    An interval that includes 0 is grey, since its difference is not decided; the others are green or vermillion.
 
     Args:
         panels: for each title, and for each pair of variants, the difference with every seed, two seeds at least; all

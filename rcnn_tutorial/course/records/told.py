@@ -19,7 +19,7 @@ def change(name: str, variant: str, against: str, metric: str = "AP50") -> str:
     """How much one variant of a record is ahead of another: the mean over the seeds and its 95 % interval."""
     found = difference(load(name), variant, against, metric)
     low, high = found.interval
-    return f"{metric}, {variant} less {against}: {found.mean:+.3f} (95 %: {low:+.3f} to {high:+.3f})"
+    return f"{metric}, {variant} minus {against}: {found.mean:+.3f} (95 %: {low:+.3f} to {high:+.3f})"
 
 
 def shipped(detector: str) -> str:

@@ -112,7 +112,7 @@ def test_by_size_has_means_spreads_and_seeds():
 
 
 GAINS = {"above": (0.1, 0.12, 0.11), "below": (-0.2, -0.24, -0.22), "open": (-0.1, 0.2, 0.02)}
-KINDS = {"more": draw.GOOD, "less": draw.BAD, "not decided: the interval holds 0": draw.PALE}
+KINDS = {"more": draw.GOOD, "less": draw.BAD, "not decided: the interval includes 0": draw.PALE}
 
 
 def test_paired_differences_have_their_seeds_mean_and_interval():
@@ -246,7 +246,7 @@ def test_gains_stand_on_each_other():
     half = [(high - low) / 2 for low, high in (student_interval(mean(s), stdev(s), 3) for s in steps.values())]
     spans = [sorted((y0, y1)) for _, y0, _, y1 in extents(ax)]
     assert spans == [pytest.approx(s) for s in ([0.3, 0.4], [0.3, 0.55], [0.55, 0.56])]
-    assert fills(ax) == [draw.BAD, draw.GOOD, draw.PALE]  # the last interval holds 0
+    assert fills(ax) == [draw.BAD, draw.GOOD, draw.PALE]  # the last interval includes 0
     assert [(text, (x, pytest.approx(y, abs=1e-5))) for text, (x, y) in written(ax)] == [
         ("0.400", (0, 0.4)), ("-0.100", (1, 0.4)), ("+0.250", (2, round(0.55 + half[1], 6))),
         ("+0.010", (3, round(0.56 + half[2], 6))), ("0.560", (3.45, 0.56)),
