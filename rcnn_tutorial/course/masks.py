@@ -29,19 +29,19 @@ from rcnn_tutorial.training import History, TrainSettings
 RATE = 0.2  # of the mask head alone, which learns from a high rate best
 
 
-def load_masked(name: str, split: str) -> DetectionDataset:
-    """Load a data set with its masks, or, where it has boxes alone, say so and take the generated scenes instead.
+def load_masked(name: str) -> list[DetectionDataset]:
+    """Load the splits `train` and `test` of a data set with masks, or say that it has none and take the scenes instead.
 
     Args:
-        name, split: as `load_dataset` takes them.
+        name: as `load_dataset` takes it.
     """
     try:
-        return load_dataset(name, split, masks=True)
+        return [load_dataset(name, split, masks=True) for split in ("train", "test")]
     except ValueError as error:
         if "masks" not in str(error):
             raise
         print(f"{name} has boxes and no masks, so the masks of the generated scenes are learnt.")
-        return load_dataset("shapes", split, masks=True)
+        return [load_dataset("shapes", split, masks=True) for split in ("train", "test")]
 
 
 def fill_shares(dataset: DetectionDataset, count: int) -> dict[str, list[float]]:

@@ -51,8 +51,9 @@ def test_data_without_masks_are_replaced_and_that_is_said(tmp_path, capsys, monk
         return name, split, masks
 
     monkeypatch.setattr(masks, "load_dataset", without)
-    assert masks.load_masked("with", "train") == ("with", "train", True) and capsys.readouterr().out == ""
-    assert masks.load_masked("boxes", "test") == ("shapes", "test", True)
+    assert masks.load_masked("with") == [("with", "train", True), ("with", "test", True)]
+    assert capsys.readouterr().out == ""
+    assert masks.load_masked("boxes") == [("shapes", "train", True), ("shapes", "test", True)]
     assert capsys.readouterr().out == "boxes has boxes and no masks, so the masks of the generated scenes are learnt.\n"
 
     def broken(name, split, masks=False):
@@ -60,7 +61,7 @@ def test_data_without_masks_are_replaced_and_that_is_said(tmp_path, capsys, monk
 
     monkeypatch.setattr(masks, "load_dataset", broken)
     with pytest.raises(ValueError, match="expected another"):
-        masks.load_masked("boxes", "test")
+        masks.load_masked("boxes")
 
 
 def test_a_box_as_a_mask_holds_the_pixels_whose_middles_are_in_it():

@@ -18,6 +18,7 @@ class Finding(NamedTuple):
         expected, tol, source: what the source says, as for `claims.claim`.
         agrees: whether the record agrees with it.
         relative: whether the difference is a share of the other variant's value.
+        called: what the variant is called in this comparison; by default as in the record.
     """
 
     row: str
@@ -31,6 +32,7 @@ class Finding(NamedTuple):
     source: str = ""
     tol: float = 0.0
     relative: bool = False
+    called: str = ""
 
     def claim(self) -> dict[str, Any]:
         """The arguments of `claims.claim`: the mean over the seeds with its spread, and what the source says."""
@@ -43,7 +45,7 @@ class Finding(NamedTuple):
         else:
             gain = difference(record, self.variant, self.against, self.metric)
             measured, spread, runs = gain.mean, gain.spread, gain.seeds
-        note = f"{self.metric}, {self.variant} minus {self.against}{', relative' * self.relative}"
+        note = f"{self.metric}, {self.called or self.variant} minus {self.against}{', relative' * self.relative}"
         return dict(
             id=self.row,
             measured=measured,
@@ -149,7 +151,7 @@ FINDINGS = tuple(
         ("MASK-02", "mask_heads", "RoIAlign", "RoI pooling", "mask AP", (0, 0.15), "> 0", AGREES, ALIGN_GAINS),
         ("MASK-02", "mask_heads", "RoIAlign", "RoI pooling", "mask AP75", (0, 0.15), "> 0", AGREES, ALIGN_GAINS),
         ("MASK-06", "mask_heads", "RoIAlign", "softmax", "mask AP", (0.05, 0.3), "> 0", AGREES,
-         "classes that do not compete are masked better"),
+         "classes that do not compete are masked better", 0.0, False, "sigmoid"),
         ("X-08", "x_08", "features", "anchors", "AP_small_third", (0, 1), "> 0", AGREES,
          "a pyramid of features serves small objects"),
         ("X-08", "x_08", "features", "filters", "AP_small_third", (0, 1), "> 0", AGREES,
