@@ -130,8 +130,8 @@ def test_notes_have_the_sections_of_their_notebook_and_fill_the_time(path):
     for length, least in LEAST.items():
         assert least <= sum(note.minutes for note in notes.values() if length in note.lengths) <= length
     whole, readme = sum(note.minutes for note in notes.values() if 90 in note.lengths), lesson.ROOT / "README.md"
-    told = f"**Time:** {whole} minutes as a [lecture](../docs/notes/{path.name})"
-    assert told in notebook.read_text(encoding="utf-8")
+    first = f"**Time:** {whole} minutes as a [lecture](../docs/notes/{path.name})"
+    assert first in notebook.read_text(encoding="utf-8")
     assert re.search(rf"\[{path.stem}\].*\| {whole} min \|", readme.read_text(encoding="utf-8"))
     told, asked = path.read_text(encoding="utf-8"), notebook.read_text(encoding="utf-8")
     asked = re.findall(r'guess\(\\"([\d-]+)', asked)
