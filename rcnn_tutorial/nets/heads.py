@@ -1,4 +1,6 @@
-"""What follows the pooling: a class and a box for each region, and a mask for each class."""
+"""What follows the maps: class and box of each region, a mask for each class, and the subnets of a dense detector."""
+
+from math import log
 
 import torch
 from torch import Tensor, nn
@@ -79,3 +81,46 @@ class MaskHead(nn.Module):
         for layer in self.layers:
             pooled = torch.relu(layer(pooled))
         return self.logits(torch.relu(self.upsample(pooled)))
+
+
+class Subnet(nn.Module):
+    """3 x 3 convolutions, the same on every map, and a last one whose outputs are about the anchors of a cell.
+
+    Args:
+        channels: of the maps, and of the layers between.
+        layers: convolutions with ReLU before the last.
+        outputs: of the last, for each cell.
+        std: of the Gaussian weights; None for He's rule, with which a short training starts.
+        groups: of the GroupNorm of each layer but the last; 0 for none.
+        prior: what the sigmoid of each output is at first; 0.5 leaves the last bias at 0.
+        generator: of the initial weights.
+    Source: Focal loss, section 4, "Classification Subnet" and "Box Regression Subnet"; section 4.1, "Initialization".
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        layers: int,
+        outputs: int,
+        std: float | None = 0.01,
+        groups: int = 0,
+        prior: float = 0.5,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        self.layers = nn.Sequential()
+        for _ in range(layers):
+            conv = nn.Conv2d(channels, channels, 3, padding=1, bias=not groups)
+            norm = [nn.GroupNorm(groups, channels)] if groups else []
+            self.layers.append(nn.Sequential(conv, *norm, nn.ReLU()))
+        self.last = nn.Conv2d(channels, outputs, 3, padding=1)
+        for conv in (*(layer[0] for layer in self.layers), self.last):
+            scale = (2 / (9 * channels)) ** 0.5 if std is None and conv is not self.last else std or 0.01
+            conv.weight.data = scale * torch.randn(conv.weight.shape, generator=generator)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+        nn.init.constant_(self.last.bias, -log((1 - prior) / prior))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, outputs, H, W)."""
+        return self.last(self.layers(features))
