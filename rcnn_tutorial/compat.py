@@ -126,7 +126,7 @@ def _anchors(grid: Any) -> dict[str, Any]:
     return {"anchors": "torchvision", "scales": tuple(map(tuple, grid.sizes)), "ratios": tuple(ratios)}
 
 
-def _sizes(transform: Any) -> dict[str, int]:
+def _sizes(transform: Any) -> dict[str, Any]:
     """The settings of torchvision's GeneralizedRCNNTransform."""
     if transform.fixed_size is not None:
         raise ValueError(f"model: expected no fixed_size, got {transform.fixed_size}")
@@ -329,7 +329,7 @@ def _without_background(name: str, value: Tensor, state: dict[str, Tensor]) -> T
     """A weight of torchvision's without the rows of the background, which ours has not."""
     if name.startswith(DENSE):
         return value.unflatten(0, (_anchors_of(state), -1))[:, 1:].flatten(0, 1)
-    return value[_background(name) :]
+    return value[rows:] if (rows := _background(name)) else value
 
 
 def _with_background(name: str, value: Tensor, state: dict[str, Tensor]) -> Tensor:
@@ -338,7 +338,7 @@ def _with_background(name: str, value: Tensor, state: dict[str, Tensor]) -> Tens
         parts = value.unflatten(0, (_anchors_of(state), -1))  # (A K, ...) -> (A, K, ...)
         first = torch.full_like(parts[:, :1], NEVER if value.ndim == 1 else 0)
         return torch.cat((first, parts), dim=1).flatten(0, 1)
-    return torch.cat((torch.zeros_like(value[: _background(name)]), value)) if _background(name) else value
+    return torch.cat((torch.zeros_like(value[:rows]), value)) if (rows := _background(name)) else value
 
 
 def _anchors_of(state: dict[str, Tensor]) -> int:

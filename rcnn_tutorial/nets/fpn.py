@@ -205,7 +205,7 @@ class DensePyramid(nn.Module):
         self.strides += (2 * self.strides[-1], 4 * self.strides[-1])
         for layer in (self.p6, self.p7):
             nn.init.kaiming_uniform_(layer.weight, a=1, generator=generator)
-            nn.init.zeros_(layer.bias)
+            layer.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) to P3 to P7, (B, d, H / stride_i, W / stride_i), rounded up."""

@@ -108,18 +108,18 @@ class Subnet(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
+        convs = [nn.Conv2d(channels, channels, 3, padding=1, bias=not groups) for _ in range(layers)]
         self.layers = nn.Sequential()
-        for _ in range(layers):
-            conv = nn.Conv2d(channels, channels, 3, padding=1, bias=not groups)
+        for conv in convs:
             norm = [nn.GroupNorm(groups, channels)] if groups else []
             self.layers.append(nn.Sequential(conv, *norm, nn.ReLU()))
         self.last = nn.Conv2d(channels, outputs, 3, padding=1)
-        for conv in (*(layer[0] for layer in self.layers), self.last):
+        for conv in (*convs, self.last):
             scale = (2 / (9 * channels)) ** 0.5 if std is None and conv is not self.last else std or 0.01
             conv.weight.data = scale * torch.randn(conv.weight.shape, generator=generator)
             if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
-        nn.init.constant_(self.last.bias, -log((1 - prior) / prior))
+                conv.bias.data.zero_()
+        self.last.bias = nn.Parameter(torch.full((outputs,), -log((1 - prior) / prior)))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) to (B, outputs, H, W)."""
