@@ -20,6 +20,7 @@ import rcnn_tutorial.detectors
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.detectors.mask_rcnn import MaskRCNN, MaskRCNNSettings
+from rcnn_tutorial.detectors.retinanet import RetinaNet, RetinaNetSettings
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.training import TrainSettings
 
@@ -144,6 +145,7 @@ def test_the_count_of_functions():
         ("Faster R-CNN", lambda net, classes: FasterRCNN(net, classes, FasterRCNNSettings.tiny()), 9, 35),
         ("FPN", lambda net, classes: FPN(net, classes, FPNSettings.tiny()), 11, 45),
         ("Mask R-CNN", lambda net, classes: MaskRCNN(net, classes, MaskRCNNSettings.tiny()), 13, 53),
+        ("RetinaNet", lambda net, classes: RetinaNet(net, classes, RetinaNetSettings.tiny()), 10, 35),
     ],
 )
 def test_one_training_step_passes_few_files_and_functions(name, make, files, functions):
