@@ -7,12 +7,17 @@ import torch
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.own_results import judged
-from rcnn_tutorial.course.draw.pictures import boxes, label, part_labels, picture
+from rcnn_tutorial.course.draw.pictures import boxes, greyed, label, part_labels, picture
 from rcnn_tutorial.course.draw.style import DETECTION, GOOD, MISTAKE, PROPOSAL, TRUTH, Style, on_cpu, style_handles
 from rcnn_tutorial.evaluation import failures
 from rcnn_tutorial.ops.boxes import box_iou
 
-OBJECT, WINDOW, FOUND = Style(TRUTH, 2.5, ":"), Style(PROPOSAL, 3, "--"), Style(DETECTION, 4)
+OBJECT, MET, WINDOW, FOUND = (
+    Style(TRUTH, 2.5, ":"),
+    Style(TRUTH, 1.2, ":"),
+    Style(PROPOSAL, 3, "--"),
+    Style(DETECTION, 4),
+)
 
 
 @on_cpu
@@ -26,6 +31,8 @@ def answer(
 ) -> None:
     """What one detector answers on one picture, right or wrong, and the objects; the title counts both.
 
+    The picture is grey, and an object's line is thin unless it is missed.
+
     Args:
         image: (3, H, W).
         detection: `boxes` (N, 4), `labels` (N,) and `scores` (N,).
@@ -38,8 +45,9 @@ def answer(
     told = failures([detection], [target], score_threshold=threshold)
     found, objects = told.counts["correct"], len(target["boxes"])
     wrong = sum(kind not in ("correct", "ignored", "below") for kind in told.kinds[0])
-    picture(image, ax).set_title(f"{found} of {objects} objects found, {wrong} box{'es' * (wrong != 1)} wrong")
-    boxes(ax, target["boxes"], styles=OBJECT)
+    title = f"{found} of {objects} objects found, {wrong} box{'es' * (wrong != 1)} wrong"
+    picture(greyed(image), ax).set_title(title)
+    boxes(ax, target["boxes"], styles=[OBJECT if lost else MET for lost in told.missed[0].tolist()])
     judged(ax, detection, told.kinds[0], classes)
     if named:
         missed = told.missed[0]

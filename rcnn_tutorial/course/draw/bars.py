@@ -42,7 +42,7 @@ def ablation(
     zero: bool = False,
     ax: Axes | None = None,
 ) -> None:
-    """A recorded experiment: a dot for each seed of each variant, and their mean.
+    """A recorded experiment: a dot for each seed of each variant, and their mean, as a bar where the axis starts at 0.
 
     Args:
         values: for each variant what was measured with each seed.
@@ -54,10 +54,15 @@ def ablation(
     for column, (name, seeds) in enumerate(values.items()):
         color = PALE if name == reference else COLORS[0]
         mean = sum(seeds) / len(seeds)
-        ax.plot(column + torch.linspace(-0.15, 0.15, len(seeds)), seeds, "o", ms=9, color=color, alpha=0.7)
-        ax.plot([column - 0.3, column + 0.3], [mean, mean], color="black", lw=4, solid_capstyle="butt")
+        aside = column + torch.linspace(-0.15, 0.15, len(seeds))
+        if zero:
+            ax.bar(column, mean, 0.6, color=color)
+            ax.plot(aside, seeds, "o", ms=8, color="white", mec="black", mew=1.5)
+        else:
+            ax.plot(aside, seeds, "o", ms=9, color=color, alpha=0.7)
+            ax.plot([column - 0.3, column + 0.3], [mean, mean], color="black", lw=4, solid_capstyle="butt")
         text = f"{mean:#.3g}".rstrip(".")
-        ax.annotate(text, (column, max(seeds)), xytext=(0, 10), textcoords="offset points", ha="center")
+        ax.annotate(text, (column, max(mean, *seeds)), xytext=(0, 10), textcoords="offset points", ha="center")
         if name == reference:
             ax.axhline(mean, color="black", lw=1, ls=":")
     ax.set_xticks(range(len(values)), [fill(name, 96 // len(values)) for name in values])
@@ -66,6 +71,7 @@ def ablation(
     ax.tick_params(axis="x", length=0)
     if zero:
         ax.set_ylim(bottom=0)
+        ax.set_title("bar: mean, dot: one seed", fontsize=14, loc="left")
     if ax.get_ylim()[0] > 0:
         ax.set_title("the axis does not start at 0", fontsize=13, loc="right")
     assert ax.lines, "nothing was drawn"

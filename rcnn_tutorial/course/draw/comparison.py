@@ -171,17 +171,21 @@ def trade_off(
 ) -> None:
     """Accuracy against time, one point per detector, an arrow from each to the next; under it what each of them does.
 
+    Without a table the picture is the points alone.
+
     Args:
         points: for each detector, in their order, "x" (time) and "y" (accuracy) of each seed; lines show the standard
             deviations.
-        table: for each property what it is for each detector.
+        table: for each property what it is for each detector; it may be empty.
         xlabel, ylabel: what was measured.
     """
     assert points, "nothing was drawn"
     table = {row: {name: fill(text, 12) for name, text in values.items()} for row, values in table.items()}
     heights = [0.45 + 0.25 * max(text.count("\n") for text in values.values()) for values in table.values()]
-    lower = 0.45 + sum(heights)  # inches
-    figure, (ax, below) = plt.subplots(2, 1, figsize=(10.9, 6 + lower), height_ratios=(6, lower))
+    lower = 0.45 + sum(heights) if table else 0  # inches
+    ratios = (6, lower) if table else (6,)
+    figure, axes = plt.subplots(len(ratios), 1, figsize=(10.9, 6 + lower), height_ratios=ratios, squeeze=False)
+    ax = axes[0, 0]
     names, lines = [], []
     for (name, each), color in zip(points.items(), COLORS, strict=False):
         (x, across), (y, up) = (_spread(each[axis]) for axis in "xy")
@@ -201,7 +205,8 @@ def trade_off(
     ax.xaxis.set_major_formatter("{x:,.10g}")
     ax.xaxis.set_minor_locator(NullLocator())
     ax.grid(color=PALE, alpha=0.25)
-    _table(below, names, table, heights)
+    if table:
+        _table(axes[1, 0], names, table, heights)
     figure.draw_without_rendering()  # from here on the axes have their place
     _place(ax, names, lines)
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.own_results import judged
-from rcnn_tutorial.course.draw.pictures import boxes, characters, outlines, part_labels, picture
+from rcnn_tutorial.course.draw.pictures import boxes, characters, greyed, outlines, part_labels, picture
 from rcnn_tutorial.course.draw.style import (
     COLORS,
     GOOD,
@@ -36,20 +36,22 @@ def pipeline(
 
     Args:
         image: (3, H, W).
-        windows: (N, 4), pixels; thin lines on a faint picture.
+        windows: (N, 4), pixels; thin lines on a faint picture. Both pictures are grey.
         detection: the answer: `boxes` (M, 4), `labels` (M,) and `scores` (M,).
         target: the truth: `boxes` (G, 4) and `labels` (G,); dotted in both panels.
         classes: their names, the background first.
     """
     height = 5.4 * image.shape[1] / image.shape[2] + 0.9
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.9, height))
-    picture(image, left, faint=True).set_title(f"{len(windows)} windows")
-    outlines(left, windows, PROPOSAL, 0.8, 0.4)
-    truth = Style(TRUTH, 2.5, ":")
+    picture(greyed(image), left, faint=True).set_title(f"{len(windows)} windows")
+    outlines(left, windows, PROPOSAL, 0.6, 0.2)
+    truth = Style(TRUTH, 1.5, ":")
     told = failures([detection], [target], score_threshold=-torch.inf)
     found, objects = told.counts["correct"], len(target["boxes"])
     wrong = len(detection["boxes"]) - found
-    picture(image, right).set_title(f"{found} of {objects} objects found, {wrong} box{'es' * (wrong != 1)} wrong")
+    picture(greyed(image), right).set_title(
+        f"{found} of {objects} objects found, {wrong} box{'es' * (wrong != 1)} wrong"
+    )
     for ax in (left, right):
         boxes(ax, target["boxes"], styles=truth)
     best = Style(PROPOSAL, 3)

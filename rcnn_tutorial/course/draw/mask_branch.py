@@ -12,7 +12,7 @@ from matplotlib.ticker import MultipleLocator
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.masks import dense
-from rcnn_tutorial.course.draw.pictures import boxes, picture
+from rcnn_tutorial.course.draw.pictures import boxes, greyed, picture
 from rcnn_tutorial.course.draw.style import COLORS, DETECTION, MISTAKE, TRUTH, Style, class_color, ink, on_cpu
 
 WIDE = 10.9  # inches
@@ -43,11 +43,6 @@ def border(ax: Axes, mask: Tensor, color: str, width: float, dashes: str = "soli
     if mask.any() and not mask.all():
         x, y = (torch.arange(side) + 0.5 for side in (mask.shape[1], mask.shape[0]))
         ax.contour(x, y, mask.float(), levels=[0.5], colors=color, linewidths=width, linestyles=dashes)
-
-
-def greyed(image: Tensor) -> Tensor:
-    """An image (3, H, W) in light grey, on which the colours of masks stand out."""
-    return (0.35 + 0.6 * image.mean(dim=0, keepdim=True)).expand(3, -1, -1)
 
 
 def true_border(ax: Axes, mask: Tensor) -> None:

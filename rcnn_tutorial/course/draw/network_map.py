@@ -20,12 +20,14 @@ class NetworkMap(NamedTuple):
         arrows: the part where an arrow begins, the part where it ends, and what flows between them.
         letters: size of the names, points; the shapes are a point smaller.
         high: inches from one row to the next.
+        operations: what stands on an arrow and is done there, such as a convolution; it gets a box, the shapes do not.
     """
 
     parts: dict[str, tuple[float, float]]
     arrows: tuple[tuple[str, str, str], ...]
     letters: float = 18
     high: float = 1.3
+    operations: tuple[str, ...] = ()
 
 
 BOXES = NetworkMap(
@@ -75,6 +77,7 @@ FPN = NetworkMap(
     ),
     letters=15,
     high=0.86,
+    operations=("1 x 1", "3 x 3", "x 2"),
 )
 
 MASK_RCNN = NetworkMap(
@@ -153,13 +156,15 @@ def network_map(network: NetworkMap, lit: Sequence[str] | str = ()) -> None:
         ax.add_patch(FancyBboxPatch(corner, WIDE, HIGH, "round,pad=0,rounding_size=0.06", fc=color, ec="black"))
         ax.text(x, y, name, ha="center", va="center", color=ink(color), fontsize=network.letters)
     arrow = dict(arrowstyle="-|>", color="black", lw=2, shrinkA=0, shrinkB=0, mutation_scale=18)
+    framed = dict(bbox=dict(boxstyle="round,pad=0.25", fc="white", ec=LIT, lw=1.5), color=LIT, weight="bold")
     for first, last, shape in network.arrows:
         (x1, y1), (x2, y2) = network.parts[first], network.parts[last]
         start, end, style = (x1 + WIDE / 2, y1), (x2 - WIDE / 2, y2), arrow
         if x1 == x2:  # straight up or down
             way = 1 if y2 > y1 else -1
             ax.annotate("", (x2, y2 - way * HIGH / 2), (x1, y1 + way * HIGH / 2), arrowprops=arrow)
-            ax.text(x1 + 0.05, (y1 + y2) / 2, shape, ha="left", va="center", fontsize=network.letters - 1)
+            aside, look = (0.09, framed) if shape in network.operations else (0.05, {})
+            ax.text(x1 + aside, (y1 + y2) / 2, shape, ha="left", va="center", fontsize=network.letters - 1, **look)
             continue
         if y1 != y2:  # along its row, then up or down into the part
             end = x2, y2 + HIGH / 2 * (1 if y1 > y2 else -1)
@@ -167,6 +172,9 @@ def network_map(network: NetworkMap, lit: Sequence[str] | str = ()) -> None:
         ax.annotate("", end, start, arrowprops=style)
         turns_late = y1 != y2 and x2 - x1 > 1  # then the words stand in the gap before the last column
         middle = x2 - 0.5 if turns_late else (start[0] + end[0]) / 2
+        if shape in network.operations:
+            ax.text(middle - 0.03, y1, shape, ha="center", va="center", fontsize=network.letters - 2, **framed)
+            continue
         ax.text(middle, y1 - 0.06, shape, ha="center", va="bottom", fontsize=network.letters - 1)
     ax.set(xlim=(-WIDE / 2 - 0.05, columns - 1 + WIDE / 2 + 0.05), ylim=(rows - 0.5, -0.5))
     ax.set_axis_off()

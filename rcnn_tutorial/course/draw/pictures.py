@@ -110,6 +110,11 @@ def picture(image: Tensor, ax: Axes | None = None, faint: bool = False) -> Axes:
     return ax
 
 
+def greyed(image: Tensor) -> Tensor:
+    """An image (3, H, W) in light grey, on which the colours of boxes and masks stand out."""
+    return (0.35 + 0.6 * image.mean(dim=0, keepdim=True)).expand(3, -1, -1)
+
+
 @on_cpu
 def scene(image: Tensor, target: dict[str, Tensor], classes: Sequence[str], ax: Axes | None = None) -> Axes:
     """An image with its objects; difficult ones dashed, with a question mark."""

@@ -182,21 +182,25 @@ def _arrow(ax: Axes) -> None:
 
 
 @on_cpu
-def merging(levels: dict[str, Sequence[Tensor | None]]) -> None:
-    """Real maps on their way through the pyramid: the sum of each level goes down to the next.
+def merging(image: Tensor, levels: dict[str, Sequence[Tensor | None]]) -> None:
+    """An image, and its real maps on their way through the pyramid: the sum of each level goes down to the next.
 
     White is the mean of a map, blue is above and vermillion below it. A row's first three maps have one scale, on which
     their colours add up as their numbers do; the last has its own.
 
     Args:
+        image: (3, H, W).
         levels: for each level, the finest first, one channel (h, w) of the lateral map, of the map upsampled from above
             (None for the coarsest), of their sum, and of the map after the 3 x 3 convolution.
     """
     assert levels, "nothing was drawn"
     rows = list(levels.items())[::-1]
     height, width = rows[-1][1][0].shape
-    size = (11, 10 / 4.6 * height / width * len(rows) + 0.25 * len(rows) + 0.3)
-    figure, axes = plt.subplots(len(rows), 7, figsize=size, squeeze=False, width_ratios=(1, 0.2) * 3 + (1,))
+    size = (11, 10 / 5.9 * height / width * len(rows) + 0.25 * len(rows) + 0.3)
+    figure = plt.figure(figsize=size)
+    grid = figure.add_gridspec(len(rows), 9, width_ratios=(1, 0.35) + (1, 0.2) * 3 + (1,))
+    axes = np.array([[figure.add_subplot(grid[row, 2 + column]) for column in range(7)] for row in range(len(rows))])
+    picture(image, figure.add_subplot(grid[:, 0])).set_title("the input")
     for line, (name, maps) in zip(axes, rows, strict=True):
         around = [None if each is None else each - each.mean() for each in maps]
         summands = torch.cat([each.flatten() for each in around[:3] if each is not None])

@@ -87,6 +87,12 @@ def pixels(ax, image=0):
     return shown.get_array().tolist(), list(shown.get_extent())
 
 
+def is_grey(ax):
+    """Does it show `IMAGE` without colours, bright where that is bright?"""
+    shown = torch.as_tensor(ax.images[0].get_array()).to(IMAGE)
+    return torch.allclose(shown, (0.35 + 0.6 * IMAGE.mean(dim=0))[..., None].expand(-1, -1, 3), atol=1e-4)
+
+
 def is_darker_where_higher(ax, image=0):
     """Does its picture of a map become darker as the numbers grow?"""
     shades = [sum(ax.images[image].get_cmap()(share)[:3]) for share in (0.0, 0.5, 1.0)]

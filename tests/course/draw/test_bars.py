@@ -43,6 +43,16 @@ def test_ablation_shows_seeds_and_means():
     assert ticks(ax.xaxis) == {0: "0.3", 1: "no pre-training"}
 
 
+def test_ablation_from_0_has_a_bar_for_each_mean_and_says_so():
+    draw.ablation({"one": [0.1, 0.2, 0.9], "two": [0.3, 0.5]}, "AP", zero=True)
+    ax = plt.gca()
+    bars = rectangles(ax)
+    assert [bar.get_height() for bar in bars] == pytest.approx([0.4, 0.4]) and [bar.get_y() for bar in bars] == [0, 0]
+    assert [list(line.get_ydata()) for line in ax.lines] == [[0.1, 0.2, 0.9], [0.3, 0.5]]
+    assert ax.get_title(loc="left") == "bar: mean, dot: one seed"
+    assert written(ax) == [("0.400", (0, 0.9)), ("0.400", (1, 0.5))]
+
+
 def test_the_mean_is_not_the_middle_value():
     draw.ablation({"one": [0.1, 0.2, 0.9]}, "AP")
     assert plt.gca().lines[1].get_ydata() == pytest.approx([0.4, 0.4]) and texts(plt.gca()) == ["0.400"]

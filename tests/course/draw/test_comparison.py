@@ -191,6 +191,12 @@ def test_trade_off_has_points_with_their_spread():
     assert heads == {t.get_text(): t.get_color() for t in names}
 
 
+def test_trade_off_without_a_table_is_the_points_alone():
+    draw.trade_off({name: seeds(10 * (i + 1), 0.5) for i, name in enumerate(NAMES)}, {}, "ms")
+    (ax,) = panels()
+    assert labels(ax)[0] == "ms" and set(NAMES) <= set(texts(ax))
+
+
 def test_trade_off_has_a_table_below():
     draw.trade_off({name: seeds(10 * (i + 1), 0.5) for i, name in enumerate(NAMES)}, TABLE, "ms")
     render()

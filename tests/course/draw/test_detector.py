@@ -11,6 +11,7 @@ from tests.course.draw.figures import (
     edges,
     extents,
     fills,
+    is_grey,
     key,
     panels,
     pixels,
@@ -36,7 +37,7 @@ def test_pipeline_shows_windows_beside_detections_right_and_wrong():
     assert titles() == ["20 windows", "1 of 2 objects found, 1 box wrong"]
     assert thin(left.collections[0]) == windows.tolist() and left.images[0].get_alpha() < 0.5
     assert to_hex(left.collections[0].get_edgecolor()[0]).upper() == draw.PROPOSAL
-    assert pixels(right) == (IMAGE.permute(1, 2, 0).tolist(), [0, 80, 60, 0])
+    assert is_grey(left) and is_grey(right) and pixels(right)[1] == [0, 80, 60, 0]
     assert left.collections[0].get_alpha() < 0.5  # faded beside the best windows of both objects
     assert extents(left)[:2] == TARGET["boxes"].tolist() == extents(right)[:2]
     assert sorted(extents(left)[2:]) == sorted(TARGET["boxes"].tolist())

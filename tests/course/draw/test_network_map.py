@@ -118,6 +118,8 @@ def test_the_pyramid():
     assert ("P5", "P6") in arrows and arrows["P2", "level"] == "P2 to P5" and ("level", "head") in arrows
     (x, _), *_ = [t.get_position() for t in ax.texts if t.get_text() == "P2 to P5"]
     assert draw.FPN.parts["RPN"][0] < x < draw.FPN.parts["level"][0]
+    framed = {t.get_text() for t in ax.texts if t.get_bbox_patch()}
+    assert framed == {"1 x 1", "3 x 3", "x 2"} == set(draw.FPN.operations)  # what is done has a box, sizes have none
     rows = [draw.FPN.parts[f"P{k}"][1] for k in (6, 5, 4, 3, 2)]
     assert rows == sorted(rows)
     words = [t for t in ax.texts if t.get_text()]

@@ -15,6 +15,7 @@ from tests.course.draw.figures import (
     is_darker_where_higher,
     key,
     panels,
+    pixels,
     rectangles,
     render,
     texts,
@@ -152,9 +153,11 @@ def test_merging_goes_down_level_by_level():
     coarse, fine = torch.tensor([[0.0, 1]]), torch.tensor([[0.0, 0, 5, 0], [0, 0, 0, -7]])
     above = coarse.repeat_interleave(2, 0).repeat_interleave(2, 1)
     levels = {"P4": (fine, above, fine + above, 9 * fine), "P5": (coarse, None, coarse, 2 * coarse)}
-    draw.merging(levels)
+    draw.merging(IMAGE, levels)
     render()
-    top, bottom = panels()[:7], panels()[7:]
+    top, bottom, (seen,) = panels()[:7], panels()[7:14], panels()[14:]
+    assert seen.get_title() == "the input" and pixels(seen) == ([*IMAGE.permute(1, 2, 0).tolist()], [0, 80, 60, 0])
+    assert seen.get_window_extent().x1 < top[0].get_window_extent().x0
     assert titles()[:7:2] == ["lateral", "from above", "sum", "after 3 x 3"]
     assert texts(top[0]) == ["P5"] and texts(bottom[0]) == ["P4"]
     around = [each - each.mean() for each in levels["P4"]]
@@ -171,7 +174,7 @@ def test_merging_goes_down_level_by_level():
     assert (down.axesA, down.axesB) == (top[4], bottom[2]) and inside()
     assert to_hex(down.get_edgecolor()).upper() == LIT and written(top[0]) == [("P5", (-0.08, 0.5))]
     with pytest.raises(AssertionError, match="nothing was drawn"):
-        draw.merging({})
+        draw.merging(IMAGE, {})
 
 
 def test_level_anchors_mark_the_best():
