@@ -32,7 +32,6 @@ from torch.utils.data import Dataset
 
 from rcnn_tutorial.data.targets import trained_on
 from rcnn_tutorial.data.wrappers import check_classes, target_of
-from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.sppnet import closest_scale
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings, given
 from rcnn_tutorial.engine.checks import as_rois, expect
@@ -42,6 +41,7 @@ from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.ops.assign import FOREGROUND, match
 from rcnn_tutorial.ops.boxes import box_iou, decode, encode
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
+from rcnn_tutorial.saving import describe
 from rcnn_tutorial.training import TrainSettings
 
 

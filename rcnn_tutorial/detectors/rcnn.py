@@ -33,7 +33,6 @@ from torch.utils.data import Dataset
 from rcnn_tutorial.cache import FeatureCache, fingerprint
 from rcnn_tutorial.data.wrappers import target_of
 from rcnn_tutorial.detectors.rcnn_windows import FineTuning, WindowBatches, WindowFeatures, near, scored, svm_positives
-from rcnn_tutorial.detectors.saving import Saved, describe
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.detectors.svm import Pass, SVMSettings, feature_scale, fit_ridge, mining_passes
 from rcnn_tutorial.engine.checks import check_sides, checked_classes, expect
@@ -41,6 +40,7 @@ from rcnn_tutorial.evaluation import voc_ap
 from rcnn_tutorial.nets.backbones import ConvNet
 from rcnn_tutorial.ops.boxes import decode, encode
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN, warp
+from rcnn_tutorial.saving import Saved, describe
 from rcnn_tutorial.training import History, TrainSettings, train
 
 RGB = tuple[float, float, float]
