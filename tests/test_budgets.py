@@ -26,7 +26,7 @@ from rcnn_tutorial.training import TrainSettings
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rcnn_tutorial"
 AIM = 2_300  # lines, with RetinaNet too
-LINES = 2_388  # with Mask R-CNN: it only ever becomes less but with a new detector
+LINES = 2_280  # with Mask R-CNN: it only ever becomes less but with a new detector
 SETTINGS = 31  # 30, and for Mask R-CNN, which has all of FPN's, its mask head
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
