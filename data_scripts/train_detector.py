@@ -26,6 +26,7 @@ from torch.utils.data import Dataset
 
 from experiments.rcnn import refined_late
 from rcnn_tutorial.cache import FeatureCache
+from rcnn_tutorial.course.rcnn_steps import detect
 from rcnn_tutorial.data import data_root, load_dataset
 from rcnn_tutorial.data.masks import encode_masks
 from rcnn_tutorial.data.transforms import Augment
@@ -35,7 +36,7 @@ from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.detectors.mask_rcnn import MaskRCNN, MaskRCNNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
-from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, detect
+from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
 from rcnn_tutorial.detectors.two_stage import TwoStageSettings
 from rcnn_tutorial.evaluation import coco_ap, predict, recall, size_thirds

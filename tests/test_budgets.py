@@ -26,8 +26,7 @@ from rcnn_tutorial.training import TrainSettings
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rcnn_tutorial"
-AIM = 2_300  # lines, with RetinaNet too
-LINES = 2_460  # 2,295 without Mask R-CNN and not there yet: it only ever becomes less but with a new detector
+LINES = 2_280  # the aim is 2,300 with RetinaNet too, so that until then it only ever becomes less
 SETTINGS = 31  # 30, and for Mask R-CNN, which has all of FPN's, its mask head
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -78,11 +77,11 @@ class Circle:  # 2
 
 
 def test_what_a_learner_reads_is_short():
-    """The rules, the networks, the detectors and the training, on their way to `AIM`."""
+    """The rules, the networks, the detectors and the training."""
     parts = ("ops", "nets", "detectors", "training")
     files = [path for part in parts for path in sorted((PACKAGE / part).rglob("*.py"))]
     counts = {str(path.relative_to(PACKAGE)): code_lines(path.read_text(encoding="utf-8")) for path in files}
-    assert AIM <= LINES and sum(counts.values()) <= LINES, f"{sum(counts.values())} lines of code in {listed(counts)}"
+    assert sum(counts.values()) <= LINES, f"{sum(counts.values())} lines of code in {listed(counts)}"
 
 
 def listed(counts):

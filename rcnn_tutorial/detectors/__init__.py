@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from rcnn_tutorial.detectors.saving import read, rebuild, settings_from
 from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.saving import read, rebuild, settings_from
 
 DETECTORS = {  # a name, which is also that of the file, and the class
     "rcnn": "RCNN",

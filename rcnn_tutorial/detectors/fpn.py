@@ -14,7 +14,6 @@ from torchvision.models import ResNet
 
 from rcnn_tutorial.compat import from_torchvision as from_torchvision
 from rcnn_tutorial.detectors.faster_rcnn import IMAGENET_STD
-from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
 from rcnn_tutorial.engine.checks import as_rois, expect
 from rcnn_tutorial.engine.devices import grouped
@@ -23,6 +22,7 @@ from rcnn_tutorial.nets.fpn import BottomUp, Pyramid, level_of, resnet_stages, r
 from rcnn_tutorial.nets.heads import TwoLayers
 from rcnn_tutorial.nets.rpn import RPNSettings
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
+from rcnn_tutorial.saving import describe
 from rcnn_tutorial.training import TrainSettings
 
 

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from rcnn_tutorial.detectors.saving import Saved
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.engine.checks import checked_classes, expect, validate
 from rcnn_tutorial.engine.devices import constant
@@ -38,6 +37,7 @@ from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, match, matched_boxes, s
 from rcnn_tutorial.ops.boxes import box_iou, clip_boxes_to_image, decode, encode
 from rcnn_tutorial.ops.losses import multi_task_loss
 from rcnn_tutorial.ops.pooling import roi_align, roi_pool
+from rcnn_tutorial.saving import Saved
 from rcnn_tutorial.training import TrainSettings
 
 LEAST_DETECTION = 1e-2  # pixels; a detection with a shorter side is none

@@ -1,4 +1,4 @@
-"""Pooling of windows into a fixed number of bins: the spatial pyramid of SPPnet, RoI pooling, RoI warping, RoIAlign.
+"""Pooling of windows into a fixed number of bins: the spatial pyramid of SPPnet, RoI pooling, RoIAlign.
 
 A fully connected layer wants one length, a window of a map has any size. SPPnet (section 2.2) takes the maxima of n x n
 bins for several n, Fast R-CNN (section 2.1) of one n, 7 for VGG16, and sends gradients back through the cells that won
@@ -139,27 +139,6 @@ def roi_align(
     if sampling_ratio <= 0:
         points = (size.detach() / size.new_tensor([width, height])).ceil().long().clamp(min=0)
     return (_means if plain() else bin_means)(input, rois[:, 0].long(), start, size, (height, width), points)
-
-
-def roi_warp(
-    input: Tensor, boxes: Tensor | Sequence[Tensor], output_size: int | tuple[int, int], spatial_scale: float = 1.0
-) -> Tensor:
-    """Warp every region of interest to twice the size and max-pool it 2 x 2; a gradient to the boxes too.
-
-    The warped region has one interpolated point at the centre of each of 2h x 2w equal bins, as `roi_align` sets it
-    where `sampling_ratio` is 1. So a region shorter than one cell is taken to be one long here too.
-
-    Args:
-        input, boxes, output_size, spatial_scale: as for `roi_align`.
-    Returns:
-        (R, C, h, w), of the input's type.
-    Raises:
-        ValueError: as `roi_align`.
-    Source: Dai et al., Instance-aware Semantic Segmentation via Multi-task Network Cascades, section 3.2; ports of
-    Faster R-CNN pool in this way.
-    """
-    height, width = height_and_width(output_size)
-    return F.max_pool2d(roi_align(input, boxes, (2 * height, 2 * width), spatial_scale, sampling_ratio=1), 2)
 
 
 def _maxima(features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from experiments.variants import roi_warp
+from rcnn_tutorial.course.nms_steps import nms_steps
 from rcnn_tutorial.ops.anchors import anchor_grid, caffe_anchors, exact_anchors, inside, torchvision_anchors
 from rcnn_tutorial.ops.assign import match, matched_boxes, sample
 from rcnn_tutorial.ops.boxes import box_area, box_iou, clip_boxes_to_image, decode, encode, remove_small_boxes
 from rcnn_tutorial.ops.losses import count_drawn, hinge, multi_task_loss, sigmoid_focal_loss, smooth_l1
-from rcnn_tutorial.ops.nms import batched_nms, nms, nms_steps
-from rcnn_tutorial.ops.pooling import roi_align, roi_pool, roi_warp, spatial_pyramid_pool
+from rcnn_tutorial.ops.nms import batched_nms, nms
+from rcnn_tutorial.ops.pooling import roi_align, roi_pool, spatial_pyramid_pool
 from rcnn_tutorial.ops.warp import dilate, warp
 from tests.device import DeviceTensor, on_device, on_host, simulated_cuda
 from tests.device.tensor import changed
