@@ -28,7 +28,6 @@ from torchvision.models import ResNet
 
 from rcnn_tutorial.compat import from_torchvision as from_torchvision
 from rcnn_tutorial.detectors.fpn import stages_and_pixels
-from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.detectors.two_stage import Detector, to_input
 from rcnn_tutorial.engine.checks import expect
@@ -42,6 +41,7 @@ from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, Matches, matched_boxes
 from rcnn_tutorial.ops.boxes import decode, encode
 from rcnn_tutorial.ops.losses import count_drawn, generalized_box_iou_loss, sigmoid_focal_loss, smooth_l1
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
+from rcnn_tutorial.saving import describe
 from rcnn_tutorial.training import TrainSettings
 
 
