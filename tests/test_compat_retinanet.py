@@ -113,11 +113,11 @@ def test_every_stage_equals_torchvisions(doubles):
         found = ours.maps(images)[1]
         assert len(found) == len(features) == 5 and all(map(near, found, features))
         expected, anchors = theirs.head(features), theirs.anchor_generator(inputs, features)
-        said = ours.head(features)
+        said = ours.dense(features)
         assert near(said.logits, expected["cls_logits"][..., 1:]) and said.logits.std() > 1
         assert near(said.offsets, expected["bbox_regression"]) and near(said.anchors, anchors[0])
         boxes = [target["boxes"] for target in scaled]
-        matches = ours.head.label(said.anchors, boxes, data.sizes)
+        matches = ours.dense.label(said.anchors, boxes, data.sizes)
         seen = set()
         for truth, state, gt in zip(*matches, boxes, strict=True):
             if len(gt):
@@ -157,9 +157,9 @@ def test_a_mini_batch_is_divided_by_all_its_positives(doubles):
     parts, counts = [], []
     for image, target in zip(images, targets, strict=True):
         data, maps = ours.maps([image])
-        anchors = ours.head(maps).anchors
+        anchors = ours.dense(maps).anchors
         boxes = data.to_input([target["boxes"]])
-        counts.append(int((ours.head.label(anchors, boxes, data.sizes).state == 1).sum()))
+        counts.append(int((ours.dense.label(anchors, boxes, data.sizes).state == 1).sum()))
         parts.append(theirs([image], [target]))
     assert counts[0] != counts[1]
     for name, own in LOSSES.items():

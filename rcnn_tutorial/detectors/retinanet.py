@@ -20,7 +20,7 @@ anchors between the two bounds of the IoU are in no sum; the two subnets share n
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -34,9 +34,9 @@ from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.engine.targets import check_targets
 from rcnn_tutorial.nets.backbones import ConvNet
 from rcnn_tutorial.nets.fpn import BottomUp, DensePyramid
-from rcnn_tutorial.nets.heads import Subnet
+from rcnn_tutorial.nets.heads import DenseHead
 from rcnn_tutorial.nets.preprocess import Batch, Size
-from rcnn_tutorial.nets.rpn import OnAnchors, by_anchor
+from rcnn_tutorial.nets.rpn import OnAnchors, Predictions
 from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, Matches, matched_boxes
 from rcnn_tutorial.ops.boxes import decode, encode
 from rcnn_tutorial.ops.losses import count_drawn, generalized_box_iou_loss, sigmoid_focal_loss, smooth_l1
@@ -55,7 +55,7 @@ class RetinaNetSettings:
     """Settings of the detector; the defaults are the paper's, or its released code's where it is silent.
 
     Attributes:
-        anchors, ratios: as RPNSettings has them.
+        anchors, ratios, inside: as RPNSettings has them.
         scales: square roots of the anchors' areas on each level, pixels of the input (section 4, "Anchors").
         foreground: IoU from which an anchor is positive.
         background: IoUs of negative anchors; those between are in no loss (section 4, "Anchors").
@@ -79,6 +79,7 @@ class RetinaNetSettings:
     anchors: str = "exact"
     scales: tuple[tuple[float, ...], ...] = octaves(32, 64, 128, 256, 512)
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    inside: bool = False
     foreground: float = 0.5
     background: tuple[float, float] = (0.0, 0.4)
     alpha: float = 0.25
@@ -105,24 +106,15 @@ class RetinaNetSettings:
 
     @classmethod
     def tiny(cls, steps: int = 600, **changes) -> Self:
-        """The laptop's: anchors of half the size, fewer channels, He's rule, a short training."""
-        training = TrainSettings(steps, batch_size=4, lr=0.02, schedule="cosine", warmup=steps // 4, clip_norm=10.0)
-        tiny = {"scales": octaves(16, 32, 64, 128, 256), "channels": 64, "std": None, "divisor": 1}
+        """The laptop's: anchors of half the size, fewer channels, He's rule and GroupNorm, a short training."""
+        training = TrainSettings(steps, batch_size=4, lr=0.05, schedule="cosine", warmup=steps // 4, clip_norm=10.0)
+        tiny = {"scales": octaves(16, 32, 64, 128, 256), "channels": 64, "std": None, "groups": 8, "divisor": 1}
         tiny |= {"min_size": None, "max_size": None, "training": training}
         return cls(**(tiny | changes))
 
 
-class Answers(NamedTuple):
-    """What the subnets say of the N anchors of each of B images."""
-
-    logits: Tensor  # (B, N, K), one for each class
-    offsets: Tensor  # (B, N, 4) that move the anchor, whatever its class
-    anchors: Tensor  # (N, 4) pixels of the input
-    counts: tuple[int, ...]  # anchors of each map
-
-
-class DenseHead(OnAnchors):
-    """The two subnets, their anchors, and the rules that label and judge them.
+class Dense(OnAnchors):
+    """The dense head and its anchors, and the rules that judge what is predicted for them.
 
     Args:
         strides: of each map, pixels.
@@ -137,25 +129,17 @@ class DenseHead(OnAnchors):
         super().__init__(strides, settings)
         losses = "smooth_l1", "l1", "giou"
         expect(settings.box_loss in losses, "box_loss", f"one of {losses}", repr(settings.box_loss))
-        count, subnet = len(self.cell_anchors[0]), (settings.std, settings.groups)
-        size = settings.channels, settings.layers
-        self.scores = Subnet(*size, count * classes, *subnet, settings.prior, generator)
-        self.boxes = Subnet(*size, count * 4, *subnet, generator=generator)
+        subnet = settings.channels, settings.layers, settings.std, settings.groups, settings.prior
+        self.head = DenseHead(len(self.cell_anchors[0]), classes, *subnet, generator)
         self.classes = classes
 
-    def forward(self, maps: Sequence[Tensor]) -> Answers:
-        """Score and move every anchor of the maps (B, C, H, W), in float32 at least."""
-        grids = self.grids(maps)
-        anchors = torch.cat(grids)
-        logits = torch.cat([by_anchor(self.scores(features), self.classes) for features in maps], dim=1)
-        offsets = torch.cat([by_anchor(self.boxes(features), 4) for features in maps], dim=1)
-        return Answers(logits.to(anchors), offsets.to(anchors), anchors, tuple(map(len, grids)))
-
-    def losses(self, answers: Answers, matches: Matches, targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def losses(
+        self, predictions: Predictions, matches: Matches, targets: Sequence[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
         """Focal loss of all anchors, and box loss of the positive ones, both divided by the number of the positive.
 
         Args:
-            answers: of the subnets.
+            predictions: of the maps.
             matches: of the anchors, as `label` gives them.
             targets: `boxes`, pixels of the input, and `labels`, 1 to K, of each image.
         Returns:
@@ -166,12 +150,12 @@ class DenseHead(OnAnchors):
         truth = torch.where(positive, matches.truth, -1)
         labels = [torch.cat((target["labels"], target["labels"].new_zeros(1))) for target in targets]
         labels = torch.stack([own[chosen] for own, chosen in zip(labels, truth, strict=True)])  # (B, N), 0 for "no"
-        wanted = torch.nn.functional.one_hot(labels, self.classes + 1)[..., 1:].to(answers.logits)  # (B, N, K)
-        reference = answers.anchors.expand(len(targets), -1, -1)
+        wanted = torch.nn.functional.one_hot(labels, self.classes + 1)[..., 1:].to(predictions.logits)  # (B, N, K)
+        reference = predictions.anchors.expand(len(targets), -1, -1)
         boxes = matched_boxes([target["boxes"] for target in targets], truth, reference)
-        losses = {"class": self.class_loss(answers.logits, wanted, matches.state)}
+        losses = {"class": self.class_loss(predictions.logits, wanted, matches.state)}
         losses["box"] = self.box_loss(
-            answers.offsets[positive], boxes[positive], reference[positive]
+            predictions.offsets[positive], boxes[positive], reference[positive]
         )  # waits for a GPU
         return {name: loss / count for name, loss in losses.items()}
 
@@ -187,11 +171,11 @@ class DenseHead(OnAnchors):
         off = offsets - encode(boxes, reference)
         return (off.abs() if self.settings.box_loss == "l1" else smooth_l1(off, self.settings.beta)).sum()
 
-    def candidates(self, answers: Answers, sizes: Sequence[Size]) -> tuple[list[Tensor], list[Tensor]]:
+    def candidates(self, predictions: Predictions, sizes: Sequence[Size]) -> tuple[list[Tensor], list[Tensor]]:
         """The best scores of each map, and their boxes: what NMS begins with.
 
         Args:
-            answers: of the subnets.
+            predictions: of the maps.
             sizes: height and width of each image in the input, pixels.
         Returns:
             For each image scores (R, K), each row but for one class 0, and boxes (R, 1, 4), pixels of the input; R is
@@ -199,15 +183,15 @@ class DenseHead(OnAnchors):
         Source: Focal loss, section 4.1, "Inference".
         """
         settings, k = self.settings, self.classes
-        seen = self.on_image(answers.anchors, sizes)[..., None]  # (B, N, 1)
-        scores = torch.where(seen, answers.logits.sigmoid(), 0).flatten(1)  # (B, N K)
-        parts = scores.split([count * k for count in answers.counts], dim=1)
+        seen = self.on_image(predictions.anchors, sizes)[..., None]  # (B, N, 1)
+        scores = torch.where(seen, predictions.logits.sigmoid(), 0).flatten(1)  # (B, N K)
+        parts = scores.split([count * k for count in predictions.counts], dim=1)
         tops = [part.topk(min(settings.candidates, part.shape[1])).indices for part in parts]
         starts = accumulate((part.shape[1] for part in parts[:-1]), initial=0)
         best = torch.cat([top + start for top, start in zip(tops, starts, strict=True)], dim=1)  # (B, R)
         anchor, label = best // k, best % k
-        offsets = answers.offsets.gather(1, anchor[..., None].expand(-1, -1, 4))  # (B, R, 4)
-        boxes = decode(offsets, answers.anchors[anchor])
+        offsets = predictions.offsets.gather(1, anchor[..., None].expand(-1, -1, 4))  # (B, R, 4)
+        boxes = decode(offsets, predictions.anchors[anchor])
         alone = torch.zeros(*best.shape, k, dtype=scores.dtype, device=scores.device)  # (B, R, K)
         alone = alone.scatter(2, label[..., None], scores.gather(1, best)[..., None])
         return list(alone), list(boxes[:, :, None])
@@ -220,7 +204,7 @@ class RetinaNet(Detector):
         net, classes, settings, mean, std: as for FPN.
         seed: of the new layers, and of `generator`.
     Raises:
-        ValueError: as FPN, or as DenseHead.
+        ValueError: as FPN, or as Dense.
     """
 
     name = "retinanet"
@@ -238,7 +222,7 @@ class RetinaNet(Detector):
         network, (stages, std, smallest) = describe(net), stages_and_pixels(net, std, generator)
         body = DensePyramid(stages, settings.channels, settings.finest, settings.extra, generator)
         super().__init__(body, body.strides, classes, settings, mean, std, seed, smallest)
-        self.head = DenseHead(self.strides, len(self.classes) - 1, settings, generator)
+        self.dense = Dense(self.strides, len(self.classes) - 1, settings, generator)
         self.network = network
 
     def forward(
@@ -257,20 +241,20 @@ class RetinaNet(Detector):
             return self.detect(images)
         targets = check_targets(targets, images, self.classes)
         batch, maps = self.maps(images)
-        targets, answers = to_input(batch, targets), self.head(maps)
-        matches = self.head.label(answers.anchors, [target["boxes"] for target in targets], batch.sizes)
-        return self.head.losses(answers, matches, targets)
+        targets, predictions = to_input(batch, targets), self.dense(maps)
+        matches = self.dense.label(predictions.anchors, [target["boxes"] for target in targets], batch.sizes)
+        return self.dense.losses(predictions, matches, targets)
 
     @torch.no_grad()
     def detect(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """Detections of images, pixels of the image."""
         batch, maps = self.maps(images)
-        return self.choose(batch, self.head(maps))
+        return self.choose(batch, self.dense(maps))
 
-    def choose(self, batch: Batch, answers: Answers) -> list[dict[str, Tensor]]:
-        """From the answers to detections: the best of each map, NMS within each class, pixels of the image."""
+    def choose(self, batch: Batch, predictions: Predictions) -> list[dict[str, Tensor]]:
+        """From the predictions to detections: the best of each map, NMS within each class, pixels of the image."""
         settings = self.settings
         limits = settings.nms_threshold, settings.least_score, settings.detections
-        chosen = select(*self.head.candidates(answers, batch.sizes), batch.sizes, *limits)
+        chosen = select(*self.dense.candidates(predictions, batch.sizes), batch.sizes, *limits)
         shown = batch.to_original([detection["boxes"] for detection in chosen])
         return [detection | {"boxes": boxes} for detection, boxes in zip(chosen, shown, strict=True)]

@@ -1,5 +1,6 @@
 """What follows the maps: class and box of each region, a mask for each class, and the subnets of a dense detector."""
 
+from collections.abc import Sequence
 from math import log
 
 import torch
@@ -124,3 +125,39 @@ class Subnet(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) to (B, outputs, H, W)."""
         return self.last(self.layers(features))
+
+
+class DenseHead(nn.Module):
+    """The two subnets of a dense detector; they share no weight, and every map has the same.
+
+    Args:
+        anchors: A, at each cell.
+        classes: K, without the background.
+        channels: of the maps, and of the layers between.
+        layers, std, groups, generator: as for Subnet.
+        prior: of the scores.
+    """
+
+    def __init__(
+        self,
+        anchors: int,
+        classes: int,
+        channels: int,
+        layers: int,
+        std: float | None = 0.01,
+        groups: int = 0,
+        prior: float = 0.01,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        self.classes = classes
+        self.scores = Subnet(channels, layers, anchors * classes, std, groups, prior, generator)
+        self.boxes = Subnet(channels, layers, anchors * 4, std, groups, generator=generator)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (B, C, H, W) to logits (B, N, K) and offsets (B, N, 4), in the order of `anchor_grid`, map after map."""
+        outputs = []
+        for subnet, numbers in ((self.scores, self.classes), (self.boxes, 4)):
+            parts = [subnet(features).unflatten(1, (-1, numbers)) for features in maps]  # (B, A, D, H, W) each
+            outputs.append(torch.cat([part.permute(0, 3, 4, 1, 2).flatten(1, 3) for part in parts], dim=1))
+        return outputs

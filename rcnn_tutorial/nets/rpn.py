@@ -79,7 +79,7 @@ class RPNSettings:
 class Predictions(NamedTuple):
     """What the network predicts for the N anchors of each of B images."""
 
-    logits: Tensor  # (B, N) of "object"
+    logits: Tensor  # (B, N) of "object"; of a dense detector (B, N, K), of each class
     offsets: Tensor  # (B, N, 4) that move the anchor onto it
     anchors: Tensor  # (N, 4) pixels of the input
     counts: tuple[int, ...]  # anchors of each map
@@ -106,11 +106,13 @@ class AnchorSamples(NamedTuple):
 
 
 class OnAnchors(nn.Module):
-    """Anchors at every cell of several maps, and the rule that labels them: what an RPN and RetinaNet's head share.
+    """Anchors at every cell of several maps, and the rule that labels them: what the RPN and RetinaNet share.
+
+    Who derives from it has a `head`: maps (B, C, H, W) to logits and offsets of their anchors, (B, N, ...) each.
 
     Args:
         strides: of each map, pixels.
-        settings: `anchors`, `scales`, `ratios`, `foreground` and `background`, as RPNSettings has them.
+        settings: `anchors`, `scales`, `ratios`, `foreground`, `background` and `inside`, as RPNSettings has them.
     Raises:
         ValueError: an unknown kind of anchors, or maps with different numbers of anchors at a place.
     """
@@ -126,10 +128,11 @@ class OnAnchors(nn.Module):
         self.cell_anchors = [
             make(level, settings.ratios, stride) for level, stride in zip(scales, strides, strict=True)
         ]
+        self.head: nn.Module
         self.cached: tuple = (None, [])  # sizes, type and device of the maps of the last call, and their anchors
 
-    def grids(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The anchors of each map (B, C, H, W): (H W A, 4), pixels of the input, in float32 at least."""
+    def forward(self, maps: Sequence[Tensor]) -> "Predictions":
+        """Predictions for the anchors of the maps (B, C, H, W), in float32 at least."""
         exact = torch.promote_types(maps[0].dtype, torch.float32)
         sizes = [(features.shape[-2], features.shape[-1]) for features in maps]
         strides: Sequence[Any] = self.strides
@@ -139,7 +142,8 @@ class OnAnchors(nn.Module):
         if key != self.cached[0]:
             parts = zip(self.cell_anchors, sizes, strides, strict=True)
             self.cached = key, [anchor_grid(*part, dtype=exact, device=maps[0].device) for part in parts]
-        return self.cached[1]
+        grids, (logits, offsets) = self.cached[1], self.head(maps)
+        return Predictions(logits.to(exact), offsets.to(exact), torch.cat(grids), tuple(map(len, grids)))
 
     def label(self, anchors: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size]) -> Matches:
         """Decide what each anchor is an example of.
@@ -153,17 +157,13 @@ class OnAnchors(nn.Module):
             (B, N): 1 object, 0 background, -1 neither.
         """
         settings, matches = self.settings, []
-        used = self.trained_on(anchors, sizes)  # (B, N)
+        used = inside(anchors, constant(sizes, anchors)) if settings.inside else self.on_image(anchors, sizes)  # (B, N)
         for gt, unused in zip(boxes, ~used, strict=True):
             # (G, N) in memory, so that maxima over the few objects are fast; an anchor not used is no object's best
             iou = box_iou(gt.to(anchors), anchors).masked_fill(unused, -1)
             matches.append(match(iou.t(), settings.foreground, settings.background, allow_low_quality=True))
         truth, state = map(torch.stack, zip(*matches, strict=True))
         return Matches(truth, torch.where(used, state, UNUSED))
-
-    def trained_on(self, anchors: Tensor, sizes: Sequence[Size]) -> Tensor:
-        """(B, N) bool, which anchors the training uses."""
-        return self.on_image(anchors, sizes)
 
     def on_image(self, anchors: Tensor, sizes: Sequence[Size]) -> Tensor:
         """(B, N) bool, which anchors have their centre on the image and not on its padding; of torchvision's all."""
@@ -172,12 +172,6 @@ class OnAnchors(nn.Module):
         x, y = ((anchors[:, :2] + anchors[:, 2:]) / 2).unbind(dim=1)
         height, width = constant(sizes, anchors).split(1, dim=1)  # (B, 1) each
         return (x < width) & (y < height)
-
-
-def by_anchor(outputs: Tensor, numbers: int) -> Tensor:
-    """Bring a head's outputs, so many numbers for each of A anchors, into the order of `anchor_grid`: (B, H W A, D)."""
-    parts = outputs.unflatten(1, (-1, numbers))  # (B, A D, H, W) -> (B, A, D, H, W)
-    return parts.permute(0, 3, 4, 1, 2).flatten(1, 3)
 
 
 class RPNHead(nn.Module):
@@ -209,9 +203,10 @@ class RPNHead(nn.Module):
         logits, offsets = [], []
         for features in maps:
             hidden = F.relu(self.conv(features))
-            logits.append(by_anchor(self.score(hidden), 1))
-            offsets.append(by_anchor(self.offsets(hidden), 4))
-        return torch.cat(logits, dim=1)[..., 0], torch.cat(offsets, dim=1)
+            logits.append(self.score(hidden).permute(0, 2, 3, 1).flatten(1))  # (B, A, H, W) -> (B, H W A)
+            moves = self.offsets(hidden).unflatten(1, (-1, 4))  # (B, 4 A, H, W) -> (B, A, 4, H, W)
+            offsets.append(moves.permute(0, 3, 4, 1, 2).flatten(1, 3))  # -> (B, H W A, 4)
+        return torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
 
 
 class RPN(OnAnchors):
@@ -235,16 +230,6 @@ class RPN(OnAnchors):
     ):
         super().__init__(strides, settings or RPNSettings())
         self.head = RPNHead(channels, len(self.cell_anchors[0]), generator)
-
-    def forward(self, maps: Sequence[Tensor]) -> Predictions:
-        """Predictions for the anchors of the maps (B, C, H, W), in float32 at least."""
-        grids, (logits, offsets) = self.grids(maps), self.head(maps)
-        anchors = torch.cat(grids)
-        return Predictions(logits.to(anchors), offsets.to(anchors), anchors, tuple(map(len, grids)))
-
-    def trained_on(self, anchors: Tensor, sizes: Sequence[Size]) -> Tensor:
-        """(B, N) bool, which anchors the training uses: all on the image, or those that do not cross its border."""
-        return inside(anchors, constant(sizes, anchors)) if self.settings.inside else self.on_image(anchors, sizes)
 
     def sample(
         self, anchors: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size], generator: torch.Generator | None = None

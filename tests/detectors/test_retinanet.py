@@ -11,9 +11,11 @@ from torchvision.models import resnet50
 
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors import build
-from rcnn_tutorial.detectors.retinanet import Answers, DenseHead, RetinaNet, RetinaNetSettings, octaves
+from rcnn_tutorial.detectors.retinanet import Dense, RetinaNet, RetinaNetSettings, octaves
 from rcnn_tutorial.detectors.two_stage import to_input
 from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.nets.rpn import Predictions
+from rcnn_tutorial.ops.anchors import anchor_grid
 from rcnn_tutorial.ops.assign import Matches
 from rcnn_tutorial.ops.boxes import box_iou, decode, encode
 from rcnn_tutorial.ops.losses import sigmoid_focal_loss, smooth_l1
@@ -37,16 +39,17 @@ def published():
 
 
 @cache
-def published_head():
-    """The published head alone, of 80 classes, with its initial weights."""
-    return DenseHead((8, 16, 32, 64, 128), 80, RetinaNetSettings(), torch.Generator().manual_seed(0))
+def published_dense():
+    """The published head and its anchors, of 80 classes, with its initial weights."""
+    return Dense((8, 16, 32, 64, 128), 80, RetinaNetSettings(), torch.Generator().manual_seed(0))
 
 
 @cache
 def grids(height, width):
     """The published anchors of an image of this size, map after map."""
     maps = published().body(torch.empty(1, 3, height, width, device="meta"))
-    return [grid.cpu() for grid in published_head().grids([torch.empty(each.shape) for each in maps])]
+    parts = zip(published_dense().cell_anchors, maps, published_dense().strides, strict=True)
+    return [anchor_grid(cell, tuple(each.shape[-2:]), stride) for cell, each, stride in parts]
 
 
 # The network
@@ -85,7 +88,7 @@ def test_p6_and_p7_are_made_one_of_the_other():
 
 
 def test_two_subnets_of_four_convolutions_that_share_nothing():
-    head = published_head()
+    head = published_dense().head
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in head.named_children()}
     claim("RET-12", parts["scores"], 4_019_920, note="weights of the class subnet, K = 80 and A = 9")
     claim("RET-12", parts["boxes"], 2_443_300, note="weights of the box subnet")
@@ -96,8 +99,8 @@ def test_two_subnets_of_four_convolutions_that_share_nothing():
     claim("RET-12", condition=not shared, note="the subnets share no weight")
     model = untrained()
     maps = [torch.randn(1, 64, 6, 8, generator=torch.Generator().manual_seed(i)) for i in (0, 1)]
-    one, other = (model.head.scores(each) for each in maps)
-    both = model.head([*maps, *maps[:1] * 3])
+    one, other = (model.dense.head.scores(each) for each in maps)
+    both = model.dense([*maps, *maps[:1] * 3])
     first = both.logits.split(both.counts, dim=1)
     same = first[0].equal(first[2]) and not one.equal(other)
     claim("RET-12", condition=same, note="all levels have the same subnets")
@@ -106,7 +109,8 @@ def test_two_subnets_of_four_convolutions_that_share_nothing():
 
 def test_each_output_is_about_its_anchor():
     """A cell of a map raises the logits and offsets of the anchors about that cell alone, class by class."""
-    head = untrained().head
+    dense = untrained().dense
+    head = dense.head
     for part in (head.scores, head.boxes):
         part.layers = nn.Sequential()
         nn.init.zeros_(part.last.weight), nn.init.zeros_(part.last.bias)
@@ -115,7 +119,7 @@ def test_each_output_is_about_its_anchor():
         head.boxes.last.weight[3 * 4 + 1, 0, 1, 1] = 1
     maps = [torch.zeros(1, 64, *size) for size in ((24, 32), (12, 16), (6, 8), (3, 4), (2, 2))]
     maps[1][0, 0, 5, 7] = 1
-    said = head(maps)
+    said = dense(maps)
     at = said.counts[0] + (5 * 16 + 7) * 9 + 3
     assert said.logits.nonzero().tolist() == [[0, at, 2]] and said.offsets.nonzero().tolist() == [[0, at, 1]]
     x, y = ((said.anchors[at, :2] + said.anchors[at, 2:]) / 2).tolist()
@@ -126,7 +130,7 @@ def test_each_output_is_about_its_anchor():
 
 
 def test_the_prior_is_the_last_bias():
-    head = published_head()
+    head = published_dense().head
     bias = head.scores.last.bias
     claim("RET-05", bias[0].item(), -4.59512, tol=5e-6, note="last bias of the class subnet, prior 0.01")
     maps = [torch.randn(1, 256, 5, 8, generator=torch.Generator().manual_seed(1))]
@@ -152,12 +156,12 @@ def test_the_first_gradient_with_the_prior_and_without():
     for prior in (0.01, 0.5):
         model = untrained(prior=prior, gamma=0.0)
         model(images, targets)["class"].backward()
-        norms.append(model.head.scores.last.weight.grad.norm().item())
+        norms.append(model.dense.head.scores.last.weight.grad.norm().item())
     claim("RET-06", condition=norms[1] > 10 * norms[0], note="log loss: the first gradient is ten times larger without")
 
 
 def test_small_gaussian_weights():
-    head, convs = published_head(), []
+    head, convs = published_dense().head, []
     for part in (head.scores, head.boxes):
         convs += [*(layer[0] for layer in part.layers), part.last]
     spread = [conv.weight.std().item() for conv in convs]
@@ -165,7 +169,7 @@ def test_small_gaussian_weights():
     claim("RET-07", condition=good, note="ten convolutions of standard deviation 0.01")
     biases = [conv.bias for conv in convs if conv is not head.scores.last]
     claim("RET-07", condition=not torch.cat(biases).any(), note="all biases but the prior's are 0")
-    by_he = untrained().head
+    by_he = untrained().dense.head
     assert isclose(by_he.scores.layers[2][0].weight.std().item(), (2 / (9 * 64)) ** 0.5, rel_tol=0.02)
     assert isclose(by_he.scores.last.weight.std().item(), 0.01, rel_tol=0.05)
 
@@ -174,8 +178,8 @@ def test_small_gaussian_weights():
 
 
 def test_nine_anchors_of_three_octave_steps():
-    head = published_head()
-    for stride, cell, side in zip(head.strides, head.cell_anchors, SIDES, strict=True):
+    dense = published_dense()
+    for stride, cell, side in zip(dense.strides, dense.cell_anchors, SIDES, strict=True):
         width, height = (cell[:, 2:] - cell[:, :2]).unbind(1)
         sides = torch.tensor([side * factor for factor in (1, 1.259921, 1.587401)] * 3)
         ratios = torch.tensor([0.5, 1, 2]).repeat_interleave(3)
@@ -193,10 +197,10 @@ def test_nine_anchors_of_three_octave_steps():
 
 def labelled(overlaps, low=0.4, high=0.5):
     """States of anchors of 100 x 100 that overlap an object by so much; one more is the object's best."""
-    head = DenseHead((8,), 3, replace(RetinaNetSettings(), scales=((32.0,),), foreground=high, background=(0.0, low)),
+    dense = Dense((8,), 3, replace(RetinaNetSettings(), scales=((32.0,),), foreground=high, background=(0.0, low)),
                      torch.Generator())  # fmt: skip
     anchors = torch.tensor([[0, 0, 100, 100 * iou] for iou in (*overlaps, 1.0)], dtype=torch.float64)
-    return head.label(anchors, [torch.tensor([[0.0, 0, 100, 100]])], [(100, 100)]).state[0, :-1].tolist()
+    return dense.label(anchors, [torch.tensor([[0.0, 0, 100, 100]])], [(100, 100)]).state[0, :-1].tolist()
 
 
 def test_labels_at_the_bounds():
@@ -225,10 +229,10 @@ def test_objects_of_usual_sizes_have_a_good_anchor():
 
 
 def test_an_objects_best_anchor_is_positive_whatever_its_iou():
-    head = untrained().head
-    anchors = torch.cat(head.grids([torch.zeros(1, 1, 24, 32), *[torch.zeros(1, 1, 1, 1)] * 4]))
+    dense = untrained().dense
+    anchors = anchor_grid(dense.cell_anchors[0], (24, 32), 8)
     tiny = torch.tensor([[100.0, 100, 104, 103]])
-    state = head.label(anchors, [tiny], [(192, 256)]).state
+    state = dense.label(anchors, [tiny], [(192, 256)]).state
     assert (state == 1).sum() >= 1 and box_iou(anchors, tiny).max() < 0.2
 
 
@@ -238,41 +242,39 @@ def test_an_objects_best_anchor_is_positive_whatever_its_iou():
 def test_a_target_has_at_most_one_class(monkeypatch):
     model, (images, targets) = untrained(), batch(2)
     seen = []
-    monkeypatch.setattr(
-        DenseHead, "class_loss", lambda self, logits, wanted, state: seen.append(wanted) or logits.sum()
-    )
+    monkeypatch.setattr(Dense, "class_loss", lambda self, logits, wanted, state: seen.append(wanted) or logits.sum())
     model(images, targets)
     claim("RET-11", condition=set(seen[0].sum(-1).unique().tolist()) == {0, 1}, note="rows of the target sum to 0 or 1")
 
 
 def said_of(anchors, logits, offsets):
-    return Answers(logits, offsets, anchors, (len(anchors),))
+    return Predictions(logits, offsets, anchors, (len(anchors),))
 
 
 def test_losses_by_hand():
     """Two classes; a positive anchor, a negative one, and one between the bounds, which counts in neither sum."""
-    head = DenseHead((8,), 2, replace(RetinaNetSettings(), scales=((8.0,),), ratios=(1.0,)), torch.Generator())
+    dense = Dense((8,), 2, replace(RetinaNetSettings(), scales=((8.0,),), ratios=(1.0,)), torch.Generator())
     anchors = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]])
     logits = torch.tensor([[[0.9, 0.2], [0.1, 0.5], [0.9, 0.9]]]).logit()
     offsets = torch.tensor([[[0.5, 0.0, 0, 0], [9, 9, 9, 9], [9, 9, 9, 9]]])
     matches = Matches(torch.tensor([[0, 0, 0]]), torch.tensor([[1, 0, -1]]))
     target = {"boxes": torch.tensor([[0.0, 0, 10, 10]]), "labels": torch.tensor([1])}
-    found = head.losses(said_of(anchors, logits, offsets), matches, [target])
+    found = dense.losses(said_of(anchors, logits, offsets), matches, [target])
     # 0.25 (0.1)^2 -log 0.9; 0.75 (0.2)^2 -log 0.8; 0.75 (0.1)^2 -log 0.9; 0.75 (0.5)^2 -log 0.5
     assert found["class"].item() == pytest.approx(0.00026340 + 0.00669431 + 0.00079020 + 0.12996510, rel=1e-5)
     assert found["box"].item() == pytest.approx(0.5 - 0.055)
-    alone = head.losses(said_of(anchors, logits, offsets), Matches(matches.truth, torch.tensor([[0, 0, -1]])), [NONE])
+    alone = dense.losses(said_of(anchors, logits, offsets), Matches(matches.truth, torch.tensor([[0, 0, -1]])), [NONE])
     assert alone["box"] == 0 and alone["class"] > found["class"]
 
 
 def test_divided_by_the_positive_anchors():
     model, (images, targets) = untrained(), batch(2)
     data, maps = model.maps(images)
-    said, inside = model.head(maps), to_input(data, targets)
-    matches = model.head.label(said.anchors, [target["boxes"] for target in inside], data.sizes)
+    said, inside = model.dense(maps), to_input(data, targets)
+    matches = model.dense.label(said.anchors, [target["boxes"] for target in inside], data.sizes)
     positive = int((matches.state == 1).sum())
-    total = model.head.class_loss(said.logits, *questions(model, matches, inside))
-    found = model.head.losses(said, matches, inside)["class"]
+    total = model.dense.class_loss(said.logits, *questions(model, matches, inside))
+    found = model.dense.losses(said, matches, inside)["class"]
     claim("RET-14", condition=torch.allclose(found, total / positive), note="the sum over all, divided by the positive")
     share = matches.state.numel() / positive
     claim("RET-14", condition=share > 100, note="divided by all anchors it would be a hundred times smaller or more")
@@ -295,7 +297,7 @@ def test_positives_of_a_paper_sized_image():
         size = 60 + 240 * torch.rand(5, 2, generator=g)
         corner = torch.rand(5, 2, generator=g) * (torch.tensor([1000.0, 600]) - size)
         boxes = torch.cat((corner, corner + size), dim=1)
-        state = published_head().label(torch.cat(grids(600, 1000)), [boxes], [(600, 1000)]).state
+        state = published_dense().label(torch.cat(grids(600, 1000)), [boxes], [(600, 1000)]).state
         counts.append([int((state == each).sum()) for each in (1, 0)])
     positive, negative = torch.tensor(counts).double().mean(0).tolist()
     claim("RET-14", negative / positive, within=(300, 3000), agrees="does not decide", source="no count is named",
@@ -304,15 +306,15 @@ def test_positives_of_a_paper_sized_image():
 
 @pytest.mark.parametrize("box_loss", ["smooth_l1", "l1", "giou"])
 def test_box_losses_are_least_at_the_object(box_loss):
-    head = DenseHead((8,), 2, RetinaNetSettings(scales=((8.0,),), box_loss=box_loss), torch.Generator())
+    dense = Dense((8,), 2, RetinaNetSettings(scales=((8.0,),), box_loss=box_loss), torch.Generator())
     anchors, boxes = torch.tensor([[0.0, 0, 10, 10], [5, 5, 25, 15]]), torch.tensor([[1.0, 2, 9, 14], [5, 0, 30, 20]])
     right = encode(boxes, anchors)
-    assert head.box_loss(right, boxes, anchors).item() == pytest.approx(0, abs=1e-5)
+    assert dense.box_loss(right, boxes, anchors).item() == pytest.approx(0, abs=1e-5)
     off = right + torch.tensor([0.3, 0, 0, 0])
     expected = {"l1": 0.6, "smooth_l1": 2 * smooth_l1(torch.tensor(0.3), 0.11).item()}
     moved = decode(off, anchors)
     expected["giou"] = (1 - box_iou(moved, boxes).diag()).sum().item()  # side by side, the box about both has no gap
-    assert head.box_loss(off, boxes, anchors).item() == pytest.approx(expected[box_loss], rel=1e-4)
+    assert dense.box_loss(off, boxes, anchors).item() == pytest.approx(expected[box_loss], rel=1e-4)
     with pytest.raises(ValueError, match="box_loss: expected one of"):
         untrained(box_loss="l2")
 
@@ -321,14 +323,14 @@ def test_stages_one_by_one_are_forward():
     model, (images, targets) = untrained(min_size=120, max_size=1000), batch(2)
     whole = model(images, targets)
     data, maps = model.maps(images)
-    inside, said = to_input(data, targets), model.head(maps)
-    matches = model.head.label(said.anchors, [target["boxes"] for target in inside], data.sizes)
-    found = model.head.losses(said, matches, inside)
+    inside, said = to_input(data, targets), model.dense(maps)
+    matches = model.dense.label(said.anchors, [target["boxes"] for target in inside], data.sizes)
+    found = model.dense.losses(said, matches, inside)
     assert found.keys() == whole.keys() and all(torch.equal(found[name], whole[name]) for name in found)
     model.eval()
     with torch.no_grad():
         data, maps = model.maps(images)
-        chosen = model.choose(data, model.head(maps))
+        chosen = model.choose(data, model.dense(maps))
     for one, other in zip(chosen, model(images), strict=True):
         assert all(torch.equal(one[name], other[name]) for name in other)
 
@@ -343,8 +345,8 @@ def test_pictures_without_objects_teach_to_say_no():
     model, (images, _) = untrained(), batch(2)
     losses = model(images, [NONE, NONE])
     sum(losses.values()).backward()
-    assert losses["box"] == 0 and losses["class"] > 0 and model.head.scores.last.bias.grad.min() > 0
-    assert model.head.boxes.last.weight.grad is not None and not model.head.boxes.last.weight.grad.any()
+    assert losses["box"] == 0 and losses["class"] > 0 and model.dense.head.scores.last.bias.grad.min() > 0
+    assert model.dense.head.boxes.last.weight.grad is not None and not model.dense.head.boxes.last.weight.grad.any()
 
 
 def test_the_padding_of_a_batch_is_no_background():
@@ -353,8 +355,8 @@ def test_the_padding_of_a_batch_is_no_background():
     small = images[1][:, :96, :128].contiguous()
     target = {"boxes": torch.tensor([[20.0, 20, 70, 80]]), "labels": torch.tensor([2])}
     data, maps = model.maps([images[0], small])
-    said = model.head(maps)
-    state = model.head.label(said.anchors, [targets[0]["boxes"], target["boxes"]], data.sizes).state
+    said = model.dense(maps)
+    state = model.dense.label(said.anchors, [targets[0]["boxes"], target["boxes"]], data.sizes).state
     middle = (said.anchors[:, :2] + said.anchors[:, 2:]) / 2
     beyond = (middle[:, 0] >= 128) | (middle[:, 1] >= 96)
     assert (state[1, beyond] == -1).all() and (state[1, ~beyond] >= 0).any() and (state[0, beyond] >= 0).any()
@@ -369,10 +371,10 @@ def test_at_most_a_thousand_scores_of_each_map():
     model = untrained(candidates=50).eval()
     data, maps = model.maps(batch(2)[0])
     with torch.no_grad():
-        said = model.head(maps)
-        scores, boxes = model.head.candidates(said, data.sizes)
+        said = model.dense(maps)
+        scores, boxes = model.dense.candidates(said, data.sizes)
     assert [tuple(each.shape) for each in scores] == [(5 * 50, 6)] * 2 and boxes[0].shape == (250, 1, 4)
-    shown = model.head.on_image(said.anchors, data.sizes)[1]
+    shown = model.dense.on_image(said.anchors, data.sizes)[1]
     probability = (said.logits[1].sigmoid() * shown[:, None]).split(said.counts)
     for part, level in zip(scores[1].split(50), probability, strict=True):
         best = level.flatten().topk(50).values
@@ -384,12 +386,12 @@ def test_at_most_a_thousand_scores_of_each_map():
 
 def test_candidates_are_classes_of_anchors():
     """Of one anchor several classes may pass, each a box of its own for NMS."""
-    head = DenseHead((8,), 2, RetinaNetSettings(scales=((8.0,),), ratios=(1.0,), candidates=3), torch.Generator())
+    dense = Dense((8,), 2, RetinaNetSettings(scales=((8.0,),), ratios=(1.0,), candidates=3), torch.Generator())
     anchors = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10]])
     logits = torch.tensor([[[2.0, 1], [-3, 0]]])
     offsets = torch.zeros(1, 2, 4)
     offsets[0, 1, 0] = 0.5
-    (scores,), (boxes,) = head.candidates(said_of(anchors, logits, offsets), [(10, 40)])
+    (scores,), (boxes,) = dense.candidates(said_of(anchors, logits, offsets), [(10, 40)])
     p = torch.tensor([2.0, 1, 0]).sigmoid()
     assert torch.equal(scores, torch.tensor([[p[0], 0], [0, p[1]], [0, p[2]]]))
     assert boxes[:, 0].tolist() == [[0, 0, 10, 10], [0, 0, 10, 10], [25, 0, 35, 10]]
@@ -401,7 +403,7 @@ def test_nms_is_within_a_class_and_over_all_levels():
     anchors = torch.tensor([[10.0, 10, 50, 50], [10, 10, 50, 52], [10, 10, 50, 54]])
     logits = torch.full((1, 3, 6), -9.0)
     logits[0, 0, 1], logits[0, 1, 1], logits[0, 2, 4] = 2, 1, 0.5
-    said = Answers(logits, torch.zeros(1, 3, 4), anchors, (1, 1, 1))  # each of another map
+    said = Predictions(logits, torch.zeros(1, 3, 4), anchors, (1, 1, 1))  # each of another map
     (found,) = model.choose(data, said)
     assert found["labels"].tolist() == [2, 5] and found["scores"].tolist() == pytest.approx([0.8808, 0.6225], abs=1e-4)
 
