@@ -208,6 +208,7 @@ class RetinaNet(Detector):
     """
 
     name = "retinanet"
+    dense_class: type[Dense] = Dense  # experiments/retinanet.py puts others in its place
 
     def __init__(
         self,
@@ -222,7 +223,7 @@ class RetinaNet(Detector):
         network, (stages, std, smallest) = describe(net), stages_and_pixels(net, std, generator)
         body = DensePyramid(stages, settings.channels, settings.finest, settings.extra, generator)
         super().__init__(body, body.strides, classes, settings, mean, std, seed, smallest)
-        self.dense = Dense(self.strides, len(self.classes) - 1, settings, generator)
+        self.dense = self.dense_class(self.strides, len(self.classes) - 1, settings, generator)
         self.network = network
 
     def forward(
