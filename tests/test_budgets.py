@@ -26,7 +26,7 @@ from rcnn_tutorial.training import TrainSettings
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rcnn_tutorial"
 AIM = 2_300  # lines, with RetinaNet too
-LINES = 2_460  # 2,295 without Mask R-CNN and not there yet: it only ever becomes less but with a new detector
+LINES = 2_508  # 2,295 without Mask R-CNN and 48 of position-sensitive pooling: else it only ever becomes less
 SETTINGS = 31  # 30, and for Mask R-CNN, which has all of FPN's, its mask head
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
