@@ -13,6 +13,7 @@ from tests.detectors.scenes import batch, scene_masks
 # Maxima are the same numbers, but sums of gradients and of interpolated points have another order: float32's rounding.
 VALUES = dict(rtol=1e-4, atol=1e-5)
 GRADIENTS = dict(rtol=1e-3, atol=1e-5)
+FAST = ((nms, "survivors"), (pooling, "maxima"), (pooling, "bin_means"), (pooling, "cell_means"))
 
 
 @cache
@@ -41,7 +42,7 @@ def both(monkeypatch):
         fast = call()
         with monkeypatch.context() as patch:
             patch.setenv("RCNN_PLAIN", "1")
-            for module, name in ((nms, "survivors"), (pooling, "maxima"), (pooling, "bin_means")):
+            for module, name in FAST:
                 patch.setattr(module, name, refuse)
             return fast, call()
 

@@ -10,7 +10,7 @@ from rcnn_tutorial.ops.assign import match, matched_boxes, sample
 from rcnn_tutorial.ops.boxes import box_area, box_iou, clip_boxes_to_image, decode, encode, remove_small_boxes
 from rcnn_tutorial.ops.losses import count_drawn, hinge, multi_task_loss, sigmoid_focal_loss, smooth_l1
 from rcnn_tutorial.ops.nms import batched_nms, nms
-from rcnn_tutorial.ops.pooling import roi_align, roi_pool, spatial_pyramid_pool
+from rcnn_tutorial.ops.pooling import ps_roi_align, ps_roi_pool, roi_align, roi_pool, spatial_pyramid_pool
 from rcnn_tutorial.ops.warp import dilate, warp
 from tests.device import DeviceTensor, on_device, on_host, simulated_cuda
 from tests.device.tensor import changed
@@ -87,6 +87,9 @@ OPERATORS = {
         lambda x: roi_align(x, [d["boxes"][:5], d["boxes"][5:9]], 3, 1 / 8, -1, aligned=True), d["map"]
     ),
     "roi_warp": lambda d: gradient(lambda x: roi_warp(x, d["rois"], 4, 1 / 8), d["map"]),
+    "ps_roi_pool": lambda d: gradient(lambda x: ps_roi_pool(x, d["rois"], (1, 3), 1 / 8), d["map"]),
+    "ps_roi_align": lambda d: gradient(lambda x, r: ps_roi_align(x, r, (1, 3), 1 / 8, 2), d["map"], d["rois"]),
+    "ps_roi_align of adaptive grids": lambda d: gradient(lambda x: ps_roi_align(x, d["rois"], (1, 3), 1 / 8), d["map"]),
     "dilate": lambda d: dilate(d["boxes"]),
     "warp with a colour": lambda d: warp(d["map"][0], d["boxes"][:3] / 8, 16, 2, d["map"][0, :, 0, 0]),
 }
