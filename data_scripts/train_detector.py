@@ -6,9 +6,10 @@
     python data_scripts/train_detector.py faster_rcnn
     python data_scripts/train_detector.py fpn
     python data_scripts/train_detector.py mask_rcnn
+    python data_scripts/train_detector.py retinanet
 
 Writes rcnn_tutorial/weights/NAME.pt and rcnn_tutorial/course/records/NAME.json. With --data bccd it measures only.
-Each about 20 minutes on two CPU cores. Mask R-CNN starts from the FPN that is shipped.
+Each about 20 minutes on two CPU cores. Mask R-CNN and RetinaNet start from the FPN that is shipped.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -26,6 +28,8 @@ from torch.utils.data import Dataset
 
 from experiments.rcnn import refined_late
 from rcnn_tutorial.cache import FeatureCache
+from rcnn_tutorial.course.dense import on_fpn
+from rcnn_tutorial.course.rcnn_steps import detect
 from rcnn_tutorial.data import data_root, load_dataset
 from rcnn_tutorial.data.masks import encode_masks
 from rcnn_tutorial.data.transforms import Augment
@@ -35,9 +39,9 @@ from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.detectors.mask_rcnn import MaskRCNN, MaskRCNNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
-from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, detect
+from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures
+from rcnn_tutorial.detectors.retinanet import RetinaNet, RetinaNetSettings
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
-from rcnn_tutorial.detectors.two_stage import TwoStageSettings
 from rcnn_tutorial.evaluation import coco_ap, predict, recall, size_thirds
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.proposals.dataset import WithProposals
@@ -47,11 +51,18 @@ PACKAGE = Path(__file__).parents[1] / "rcnn_tutorial"
 SPLITS = ("train", "val", "test")
 KEYS = ("AP50", "AP75", "AP", "AP_small", "AP_medium", "AP_large")  # the sizes are thirds of the objects
 Trained = tuple[nn.Module, dict, dict]  # the model, what each of its parts detects, and what else is worth a note
-TITLES = {"fast_rcnn": "Fast R-CNN", "faster_rcnn": "Faster R-CNN", "fpn": "FPN", "mask_rcnn": "Mask R-CNN"}
-PROPOSING = {  # and the rate of all layers
+TITLES = {
+    "fast_rcnn": "Fast R-CNN",
+    "faster_rcnn": "Faster R-CNN",
+    "fpn": "FPN",
+    "mask_rcnn": "Mask R-CNN",
+    "retinanet": "RetinaNet",
+}
+TRAINED = {  # as one network, and the rate of all layers
     "faster_rcnn": (FasterRCNN, FasterRCNNSettings, 0.05),
     "fpn": (FPN, FPNSettings, 0.08),
     "mask_rcnn": (MaskRCNN, MaskRCNNSettings, 0.02),
+    "retinanet": (RetinaNet, RetinaNetSettings, 0.05),
 }
 MASK_STEPS, MASK_RATE = 700, 0.25  # of the mask head alone, which learns from a high rate best
 PARTS = {
@@ -85,9 +96,9 @@ def staged(name: str, steps: int | None, data: dict[str, Dataset], folder: Path 
     }  # fmt: skip
 
 
-def chosen(name: str, steps: int) -> TwoStageSettings:
-    """Settings of Faster R-CNN, FPN or Mask R-CNN."""
-    _, settings, lr = PROPOSING[name]
+def chosen(name: str, steps: int) -> Any:
+    """Settings of Faster R-CNN, FPN, Mask R-CNN or RetinaNet."""
+    _, settings, lr = TRAINED[name]
     tiny = settings.tiny(steps)
     return replace(tiny, training=replace(tiny.training, lr=lr))
 
@@ -114,7 +125,7 @@ def with_masks(steps: int | None, data: dict[str, Dataset], folder: Path | None,
 
 
 def end_to_end(name: str, steps: int | None, data: dict[str, Dataset], folder: Path | None, device: str) -> Trained:
-    """Fast R-CNN, Faster R-CNN, FPN or Mask R-CNN."""
+    """Fast R-CNN, Faster R-CNN, FPN, Mask R-CNN or RetinaNet."""
     notes, classes = {}, data["train"].classes
     if name == "mask_rcnn":
         return with_masks(steps, data, folder, device)
@@ -122,8 +133,10 @@ def end_to_end(name: str, steps: int | None, data: dict[str, Dataset], folder: P
         model = FastRCNN(tiny_net(pretrained=True), classes, FastRCNNSettings.tiny(steps or 8_000)).to(device)
         model.normalise_targets(data["train"])
         notes["target_std"] = [round(value, 4) for value in model.target_std.tolist()]
+    elif name == "retinanet":
+        model = on_fpn(cast(FPN, load("fpn")).to(device), classes, chosen(name, steps or 3_000))
     else:
-        detector, _, _ = PROPOSING[name]
+        detector, _, _ = TRAINED[name]
         model = detector(tiny_net(pretrained=True), classes, chosen(name, steps or 6_000)).to(device)
     mirrored = Augment(data["train"], seed=0, jitter=0, scale=(1, 1))
     history = train(model, mirrored, model.settings.training, folder)
@@ -143,7 +156,7 @@ def main() -> None:
 
     kept = FeatureCache(data_root() / "proposals")
     data = {split: load_dataset(options.data, split, masks=options.name == "mask_rcnn") for split in SPLITS}
-    if options.name not in PROPOSING:
+    if options.name not in TRAINED:
         data = {split: WithProposals(data[split], cache=kept, top=options.proposals) for split in SPLITS}
     test = data["test"]
     whole = [test[index][1] for index in range(len(test))]  # proposals first: they are not timed
@@ -157,17 +170,19 @@ def main() -> None:
     if options.name == "mask_rcnn":
         (detections,) = found.values()
         measured["masks"] = coco_ap(detections, masks, test.classes, size_thirds(masks), kind="segm")
-    if options.name in PROPOSING:
-        images = (test[index][0].to(options.device) for index in range(len(test)))
-        proposals = [model.proposals([image])[0].cpu() for image in images]
+    if options.name == "retinanet":
+        covered = {}
     else:
-        proposals = [target["proposals"] for target in targets]
-    covered = recall(proposals, targets, top=options.proposals).tolist()
+        images = (test[index][0].to(options.device) for index in range(len(test)))
+        proposed = [model.proposals([image])[0].cpu() for image in images] if options.name in TRAINED else None
+        proposals = proposed or [target["proposals"] for target in targets]
+        found_at = recall(proposals, targets, top=options.proposals).tolist()
+        covered = {"recall": {"0.5": round(found_at[0], 4), "0.7": round(found_at[1], 4)}}
     record = {
         "what": f"tiny {options.name} on {options.data}",
         "settings": asdict(model.settings) | {"proposals": options.proposals},
         "versions": {"python": platform.python_version(), **{n: version(n) for n in ("torch", "numpy", "pillow")}},
-        "recall": {"0.5": round(covered[0], 4), "0.7": round(covered[1], 4)},
+        **covered,
         "test": {part: {key: round(ap[key], 4) for key in KEYS} for part, ap in measured.items()},
         **notes,
         "seconds": round(time.perf_counter() - start),

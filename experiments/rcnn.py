@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 
 from experiments.measure import measure
 from experiments.scenes import PROPOSALS, TEST, TRAIN, Experiment, device, kept, scenes, training
+from rcnn_tutorial.course.rcnn_steps import detect
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
-from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, detect, svm_negatives, svm_positives
+from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, svm_negatives, svm_positives
 from rcnn_tutorial.detectors.svm import SVMSettings, feature_scale, fit_svm
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.ops.boxes import clip_boxes_to_image

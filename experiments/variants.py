@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN
+from rcnn_tutorial.engine.checks import height_and_width
 from rcnn_tutorial.nets.preprocess import Batch
 from rcnn_tutorial.nets.rpn import RPN, AnchorSamples, Predictions, RPNHead
 from rcnn_tutorial.ops.losses import count_drawn
-from rcnn_tutorial.ops.pooling import roi_warp
+from rcnn_tutorial.ops.pooling import roi_align
 
 
 class TwoScores(RPNHead):
@@ -75,6 +76,27 @@ class MovingFasterRCNN(FasterRCNN):
     def propose(self, predictions: Predictions, batch: Batch) -> Tensor:
         """The proposals with the gradient of their offsets."""
         return self.rpn.propose(predictions, batch.sizes).boxes
+
+
+def roi_warp(
+    input: Tensor, boxes: Tensor | Sequence[Tensor], output_size: int | tuple[int, int], spatial_scale: float = 1.0
+) -> Tensor:
+    """Warp every region of interest to twice the size and max-pool it 2 x 2; a gradient to the boxes too.
+
+    The warped region has one interpolated point at the centre of each of 2h x 2w equal bins, as `roi_align` sets it
+    where `sampling_ratio` is 1. So a region shorter than one cell is taken to be one long here too.
+
+    Args:
+        input, boxes, output_size, spatial_scale: as for `roi_align`.
+    Returns:
+        (R, C, h, w), of the input's type.
+    Raises:
+        ValueError: as `roi_align`.
+    Source: Dai et al., Instance-aware Semantic Segmentation via Multi-task Network Cascades, section 3.2; ports of
+    Faster R-CNN pool in this way.
+    """
+    height, width = height_and_width(output_size)
+    return F.max_pool2d(roi_align(input, boxes, (2 * height, 2 * width), spatial_scale, sampling_ratio=1), 2)
 
 
 class WarpingFasterRCNN(MovingFasterRCNN):

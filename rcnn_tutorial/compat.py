@@ -1,4 +1,4 @@
-"""torchvision's Faster R-CNN as ours, with a feature pyramid or without, its Mask R-CNN, and back.
+"""torchvision's Faster R-CNN as ours, with a feature pyramid or without, its Mask R-CNN and RetinaNet, and back.
 
 Only what a model carries is read; nothing of torchvision's detection code is imported.
 """
@@ -20,14 +20,22 @@ from rcnn_tutorial.training import TrainSettings
 
 if TYPE_CHECKING:
     from rcnn_tutorial.detectors.fpn import FPN
+    from rcnn_tutorial.detectors.retinanet import RetinaNet
 
 OFFSETS, MASKS = "roi_heads.box_predictor.bbox_pred.", "roi_heads.mask_predictor.mask_fcn_logits."
+DENSE = "head.classification_head.cls_logits."  # at each anchor, the background is the first class there
+NEVER = -100.0  # a logit of "no"
 BACKGROUND = {OFFSETS: 4, MASKS: 1}  # rows that torchvision has for the background, and ours has not
 NAMES = {  # prefixes, torchvision's and ours, the narrower first
     **{f"backbone.fpn.inner_blocks.{i}.0.": f"body.fpn.laterals.{i}." for i in range(4)},
     **{f"backbone.fpn.layer_blocks.{i}.0.": f"body.fpn.outputs.{i}." for i in range(4)},
+    **{f"backbone.fpn.extra_blocks.{name}.": f"body.{name}." for name in ("p6", "p7")},
     "backbone.body.": "body.bottom_up.",
     "backbone.": "body.",
+    "head.classification_head.conv.": "dense.head.scores.layers.",
+    DENSE: "dense.head.scores.last.",
+    "head.regression_head.conv.": "dense.head.boxes.layers.",
+    "head.regression_head.bbox_reg.": "dense.head.boxes.last.",
     "rpn.head.conv.0.0.": "rpn.head.conv.",
     "rpn.head.cls_logits.": "rpn.head.score.",
     "rpn.head.bbox_pred.": "rpn.head.offsets.",
@@ -46,19 +54,17 @@ RESNET = {  # of the stages of a residual network under a pyramid
 
 
 def from_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of torchvision's detector to ours; the background's offsets and mask, read by none, go.
+    """Rename the weights of torchvision's detector to ours; what the background has of its own, read by none, goes.
 
     Raises:
         ValueError: a weight of another model.
     """
     names = RESNET | NAMES if "backbone.body.conv1.weight" in state else NAMES
-    return {
-        _renamed(name, names): value[rows:] if (rows := _background(name)) else value for name, value in state.items()
-    }
+    return {_renamed(name, names): _without_background(name, value, state) for name, value in state.items()}
 
 
 def to_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename our weights to torchvision's; the background's offsets and mask, which we do not have, become 0.
+    """Rename our weights to torchvision's; the background's, which we do not have, become 0, and never detect.
 
     torchvision's model detects the same where ours has its settings (`settings_of`): its anchors lie about the cells'
     corners, those of `RPNSettings(anchors="exact")` about their middles.
@@ -68,10 +74,7 @@ def to_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     names = RESNET | NAMES if "body.bottom_up.stem.1.running_var" in state else NAMES
     back = {_renamed(name, {ours: theirs for theirs, ours in names.items()}): value for name, value in state.items()}
-    return {
-        name: torch.cat((torch.zeros_like(value[:rows]), value)) if (rows := _background(name)) else value
-        for name, value in back.items()
-    }
+    return {name: _with_background(name, value, back) for name, value in back.items()}
 
 
 def settings_of(model: Any, training: TrainSettings | None = None) -> TwoStageSettings:
@@ -83,19 +86,12 @@ def settings_of(model: Any, training: TrainSettings | None = None) -> TwoStageSe
     Raises:
         ValueError: a least score of the RPN, a fixed size, or other ratios on every map: ours has none of them.
     """
-    rpn, heads, transform = model.rpn, model.roi_heads, model.transform
+    rpn, heads = model.rpn, model.roi_heads
     if rpn.score_thresh > 0:
         raise ValueError(f"model: expected an rpn_score_thresh of 0, got {rpn.score_thresh}")
-    if transform.fixed_size is not None:
-        raise ValueError(f"model: expected no fixed_size, got {transform.fixed_size}")
-    grid, (ratios, *others) = rpn.anchor_generator, rpn.anchor_generator.aspect_ratios
-    if any(other != ratios for other in others):
-        raise ValueError(f"model: expected the same ratios on every map, got {grid.aspect_ratios}")
     return TwoStageSettings(
         rpn=RPNSettings(
-            anchors="torchvision",
-            scales=tuple(map(tuple, grid.sizes)),
-            ratios=tuple(ratios),
+            **_anchors(rpn.anchor_generator),
             foreground=rpn.proposal_matcher.high_threshold,
             background=(0.0, rpn.proposal_matcher.low_threshold),
             inside=False,
@@ -114,14 +110,28 @@ def settings_of(model: Any, training: TrainSettings | None = None) -> TwoStageSe
         background=(0.0, heads.proposal_matcher.low_threshold),
         weights=tuple(heads.box_coder.weights),
         beta=1 / 9,
-        min_size=transform.min_size[-1],
-        max_size=transform.max_size,
-        divisor=transform.size_divisible,
+        **_sizes(model.transform),
         training=training or TwoStageSettings.training,
         nms_threshold=heads.nms_thresh,
         least_score=heads.score_thresh,
         detections=heads.detections_per_img,
     )
+
+
+def _anchors(grid: Any) -> dict[str, Any]:
+    """The settings of torchvision's AnchorGenerator."""
+    ratios, *others = grid.aspect_ratios
+    if any(other != ratios for other in others):
+        raise ValueError(f"model: expected the same ratios on every map, got {grid.aspect_ratios}")
+    return {"anchors": "torchvision", "scales": tuple(map(tuple, grid.sizes)), "ratios": tuple(ratios)}
+
+
+def _sizes(transform: Any) -> dict[str, Any]:
+    """The settings of torchvision's GeneralizedRCNNTransform."""
+    if transform.fixed_size is not None:
+        raise ValueError(f"model: expected no fixed_size, got {transform.fixed_size}")
+    least, most, divisor = transform.min_size[-1], transform.max_size, transform.size_divisible
+    return {"min_size": least, "max_size": most, "divisor": divisor}
 
 
 def faster_rcnn_from_torchvision(
@@ -163,16 +173,17 @@ def from_torchvision(
     classes: Sequence[str] | None = None,
     training: TrainSettings | None = None,
     seed: int = 0,
-) -> "FPN":
+) -> "FPN | RetinaNet":
     """Make our detector of torchvision's, such as `fasterrcnn_resnet50_fpn`, with the same weights and settings.
 
-    A MaskRCNN, such as `maskrcnn_resnet50_fpn`, becomes ours, which then cuts and pastes masks as torchvision does.
+    A MaskRCNN, such as `maskrcnn_resnet50_fpn`, becomes ours, which then cuts and pastes masks as torchvision does; a
+    RetinaNet, such as `retinanet_resnet50_fpn` or its second version, ours without the class "background".
 
     Args:
-        model: a torchvision FasterRCNN or MaskRCNN on a pyramid, which is not changed; or its weights or their name,
-            such as "FasterRCNN_ResNet50_FPN_Weights.COCO_V1", which are then loaded from the network.
+        model: a torchvision FasterRCNN or MaskRCNN on a pyramid, or a RetinaNet, which is not changed; or its weights
+            or their name, such as "FasterRCNN_ResNet50_FPN_Weights.COCO_V1", which are then loaded from the network.
         classes: names, background first; by default those of the weights, or their numbers.
-        training: settings of ours; by default those of FPNSettings, or of MaskRCNNSettings.
+        training: settings of ours; by default those of the detector's settings.
         seed: of the generator that draws the mini-batches.
     Raises:
         ValueError: weights of another detector, another number of names, or layers that ours has not.
@@ -184,6 +195,8 @@ def from_torchvision(
         model, names = _by_name(str(model))
         classes = classes or names
     theirs: Any = model
+    if hasattr(theirs, "head") and hasattr(theirs.head, "regression_head"):
+        return retinanet_from_torchvision(theirs, classes, training, seed)
     if not hasattr(getattr(theirs, "backbone", None), "fpn") or not hasattr(theirs, "roi_heads"):
         raise ValueError(f"model: expected a Faster R-CNN on a feature pyramid, got {type(theirs).__name__}")
     hidden, pooling = theirs.roi_heads.box_head, theirs.roi_heads.box_roi_pool
@@ -191,9 +204,7 @@ def from_torchvision(
     if not hasattr(hidden, "fc7") or len(pooling.featmap_names) != 4 or height != width:
         raise ValueError("model: expected a head of two linear layers on square bins of four maps")
     score = theirs.roi_heads.box_predictor.cls_score
-    classes = tuple(classes or ("background", *map(str, range(1, score.out_features))))
-    if len(classes) != score.out_features:
-        raise ValueError(f"classes: expected {score.out_features}, got {len(classes)}")
+    classes = _classes(classes, score.out_features)
     masks = _mask_head(theirs.roi_heads)
     classes_of_ours: Any = (MaskRCNN, MaskRCNNSettings) if masks else (FPN, FPNSettings)
     kind, settings_class = classes_of_ours
@@ -205,6 +216,50 @@ def from_torchvision(
         hidden=hidden.fc7.out_features,
         s0=float(pooling.canonical_scale) * 2.0 ** (4 - pooling.canonical_level),
     )
+    return _with_weights_of(theirs, kind, classes, settings, seed)
+
+
+def retinanet_from_torchvision(
+    model: Any, classes: Sequence[str] | None = None, training: TrainSettings | None = None, seed: int = 0
+) -> "RetinaNet":
+    """Make our detector of a torchvision RetinaNet: arguments and errors as for `from_torchvision`."""
+    from rcnn_tutorial.detectors.retinanet import RetinaNet, RetinaNetSettings
+
+    scores, boxes, neck = model.head.classification_head, model.head.regression_head, model.backbone.fpn
+    norms = {layer.num_groups for layer in model.head.modules() if isinstance(layer, nn.GroupNorm)}
+    if len(scores.conv) != len(boxes.conv) or len(norms) > 1 or not hasattr(neck.extra_blocks, "p7"):
+        raise ValueError("model: expected two subnets of the same layers, and P6 and P7")
+    settings = RetinaNetSettings(
+        **_anchors(model.anchor_generator),
+        foreground=model.proposal_matcher.high_threshold,
+        background=(0.0, model.proposal_matcher.low_threshold),
+        box_loss=boxes._loss_type,
+        beta=1.0,
+        channels=model.backbone.out_channels,
+        layers=len(scores.conv),
+        groups=norms.pop() if norms else 0,
+        finest=6 - len(neck.inner_blocks),
+        extra="P5" if neck.extra_blocks.use_P5 else "C5",
+        **_sizes(model.transform),
+        training=training or RetinaNetSettings.training,
+        candidates=model.topk_candidates,
+        nms_threshold=model.nms_thresh,
+        least_score=model.score_thresh,
+        detections=model.detections_per_img,
+    )
+    return _with_weights_of(model, RetinaNet, _classes(classes, scores.num_classes), settings, seed)
+
+
+def _classes(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    """So many names, by default numbers."""
+    names = tuple(names or ("background", *map(str, range(1, count))))
+    if len(names) != count:
+        raise ValueError(f"classes: expected {count}, got {len(names)}")
+    return names
+
+
+def _with_weights_of(theirs: Any, kind: Any, classes: Sequence[str], settings: Any, seed: int) -> Any:
+    """Our detector of this kind, with torchvision's weights."""
     stages, state = bottom_up_of(theirs.backbone.body), from_state(theirs.state_dict())
     if settings.divisor % stages.strides[0]:  # torchvision's anchors then have strides of their own
         raise ValueError(f"model: expected a size_divisible by {stages.strides[0]}, got {settings.divisor}")
@@ -214,7 +269,7 @@ def from_torchvision(
             f"model: expected the layers of ours, but for one of them there is no {sorted(different)[0]!r}"
         )
     ours.load_state_dict(state)
-    return ours.to(score.weight).train(theirs.training)
+    return ours.to(next(iter(state.values()))).train(theirs.training)
 
 
 def _mask_head(heads: Any) -> dict[str, Any]:
@@ -249,13 +304,13 @@ def bottom_up_of(body: Any) -> BottomUp:
     body = deepcopy(body)
     if isinstance(body, BottomUp):
         return body
-    if not hasattr(body, "conv1") or len(body.return_layers) != 4:
+    if not hasattr(body, "conv1") or "layer4" not in body.return_layers:
         raise ValueError(f"body: expected the four stages of a residual network, got {list(body.return_layers)}")
     frozen = tuple({type(layer) for layer in body.modules() if type(layer).__name__ == "FrozenBatchNorm2d"})
     return stages_of(freeze_norms(body, frozen))
 
 
-NAMED = ("FasterRCNN_ResNet50_FPN", "MaskRCNN_ResNet50_FPN")
+NAMED = "FasterRCNN_ResNet50_FPN", "MaskRCNN_ResNet50_FPN", "RetinaNet_ResNet50_FPN", "RetinaNet_ResNet50_FPN_V2"
 
 
 def _by_name(name: str) -> tuple[nn.Module, tuple[str, ...]]:
@@ -270,8 +325,29 @@ def _by_name(name: str) -> tuple[nn.Module, tuple[str, ...]]:
     return get_model(architecture.lower(), weights=weights), ("background", *weights.meta["categories"][1:])
 
 
+def _without_background(name: str, value: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """A weight of torchvision's without the rows of the background, which ours has not."""
+    if name.startswith(DENSE):
+        return value.unflatten(0, (_anchors_of(state), -1))[:, 1:].flatten(0, 1)
+    return value[rows:] if (rows := _background(name)) else value
+
+
+def _with_background(name: str, value: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """The way back."""
+    if name.startswith(DENSE):
+        parts = value.unflatten(0, (_anchors_of(state), -1))  # (A K, ...) -> (A, K, ...)
+        first = torch.full_like(parts[:, :1], NEVER if value.ndim == 1 else 0)
+        return torch.cat((first, parts), dim=1).flatten(0, 1)
+    return torch.cat((torch.zeros_like(value[:rows]), value)) if (rows := _background(name)) else value
+
+
+def _anchors_of(state: dict[str, Tensor]) -> int:
+    """Anchors at each cell of torchvision's RetinaNet."""
+    return len(state["head.regression_head.bbox_reg.bias"]) // 4
+
+
 def _background(name: str) -> int:
-    """How many rows of a weight of torchvision's are the background's, which ours has not."""
+    """How many rows of a weight of torchvision's, the first, are the background's."""
     return next((rows for prefix, rows in BACKGROUND.items() if name.startswith(prefix)), 0)
 
 

@@ -22,7 +22,7 @@ LONGEST = [  # they start first, so that at the end no process waits long for an
     "detectors/test_faster_rcnn.py",
     "training/test_resume.py",
     "course/exercises/test_e04.py",
-    "detectors/test_saving.py",
+    "test_saving.py",
     "detectors/test_fast_rcnn.py",
     "course/exercises/test_e02.py",
     "device/test_detectors.py",

@@ -104,16 +104,17 @@ def condition(model, images, spread=1.5):
         norm.momentum = 0.1
     model.eval()
     for layer, size in ((model.rpn.head.cls_logits, 2.0), (model.rpn.head.bbox_pred, 0.3)):
-        _standardise(model, images, layer, size)
+        standardise(model, images, layer, size)
     for name, size in (("cls_score", spread), ("bbox_pred", 1.0)):
-        _standardise(model, images, getattr(model.roi_heads.box_predictor, name), size)
+        standardise(model, images, getattr(model.roi_heads.box_predictor, name), size)
     if masks is not None:
         model.roi_heads.mask_roi_pool = masks
-        _standardise(model, images, model.roi_heads.mask_predictor.mask_fcn_logits, 2.0)
+        standardise(model, images, model.roi_heads.mask_predictor.mask_fcn_logits, 2.0)
     return model
 
 
-def _standardise(model, images, layer, spread):
+def standardise(model, images, layer, spread):
+    """Weights of a layer by which each of its outputs has mean 0 and this spread."""
     seen = []
     with layer.register_forward_hook(lambda layer, args, output: seen.append(output.movedim(1, -1).flatten(0, -2))):
         model(images)
@@ -246,14 +247,14 @@ def assert_losses_equal(theirs, ours, images, targets, monkeypatch, full=True):
     )
     for name, value in expected.items():
         assert near(found[LOSSES[name]], value), name
-    expected, found = from_state(_gradients(theirs, expected)), _gradients(ours, found)
+    expected, found = from_state(gradients(theirs, expected)), gradients(ours, found)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         assert (value is None) == (found[name] is None), name
         assert value is None or value.any() and near(found[name], value), name
 
 
-def _gradients(model, losses):
+def gradients(model, losses):
     """Of the weights, by name; None of those that are not trained."""
     model.zero_grad()
     sum(losses.values()).backward()

@@ -20,13 +20,13 @@ import rcnn_tutorial.detectors
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.detectors.mask_rcnn import MaskRCNN, MaskRCNNSettings
+from rcnn_tutorial.detectors.retinanet import RetinaNet, RetinaNetSettings
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.training import TrainSettings
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rcnn_tutorial"
-AIM = 2_300  # lines, with RetinaNet too
-LINES = 2_460  # 2,295 without Mask R-CNN and not there yet: it only ever becomes less but with a new detector
+LINES = 2_579  # 2,280 without RetinaNet and the pooling of R-FCN; the aim is 2,300 with them
 SETTINGS = 31  # 30, and for Mask R-CNN, which has all of FPN's, its mask head
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -77,11 +77,11 @@ class Circle:  # 2
 
 
 def test_what_a_learner_reads_is_short():
-    """The rules, the networks, the detectors and the training, on their way to `AIM`."""
+    """The rules, the networks, the detectors and the training."""
     parts = ("ops", "nets", "detectors", "training")
     files = [path for part in parts for path in sorted((PACKAGE / part).rglob("*.py"))]
     counts = {str(path.relative_to(PACKAGE)): code_lines(path.read_text(encoding="utf-8")) for path in files}
-    assert AIM <= LINES and sum(counts.values()) <= LINES, f"{sum(counts.values())} lines of code in {listed(counts)}"
+    assert sum(counts.values()) <= LINES, f"{sum(counts.values())} lines of code in {listed(counts)}"
 
 
 def listed(counts):
@@ -144,6 +144,7 @@ def test_the_count_of_functions():
         ("Faster R-CNN", lambda net, classes: FasterRCNN(net, classes, FasterRCNNSettings.tiny()), 9, 35),
         ("FPN", lambda net, classes: FPN(net, classes, FPNSettings.tiny()), 11, 45),
         ("Mask R-CNN", lambda net, classes: MaskRCNN(net, classes, MaskRCNNSettings.tiny()), 13, 53),
+        ("RetinaNet", lambda net, classes: RetinaNet(net, classes, RetinaNetSettings.tiny()), 10, 35),
     ],
 )
 def test_one_training_step_passes_few_files_and_functions(name, make, files, functions):

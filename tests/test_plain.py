@@ -13,6 +13,7 @@ from tests.detectors.scenes import batch, scene_masks
 # Maxima are the same numbers, but sums of gradients and of interpolated points have another order: float32's rounding.
 VALUES = dict(rtol=1e-4, atol=1e-5)
 GRADIENTS = dict(rtol=1e-3, atol=1e-5)
+FAST = ((nms, "survivors"), (pooling, "maxima"), (pooling, "bin_means"), (pooling, "cell_means"))
 
 
 @cache
@@ -41,7 +42,7 @@ def both(monkeypatch):
         fast = call()
         with monkeypatch.context() as patch:
             patch.setenv("RCNN_PLAIN", "1")
-            for module, name in ((nms, "survivors"), (pooling, "maxima"), (pooling, "bin_means")):
+            for module, name in FAST:
                 patch.setattr(module, name, refuse)
             return fast, call()
 
@@ -59,11 +60,12 @@ def test_the_variable_asks_for_it(monkeypatch):
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detections_are_the_same(name, both):
     model, (images, targets) = load(name).eval(), scenes()
-    given = None if name in ("faster_rcnn", "fpn", "mask_rcnn") else [target["proposals"] for target in targets]
+    staged = name in ("rcnn", "sppnet", "fast_rcnn")
+    given = {"proposals": [target["proposals"] for target in targets]} if staged else {}
 
     @torch.no_grad()
     def detect():
-        return model(images, proposals=given)
+        return model(images, **given)
 
     fast, plain = both(detect)
     assert sum(len(one["boxes"]) for one in fast) > 2
@@ -76,7 +78,7 @@ def test_detections_are_the_same(name, both):
             assert one["masks"].any() and (one["masks"] != other["masks"]).float().mean() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "fpn", "mask_rcnn"])
+@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "fpn", "mask_rcnn", "retinanet"])
 def test_a_training_step_is_the_same(name, both):
     images, targets = scenes()
     targets = targets if name == "fast_rcnn" else [{k: v for k, v in t.items() if k != "proposals"} for t in targets]

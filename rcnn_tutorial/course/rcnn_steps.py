@@ -13,8 +13,9 @@ from rcnn_tutorial.course.profile import multiply_adds
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.data.wrappers import at_most
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
-from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, Windows, detect, svm_negatives
+from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, Windows, svm_negatives
 from rcnn_tutorial.detectors.svm import Pass
+from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.evaluation import coco_ap, recall
 from rcnn_tutorial.nets.backbones import ConvNet, alexnet, tiny_net
 from rcnn_tutorial.ops.boxes import box_iou
@@ -97,6 +98,45 @@ def new_model(classes: Sequence[str], steps: int) -> RCNN:
     return RCNN(net, classes, replace(settings, svm=replace(settings.svm, passes=2)))
 
 
+Scored = tuple[Tensor, Tensor, tuple[int, int]]  # what `RCNN.select` takes
+
+
+@torch.no_grad()
+def scored(features: WindowFeatures, scores: str = "svm", regression: str = "before") -> list[Scored]:
+    """Score the proposals of a data set and refine their boxes: for each image what `RCNN.select` takes.
+
+    Args:
+        features: of the data set; `features.model` scores.
+        scores: "svm", or "softmax" for those of the fine-tuned network itself.
+        regression: "before" NMS, or "none".
+    Returns:
+        Per image the scores (R, K), the boxes and the image's size.
+    Raises:
+        ValueError: another word than these.
+    """
+    expect(scores in ("svm", "softmax"), "scores", "one of 'svm' and 'softmax'", scores)
+    expect(regression in ("before", "none"), "regression", "one of 'before' and 'none'", regression)
+    model, images = features.model, []
+    for item in features:
+        proposals, pool5, fc7 = (part[len(item.truths) :] for part in (item.boxes, item.pool5, item.fc7))
+        boxes = model.refine(pool5, proposals) if regression == "before" else proposals[:, None]  # or (R, 1, 4)
+        confidence = model.svm_scores(fc7) if scores == "svm" else model.net.classifier(fc7).softmax(dim=1)[:, 1:]
+        images.append((confidence, boxes, item.size))
+    return images
+
+
+def detect(features: WindowFeatures, scores: str = "svm", regression: str = "before") -> list[dict[str, Tensor]]:
+    """Detect from the features of a data set, as the whole detector does or with a part left out.
+
+    Args:
+        features, scores, regression: as in `scored`.
+    Returns:
+        Per image `boxes` (D, 4), `labels` (D,) and `scores` (D,), on the CPU.
+    """
+    detections = [features.model.select(*image) for image in scored(features, scores, regression)]
+    return [{key: value.cpu() for key, value in detection.items()} for detection in detections]
+
+
 class Measure:
     """Detects on a test set with a model as it stands at the moment, and measures how well.
 
@@ -124,7 +164,7 @@ class Measure:
         return WindowFeatures(self.model, self.test, self.cache)
 
     def detect(self, **how: str) -> list[dict[str, Tensor]]:
-        """Detect on each picture; `how` goes to `rcnn_windows.detect`."""
+        """Detect on each picture; `how` goes to the function `detect`."""
         return detect(self.features(), **how)
 
     def ap(self, key: str = "AP50", **how: str) -> float:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from rcnn_tutorial.detectors.saving import read, rebuild, settings_from
 from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.saving import read, rebuild, settings_from
 
 DETECTORS = {  # a name, which is also that of the file, and the class
     "rcnn": "RCNN",
@@ -19,6 +19,7 @@ DETECTORS = {  # a name, which is also that of the file, and the class
     "faster_rcnn": "FasterRCNN",
     "fpn": "FPN",
     "mask_rcnn": "MaskRCNN",
+    "retinanet": "RetinaNet",
 }
 
 
@@ -28,7 +29,7 @@ def build(
     """Make a detector that is ready to be trained.
 
     Args:
-        name: "rcnn", "sppnet", "fast_rcnn", "faster_rcnn", "fpn" or "mask_rcnn".
+        name: "rcnn", "sppnet", "fast_rcnn", "faster_rcnn", "fpn", "mask_rcnn" or "retinanet".
         classes: names, background first.
         settings: of the detector, such as `FPNSettings()`; by default the paper's for a network that is given, and the
             laptop's for the laptop's.

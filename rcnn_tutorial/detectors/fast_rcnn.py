@@ -32,7 +32,6 @@ from torch.utils.data import Dataset
 
 from rcnn_tutorial.data.targets import trained_on
 from rcnn_tutorial.data.wrappers import check_classes, target_of
-from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.sppnet import closest_scale
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings, given
 from rcnn_tutorial.engine.checks import as_rois, expect
@@ -42,6 +41,7 @@ from rcnn_tutorial.nets.preprocess import Batch, Preprocess
 from rcnn_tutorial.ops.assign import FOREGROUND, match
 from rcnn_tutorial.ops.boxes import box_iou, decode, encode
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
+from rcnn_tutorial.saving import describe
 from rcnn_tutorial.training import TrainSettings
 
 
@@ -237,21 +237,3 @@ def compress(module: nn.Module, ranks: dict[str, int]) -> nn.Module:
     for name, rank in ranks.items():
         module.set_submodule(name, truncated_svd(cast(nn.Linear, module.get_submodule(name)), rank))
     return module
-
-
-def largest_useful_rank(out_features: int, in_features: int, times: float = 1) -> int:
-    """The largest rank that makes a layer at least `times` times smaller; biases are not counted.
-
-    Args:
-        out_features: u.
-        in_features: v.
-        times: u v / (t (u + v)), at least. At 1 the bound is where it breaks even, u v / (u + v): every rank below
-            makes the layer smaller, and the bound itself, where it is a whole number, leaves it as large as it was.
-    Returns:
-        The largest t with times t (u + v) <= u v; 0 if no rank does it.
-    Raises:
-        ValueError: times < 1.
-    Source: Fast R-CNN, section 3.1.
-    """
-    expect(times >= 1, "times", "at least 1", times)
-    return int(out_features * in_features // (times * (out_features + in_features)))

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from torchvision.models import ResNet
 
 from rcnn_tutorial.detectors.fast_rcnn import without_pooling
-from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
 from rcnn_tutorial.nets.backbones import ConvNet
 from rcnn_tutorial.nets.resnet import c4
 from rcnn_tutorial.nets.rpn import RPNSettings
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
+from rcnn_tutorial.saving import describe
 from rcnn_tutorial.training import TrainSettings
 
 IMAGENET_STD = (0.229, 0.224, 0.225)

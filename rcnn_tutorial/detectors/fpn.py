@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from rcnn_tutorial.compat import from_torchvision as from_torchvision
 from rcnn_tutorial.detectors.faster_rcnn import IMAGENET_STD
-from rcnn_tutorial.detectors.saving import describe
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
 from rcnn_tutorial.engine.checks import as_rois, expect
 from rcnn_tutorial.engine.devices import grouped
@@ -23,6 +22,7 @@ from rcnn_tutorial.nets.fpn import BottomUp, Pyramid, level_of, resnet_stages, r
 from rcnn_tutorial.nets.heads import TwoLayers
 from rcnn_tutorial.nets.rpn import RPNSettings
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
+from rcnn_tutorial.saving import describe
 from rcnn_tutorial.training import TrainSettings
 
 
@@ -92,6 +92,26 @@ class FPNSettings(TwoStageSettings):
         return replace(self, training=new)
 
 
+def stages_and_pixels(
+    net: nn.Module, std: Sequence[float] | None, generator: torch.Generator
+) -> tuple[BottomUp, Sequence[float], int]:
+    """What a detector on a pyramid begins with: the stages, the pixels' deviation, and the smallest side of an input.
+
+    Args:
+        net, std: as the detector's.
+        generator: of the weights of new stages.
+    Raises:
+        ValueError: another network.
+    """
+    if isinstance(net, ResNet):
+        return resnet_stages(net), std or IMAGENET_STD, 1
+    if isinstance(net, ConvNet):  # the stages behind its layers round up, and so leave a cell of every map
+        return tiny_stages(net, generator), std or (1, 1, 1), smallest_side(TINY[:4])
+    if not isinstance(net, BottomUp):
+        raise ValueError(f"net: expected a ResNet of torchvision, a `tiny_net` or stages, got {type(net).__name__}")
+    return net, std or (1, 1, 1), 1
+
+
 class FPN(TwoStage):
     """The detector, made of a classifier.
 
@@ -120,20 +140,13 @@ class FPN(TwoStage):
         std: Sequence[float] | None = None,
         seed: int = 0,
     ):
-        settings, network = settings or FPNSettings(), describe(net)
-        generator = torch.Generator().manual_seed(seed)
-        stages, smallest = net, 1
-        if isinstance(net, ResNet):
-            stages, std = resnet_stages(net), std or IMAGENET_STD
-        elif isinstance(net, ConvNet):  # the stages behind its layers round up, and so leave a cell of every map
-            stages, smallest = tiny_stages(net, generator), smallest_side(TINY[:4])
-        if not isinstance(stages, BottomUp):
-            raise ValueError(f"net: expected a ResNet of torchvision, a `tiny_net` or stages, got {type(net).__name__}")
+        settings, generator = settings or FPNSettings(), torch.Generator().manual_seed(seed)
+        network, (stages, std, smallest) = describe(net), stages_and_pixels(net, std, generator)
         body = self.body_class(stages, settings.channels, generator)
         hidden = TwoLayers(settings.channels * settings.output_size**2, settings.hidden, generator)
         super().__init__(
             body, body.strides, settings.channels, hidden, settings.hidden, settings.output_size, classes, settings,
-            mean, std or (1, 1, 1), seed, smallest,
+            mean, std, seed, smallest,
         )  # fmt: skip
         self.network = network
 

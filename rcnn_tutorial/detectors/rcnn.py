@@ -32,15 +32,15 @@ from torch.utils.data import Dataset
 
 from rcnn_tutorial.cache import FeatureCache, fingerprint
 from rcnn_tutorial.data.wrappers import target_of
-from rcnn_tutorial.detectors.rcnn_windows import FineTuning, WindowBatches, WindowFeatures, near, scored, svm_positives
-from rcnn_tutorial.detectors.saving import Saved, describe
+from rcnn_tutorial.detectors.rcnn_windows import FineTuning, WindowBatches, WindowFeatures, near, svm_positives
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.detectors.svm import Pass, SVMSettings, feature_scale, fit_ridge, mining_passes
-from rcnn_tutorial.engine.checks import check_sides, checked_classes, expect
+from rcnn_tutorial.engine.checks import check_sides, checked_classes, checked_proposals, expect
 from rcnn_tutorial.evaluation import voc_ap
 from rcnn_tutorial.nets.backbones import ConvNet
 from rcnn_tutorial.ops.boxes import decode, encode
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN, warp
+from rcnn_tutorial.saving import Saved, describe
 from rcnn_tutorial.training import History, TrainSettings, train
 
 RGB = tuple[float, float, float]
@@ -125,11 +125,8 @@ class RCNN(Saved, nn.Module):
         """
         if self.training:
             raise RuntimeError("R-CNN has no joint loss: train it with fit(), and call eval() before detecting")
-        if proposals is None or len(proposals) != len(images):
-            got = "none" if proposals is None else len(proposals)
-            raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got {got}")
+        pairs = zip(images, checked_proposals(proposals, images), strict=True)
         check_sides(images)
-        pairs = zip(images, proposals, strict=True)
         return [self.select(*self.score(image, boxes), (image.shape[1], image.shape[2])) for image, boxes in pairs]
 
     def score(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,10 +157,6 @@ class RCNN(Saved, nn.Module):
     def svm_scores(self, fc7: Tensor) -> Tensor:
         """Score fc7 features by each class's SVM, above 0 where it says yes: (R, H) to (R, K)."""
         return F.linear(fc7 * self.scale, self.svm_weight, self.svm_bias)
-
-    def softmax_scores(self, fc7: Tensor) -> Tensor:
-        """Score fc7 features by the fine-tuned network's own probabilities, without background: (R, H) to (R, K)."""
-        return self.net.classifier(fc7).softmax(dim=1)[:, 1:]
 
     def refine(self, pool5: Tensor, boxes: Tensor) -> Tensor:
         """Move each proposal as each class's regression says: (R, P) and (R, 4) to (R, K, 4)."""
@@ -263,10 +256,13 @@ class RCNN(Saved, nn.Module):
         Returns:
             The mean average precision at each threshold; NaN without objects, and then the threshold stays.
         """
-        candidates, mean_ap = scored(WindowFeatures(self, validation, cache)), {}
+        candidates, mean_ap = [], {}
+        for item in WindowFeatures(self, validation, cache):
+            proposals, pool5, fc7 = (part[len(item.truths) :] for part in (item.boxes, item.pool5, item.fc7))
+            candidates.append((self.svm_scores(fc7), self.refine(pool5, proposals), item.size))
         targets = [target_of(validation, index, self.classes, area=False) for index in range(len(candidates))]
         for threshold in self.settings.nms_thresholds:
-            detections = [self.select(*of_image, threshold) for of_image in candidates]
+            detections = [self.select(scores, boxes, size, threshold) for scores, boxes, size in candidates]
             mean_ap[threshold] = voc_ap(detections, targets, self.classes).map
         best = max(mean_ap, key=mean_ap.__getitem__)
         if math.isnan(mean_ap[best]):

@@ -20,14 +20,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rcnn_tutorial.engine import plain
 from rcnn_tutorial.engine.checks import expect, validate_labels, validate_mask, validate_svm
+from rcnn_tutorial.engine.coordinate_ascent import coordinate_ascent
 from rcnn_tutorial.engine.interior_point import interior_point
+from rcnn_tutorial.engine.least_squares import ridge
 
 
 @dataclass(frozen=True)
@@ -63,29 +64,6 @@ def feature_scale(features: Tensor) -> Tensor:
     if features.device.type == "cpu":
         expect(0 < mean.item() < torch.inf, "features", "a finite mean norm above 0", mean.item())
     return 20 / mean
-
-
-def coordinate_ascent(z: Tensor, limit: Tensor, tolerance: float = 1e-6) -> Tensor:
-    """Find the w (D,) that minimises |w|^2 / 2 + sum of limit * max(0, 1 - z w), for z = y x (N, D) and limit = C (N,).
-
-    At the optimum w = z^T pull with 0 <= pull <= limit: a window beyond its margin does not pull, and one that falls
-    short pulls with all it has. So one window after the other gets the pull that puts it on its margin, or as near as
-    the bounds allow, until the objective is provably within `tolerance` of its minimum.
-
-    Source: Hsieh et al., ICML 2008, algorithm 1; what liblinear does for the hinge.
-    """
-    rows, limits, random = z.cpu().numpy(), limit.cpu().numpy(), np.random.default_rng(0)
-    w, pull, squares = np.zeros(rows.shape[1]), np.zeros(len(rows)), (rows * rows).sum(axis=1)
-    for _ in range(20_000):
-        for i in random.permutation(len(rows)):
-            wanted = min(max(pull[i] + (1 - rows[i] @ w) / squares[i], 0.0), limits[i])
-            w += (wanted - pull[i]) * rows[i]
-            pull[i] = wanted
-        objective = w @ w / 2 + limits @ (1 - rows @ w).clip(min=0)
-        bound = pull.sum() - w @ w / 2  # the dual objective: no w gets below
-        if objective - bound <= tolerance * objective:
-            return torch.from_numpy(w).to(z)
-    raise RuntimeError("no SVM found by coordinate ascent; are the features scaled?")
 
 
 def fit_svm(
@@ -254,10 +232,6 @@ def fit_ridge(features: Tensor, targets: Tensor, penalty: float = 1000.0) -> tup
     expect(penalty > 0, "penalty", "a number above 0", penalty)
     mean = targets.double().sum(dim=0) / max(len(targets), 1)
     x, t = F.pad(features.double(), (0, 1), value=1.0), targets.double() - mean
-    wide = len(x) < x.shape[1]  # x^T (x x^T + penalty)^-1 is the same as (x^T x + penalty)^-1 x^T
-    gram = x @ x.t() if wide else x.t() @ x
-    gram.diagonal().add_(penalty)
-    factor = torch.linalg.cholesky(gram)
-    solved = x.t() @ torch.cholesky_solve(t, factor) if wide else torch.cholesky_solve(x.t() @ t, factor)  # (D + 1, T)
+    solved = ridge(x, t, penalty)  # (D + 1, T)
     dtype = torch.promote_types(features.dtype, torch.float32)
     return solved[:-1].t().to(dtype), (solved[-1] + mean).to(dtype)

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from rcnn_tutorial.detectors.saving import Saved
 from rcnn_tutorial.detectors.select import select
 from rcnn_tutorial.engine.checks import checked_classes, expect, validate
 from rcnn_tutorial.engine.devices import constant
@@ -38,6 +37,7 @@ from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, match, matched_boxes, s
 from rcnn_tutorial.ops.boxes import box_iou, clip_boxes_to_image, decode, encode
 from rcnn_tutorial.ops.losses import multi_task_loss
 from rcnn_tutorial.ops.pooling import roi_align, roi_pool
+from rcnn_tutorial.saving import Saved
 from rcnn_tutorial.training import TrainSettings
 
 LEAST_DETECTION = 1e-2  # pixels; a detection with a shorter side is none
@@ -91,7 +91,44 @@ class Samples(NamedTuple):
     matched: Tensor  # (B, P) int64, the object of a foreground window among those of its image; elsewhere -1
 
 
-class TwoStage(Saved, nn.Module):
+class Detector(Saved, nn.Module):
+    """A body that makes maps of images: what all detectors begin with that are trained as one network.
+
+    Args: those of TwoStage of the same names.
+    """
+
+    conditional = False  # every step trains every parameter
+    network: dict | None = None  # what `save` writes of the network that it was made of
+
+    def __init__(
+        self,
+        body: nn.Module,
+        strides: Sequence[int],
+        classes: Sequence[str],
+        settings: Any,
+        mean: Sequence[float],
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        seed: int = 0,
+        smallest: int = 1,
+    ):
+        super().__init__()
+        self.classes, self.settings = checked_classes(classes), settings
+        self.generator = torch.Generator().manual_seed(seed)
+        self.preprocess = Preprocess(mean, std, settings.min_size, settings.max_size, settings.divisor, smallest)
+        self.body, self.strides = body, tuple(strides)
+
+    def maps(self, images: Sequence[Tensor]) -> tuple[Batch, list[Tensor]]:
+        """The images as one tensor, and the maps of one pass of the body."""
+        batch = self.preprocess(images)
+        maps = self.body(batch.tensor)
+        return batch, [maps] if isinstance(maps, Tensor) else list(maps)
+
+    def pixel_statistics(self) -> dict:
+        """Mean and deviation of the pixels, as the constructor takes them."""
+        return {"mean": self.preprocess.mean, "std": self.preprocess.std}
+
+
+class TwoStage(Detector):
     """An RPN, or proposals that are given, and a head on the maps of one body.
 
     Args:
@@ -109,8 +146,6 @@ class TwoStage(Saved, nn.Module):
     """
 
     rpn_class: type[RPN] = RPN
-    conditional = False  # every step trains every parameter
-    network: dict | None = None  # what `save` writes of the network that it was made of
     rpn: Any  # None where proposals are given
 
     def __init__(
@@ -128,11 +163,8 @@ class TwoStage(Saved, nn.Module):
         seed: int = 0,
         smallest: int = 1,
     ):
-        super().__init__()
-        self.classes, self.settings, self.output_size = checked_classes(classes), settings, output_size
-        self.generator = torch.Generator().manual_seed(seed)
-        self.preprocess = Preprocess(mean, std, settings.min_size, settings.max_size, settings.divisor, smallest)
-        self.body, self.strides = body, tuple(strides)
+        super().__init__(body, strides, classes, settings, mean, std, seed, smallest)
+        self.output_size = output_size
         self.rpn = self.rpn_class(channels, strides, settings.rpn, self.generator) if settings.rpn else None
         self.head = BoxHead(hidden, width, len(classes), self.generator)
 
@@ -176,12 +208,6 @@ class TwoStage(Saved, nn.Module):
             boxes = given(batch, proposals)
         samples = draw_samples(boxes, targets, batch.sizes, self.settings, self.generator)
         return losses | self.roi_losses(batch, maps, samples, targets)
-
-    def maps(self, images: Sequence[Tensor]) -> tuple[Batch, list[Tensor]]:
-        """The images as one tensor, and the maps of one pass of the body."""
-        batch = self.preprocess(images)
-        maps = self.body(batch.tensor)
-        return batch, [maps] if isinstance(maps, Tensor) else list(maps)
 
     def propose(self, predictions: Predictions, batch: Batch) -> Tensor:
         """The RPN's proposals (B, P, 4). They are constants: the head's loss is to move the maps, not the boxes."""
@@ -255,10 +281,6 @@ class TwoStage(Saved, nn.Module):
             {"boxes": boxes, "labels": detection["labels"], "scores": detection["scores"]}
             for boxes, detection in zip(shown, chosen, strict=True)
         ]
-
-    def pixel_statistics(self) -> dict:
-        """Mean and deviation of the pixels, as the constructor takes them."""
-        return {"mean": self.preprocess.mean, "std": self.preprocess.std}
 
 
 def to_input(batch: Batch, targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:

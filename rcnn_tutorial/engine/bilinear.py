@@ -1,5 +1,7 @@
 """Means of bilinearly interpolated points of a map, differentiable in the map and in where the points lie.
 
+And means of whole cells, for position-sensitive RoI pooling.
+
 A bin's mean is a weighted sum of cells, and the weights are products: a point weighs two rows of the map on one axis
 and two columns on the other. The cells of a bin are one bag of `F.embedding_bag`, which sums them without a copy.
 """
@@ -57,6 +59,30 @@ def bin_means(
     step = max(1, limit // (rows.element_size() * max(1, channels) * h * w))
     pieces = [(min(step, count - r), sum(lengths[r : r + step])) for r in range(0, count, step)]
     return _BagSums.apply(rows, cells, weights, first, pieces, features.dtype).view(count, channels, h, w)
+
+
+def cell_means(features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
+    """Means over the whole cells of rectangles: bags without weights.
+
+    Args:
+        features: (N, C, H, W).
+        image: (M,) int64 indices.
+        rectangles: (M, 4) int64 x1, y1, x2, y2 in cells, x2 and y2 exclusive, within the map.
+    Returns:
+        (M, C), in float32 at least. A rectangle without a cell gives 0.
+    Raises:
+        None: `ps_roi_pool` has checked.
+    """
+    (channels, height, width), (left, top, right, bottom) = features.shape[1:], rectangles.unbind(1)
+    across = (right - left).clamp(min=0)
+    length = across * (bottom - top).clamp(min=0)  # (M,)
+    first = length.cumsum(0) - length
+    of = torch.repeat_interleave(length)  # (E,); on a GPU this waits
+    k = torch.arange(len(of), device=of.device) - first[of]
+    cells = (image[of] * height + top[of] + k // across[of]) * width + left[of] + k % across[of]
+    exact = torch.promote_types(features.dtype, torch.float32)
+    rows = features.permute(0, 2, 3, 1).reshape(-1, channels).to(exact)  # (N, C, H, W) -> (N H W, C)
+    return F.embedding_bag(cells, rows, first, mode="mean")
 
 
 def _axis(start: Tensor, size: Tensor, n: int, points: int | Tensor, most: int, limit: int) -> tuple[Tensor, Tensor]:

@@ -252,6 +252,18 @@ def check_images(images: Sequence[Tensor]) -> None:
     check_sides(images)
 
 
+def checked_proposals(proposals: Sequence[Tensor] | None, images: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Proposals, once it is known that there are as many as images.
+
+    Raises:
+        ValueError: none, or another number.
+    """
+    if proposals is None or len(proposals) != len(images):
+        got = "none" if proposals is None else len(proposals)
+        raise ValueError(f"proposals: expected one tensor for each of {len(images)} images, got {got}")
+    return proposals
+
+
 def check_sides(images: Sequence[Tensor]) -> None:
     """Refuse images of a few pixels, in which nothing can be detected.
 
@@ -264,6 +276,22 @@ def check_sides(images: Sequence[Tensor]) -> None:
         height, width = image.shape[-2:]
         need = f"{LEAST_SIDE} pixels at least on each side"
         expect(min(height, width) >= LEAST_SIDE, f"images[{i}]", need, f"{height} x {width} (height x width)")
+
+
+def check_preprocessing(mean: Sequence[float], std: Sequence[float], **sides: int | None) -> None:
+    """Refuse settings of `Preprocess`: not three channels, a deviation or a side in pixels that is not above 0."""
+    good = len(mean) == len(std) == 3 and min(std) > 0
+    expect(good, "mean, std", "three numbers each, std above 0", (mean, std))
+    for name, side in sides.items():
+        expect(side is None or side >= 1, name, "at least 1", side)
+
+
+def check_resized(sizes: Sequence[tuple[int, int]], originals: Sequence[tuple[int, int]], smallest: int) -> None:
+    """Refuse images that are resized to less than `smallest` pixels on a side; sizes are heights and widths."""
+    need = f"{smallest} pixels at least on each side after resizing, one cell of the last feature map"
+    for i, (size, original) in enumerate(zip(sizes, originals, strict=True)):
+        got = "{} x {} from {} x {} (height x width)".format(*size, *original)
+        expect(min(size) >= smallest, f"images[{i}]", need, got)
 
 
 def _problem(image: object, first: Tensor) -> str | None:

@@ -44,6 +44,20 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
+def moved(value: Any, device: torch.device) -> Any:
+    """Bring every tensor in a nest of dicts, lists and tuples to a device.
+
+    Args:
+        value: a tensor, a nest, or anything else.
+        device: where the tensors are wanted; the host does not wait until they are there.
+    Returns:
+        The same nest of the tensors there; what is no tensor stays as it is.
+    Raises:
+        None.
+    """
+    return mapped(value, lambda tensor: tensor.to(device, non_blocking=True))
+
+
 def grouped(groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Sort rows by group, and count how many each group has. Whoever splits by the counts waits for a GPU, once.
 

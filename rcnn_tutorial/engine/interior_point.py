@@ -1,4 +1,4 @@
-"""The linear SVM by Mehrotra's interior point method; the rule is `coordinate_ascent` in `detectors/svm.py`."""
+"""The linear SVM by Mehrotra's interior point method; the rule is in `coordinate_ascent.py`."""
 
 import torch
 from torch import Tensor

@@ -1,9 +1,14 @@
 """Several processes that train together, one for each GPU, as `torchrun` starts them."""
 
 import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 def join_processes() -> torch.device:
@@ -26,3 +31,40 @@ def process_rank() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def sharing_gradients(model: nn.Module) -> nn.Module:
+    """Give what shares a model's gradients between the processes; where there is only one, the model.
+
+    A model whose steps never leave out a trained parameter says so by `conditional = False`, which spares a search in
+    each step.
+    """
+    if process_rank()[1] == 1:
+        return model
+    return DistributedDataParallel(model, find_unused_parameters=getattr(model, "conditional", True))
+
+
+def meeting() -> Callable[[], object]:
+    """Give a function that lets every process wait for the others, however long it takes."""
+    if process_rank()[1] == 1:
+        return lambda: None
+    # over Gloo, since NCCL ends processes that wait for ten minutes
+    group: Any = dist.new_group(backend="gloo", timeout=timedelta(days=7))
+    return lambda: dist.barrier(group)
+
+
+def gathered(value: Any) -> list[Any]:
+    """List the values that all processes have, by their numbers."""
+    values = [value] * process_rank()[1]
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+def averaged(values: Tensor) -> Tensor:
+    """Average numbers over the processes, in place."""
+    processes = process_rank()[1]
+    if processes > 1:
+        dist.all_reduce(values)
+        values /= processes
+    return values

@@ -1,7 +1,8 @@
-"""What refuses wrong settings and losses of a training, before a step touches the weights."""
+"""What refuses wrong settings, losses, results and checkpoints of a training."""
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -70,3 +71,43 @@ def require_finite(values: dict[str, float], step: int, batch: Sequence[tuple[in
             f"step {step}: {values}, expected finite numbers; images {list(indices)} of the dataset, image_id {ids}. "
             "The weights are those before this step; a lower lr or a longer warm-up may help"
         )
+
+
+def plain_numbers(results: Any) -> dict:
+    """Give the numbers of a dict, nested or not, as Python's own: others could not be read from a checkpoint.
+
+    Args:
+        results: what `evaluate` returned.
+    Raises:
+        ValueError: no dict.
+    """
+    if not isinstance(results, dict):
+        raise ValueError(f"evaluate: returned {type(results).__name__}, expected a dict of numbers")
+    return {name: plain_numbers(value) if isinstance(value, dict) else float(value) for name, value in results.items()}
+
+
+def check_same_training(path: Path, saved: dict, now: dict) -> None:
+    """Refuse the checkpoint of another training.
+
+    Args:
+        path: of its file.
+        saved: what must be the same for a training to go on, in plain values, as the checkpoint has it.
+        now: as the training has it.
+    Raises:
+        ValueError: they are not equal; the message names what differs.
+    """
+    if different := differences(saved, now):
+        more = f" and {len(different) - 5} more" if len(different) > 5 else ""
+        raise ValueError(
+            f"{path}: the checkpoint of another training ({'; '.join(different[:5])}{more}). "
+            "Give the same settings (more pictures are no other training, nor more steps where schedule='step'), "
+            "another folder, or resume=False to start again"
+        )
+
+
+def differences(saved: Any, now: Any, name: str = "") -> list[str]:
+    """List where two nested dicts of plain values differ, one line each."""
+    if isinstance(saved, dict) and isinstance(now, dict):
+        pairs = [(f"{name}.{key}".strip("."), saved.get(key), now.get(key)) for key in saved | now]
+        return [line for key, there, here in pairs for line in differences(there, here, key)]
+    return [] if saved == now else [f"{name}: {saved} there, {now} here"]

@@ -173,6 +173,48 @@ class Pyramid(nn.Module):
         return [*maps, maps[-1][..., ::2, ::2]]  # P6 is every second cell of every second row of P5
 
 
+class DensePyramid(nn.Module):
+    """RetinaNet's body: a network, the pyramid on its coarser stages, and two more maps by convolutions of stride 2.
+
+    Args:
+        bottom_up: the network.
+        channels: of every map.
+        finest: level of the finest map, log2 of its stride; finer ones have too many anchors.
+        extra: what P6 is made of, "C5" or "P5".
+        generator: of the initial weights.
+    Raises:
+        ValueError: P6 of another map.
+    Source: Focal loss, section 4, "Feature Pyramid Network Backbone", footnote 2.
+    """
+
+    def __init__(
+        self,
+        bottom_up: BottomUp,
+        channels: int = 256,
+        finest: int = 3,
+        extra: str = "C5",
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        expect(extra in ("C5", "P5"), "extra", "'C5' or 'P5'", repr(extra))
+        self.bottom_up, self.extra = bottom_up, extra
+        self.strides = tuple(stride for stride in bottom_up.strides if level_of(stride) >= finest)
+        self.fpn = FeaturePyramid(bottom_up.channels[-len(self.strides) :], channels, generator)
+        self.p6 = nn.Conv2d(bottom_up.channels[-1] if extra == "C5" else channels, channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.strides += (2 * self.strides[-1], 4 * self.strides[-1])
+        for layer in (self.p6, self.p7):
+            nn.init.kaiming_uniform_(layer.weight, a=1, generator=generator)
+            layer.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) to P3 to P7, (B, d, H / stride_i, W / stride_i), rounded up."""
+        stages = self.bottom_up(images)[2 - len(self.strides) :]
+        maps = self.fpn(stages)
+        p6 = self.p6(stages[-1] if self.extra == "C5" else maps[-1])
+        return [*maps, p6, self.p7(torch.relu(p6))]
+
+
 def roi_levels(boxes: Tensor, finest: int, coarsest: int, k0: int = 4, s0: float = 224.0) -> Tensor:
     """The level rule: which level of the pyramid each region of interest is read from.
 

@@ -1,4 +1,7 @@
-"""What follows the pooling: a class and a box for each region, and a mask for each class."""
+"""What follows the maps: class and box of each region, a mask for each class, and the subnets of a dense detector."""
+
+from collections.abc import Sequence
+from math import log
 
 import torch
 from torch import Tensor, nn
@@ -79,3 +82,82 @@ class MaskHead(nn.Module):
         for layer in self.layers:
             pooled = torch.relu(layer(pooled))
         return self.logits(torch.relu(self.upsample(pooled)))
+
+
+class Subnet(nn.Module):
+    """3 x 3 convolutions, the same on every map, and a last one whose outputs are about the anchors of a cell.
+
+    Args:
+        channels: of the maps, and of the layers between.
+        layers: convolutions with ReLU before the last.
+        outputs: of the last, for each cell.
+        std: of the Gaussian weights; None for He's rule, with which a short training starts.
+        groups: of the GroupNorm of each layer but the last; 0 for none.
+        prior: what the sigmoid of each output is at first; 0.5 leaves the last bias at 0.
+        generator: of the initial weights.
+    Source: Focal loss, section 4, "Classification Subnet" and "Box Regression Subnet"; section 4.1, "Initialization".
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        layers: int,
+        outputs: int,
+        std: float | None = 0.01,
+        groups: int = 0,
+        prior: float = 0.5,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        convs = [nn.Conv2d(channels, channels, 3, padding=1, bias=not groups) for _ in range(layers)]
+        self.layers = nn.Sequential()
+        for conv in convs:
+            norm = [nn.GroupNorm(groups, channels)] if groups else []
+            self.layers.append(nn.Sequential(conv, *norm, nn.ReLU()))
+        self.last = nn.Conv2d(channels, outputs, 3, padding=1)
+        for conv in (*convs, self.last):
+            scale = (2 / (9 * channels)) ** 0.5 if std is None and conv is not self.last else std or 0.01
+            conv.weight.data = scale * torch.randn(conv.weight.shape, generator=generator)
+            if conv.bias is not None:
+                conv.bias.data.zero_()
+        self.last.bias = nn.Parameter(torch.full((outputs,), -log((1 - prior) / prior)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, outputs, H, W)."""
+        return self.last(self.layers(features))
+
+
+class DenseHead(nn.Module):
+    """The two subnets of a dense detector; they share no weight, and every map has the same.
+
+    Args:
+        anchors: A, at each cell.
+        classes: K, without the background.
+        channels: of the maps, and of the layers between.
+        layers, std, groups, generator: as for Subnet.
+        prior: of the scores.
+    """
+
+    def __init__(
+        self,
+        anchors: int,
+        classes: int,
+        channels: int,
+        layers: int,
+        std: float | None = 0.01,
+        groups: int = 0,
+        prior: float = 0.01,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        self.classes = classes
+        self.scores = Subnet(channels, layers, anchors * classes, std, groups, prior, generator)
+        self.boxes = Subnet(channels, layers, anchors * 4, std, groups, generator=generator)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (B, C, H, W) to logits (B, N, K) and offsets (B, N, 4), in the order of `anchor_grid`, map after map."""
+        outputs = []
+        for subnet, numbers in ((self.scores, self.classes), (self.boxes, 4)):
+            parts = [subnet(features).unflatten(1, (-1, numbers)) for features in maps]  # (B, A, D, H, W) each
+            outputs.append(torch.cat([part.permute(0, 3, 4, 1, 2).flatten(1, 3) for part in parts], dim=1))
+        return outputs

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcnn_tutorial.engine.checks import check_images, expect
+from rcnn_tutorial.engine.checks import check_images, check_preprocessing, check_resized, expect
 from rcnn_tutorial.engine.devices import constant
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 
@@ -65,11 +65,8 @@ class Preprocess(nn.Module):
         # numbers and no buffers: exact for images of every type, and nothing in the state dict, as in torchvision
         self.mean, self.std = tuple(mean), tuple(std)
         self.min_size, self.max_size, self.divisor, self.smallest = min_size, max_size, divisor, smallest
-        good = len(self.mean) == len(self.std) == 3 and min(self.std) > 0
-        expect(good, "mean, std", "three numbers each, std above 0", (self.mean, self.std))
-        for name in ("min_size", "max_size", "divisor", "smallest"):
-            value = getattr(self, name)
-            expect(value is None or value >= 1, name, "at least 1", value)
+        sides = {"min_size": min_size, "max_size": max_size, "divisor": divisor, "smallest": smallest}
+        check_preprocessing(self.mean, self.std, **sides)
 
     def new_size(self, size: Size) -> Size:
         """Height and width that an image of this height and width is resized to."""
@@ -91,10 +88,7 @@ class Preprocess(nn.Module):
         check_images(images)
         originals = [(image.shape[1], image.shape[2]) for image in images]
         sizes = [self.new_size(size) for size in originals]
-        need = f"{self.smallest} pixels at least on each side after resizing, one cell of the last feature map"
-        for i, (size, original) in enumerate(zip(sizes, originals, strict=True)):
-            got = "{} x {} from {} x {} (height x width)".format(*size, *original)
-            expect(min(size) >= self.smallest, f"images[{i}]", need, got)
+        check_resized(sizes, originals, self.smallest)
         height, width = (math.ceil(max(sides) / self.divisor) * self.divisor for sides in zip(*sizes, strict=True))
         tensor = images[0].new_zeros(len(images), 3, height, width)
         mean, std = constant([self.mean, self.std], tensor)
@@ -112,10 +106,9 @@ class Preprocess(nn.Module):
 
 
 def _scale(boxes: Boxes, sources: list[Size], results: list[Size]) -> Boxes:
-    good, count = all(b.shape[-1:] == (4,) for b in boxes), len(sources)
-    expect(
-        good and len(boxes) == count, "boxes", f"(..., 4) for each of {count} images", [tuple(b.shape) for b in boxes]
-    )
+    shapes = [tuple(b.shape) for b in boxes]
+    good = len(shapes) == len(sources) and all(shape[-1:] == (4,) for shape in shapes)
+    expect(good, "boxes", f"(..., 4) for each of {len(sources)} images", shapes)
     ratios = [[w / from_w, h / from_h] * 2 for (from_h, from_w), (h, w) in zip(sources, results, strict=True)]
     # float32 for boxes of every type: torchvision's ratios to the last bit
     scale = constant(ratios, boxes[0], torch.float32)  # (B, 4)

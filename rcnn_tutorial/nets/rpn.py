@@ -79,7 +79,7 @@ class RPNSettings:
 class Predictions(NamedTuple):
     """What the network predicts for the N anchors of each of B images."""
 
-    logits: Tensor  # (B, N) of "object"
+    logits: Tensor  # (B, N) of "object"; of a dense detector (B, N, K), of each class
     offsets: Tensor  # (B, N, 4) that move the anchor onto it
     anchors: Tensor  # (N, 4) pixels of the input
     counts: tuple[int, ...]  # anchors of each map
@@ -103,6 +103,75 @@ class AnchorSamples(NamedTuple):
     chosen: Tensor  # (B, S) int64, which anchors
     labels: Tensor  # (B, S) int64: 1 object, 0 background, -1 padding
     matched: Tensor  # (B, S) int64, the object of a positive anchor among those of its image; elsewhere -1
+
+
+class OnAnchors(nn.Module):
+    """Anchors at every cell of several maps, and the rule that labels them: what the RPN and RetinaNet share.
+
+    Who derives from it has a `head`: maps (B, C, H, W) to logits and offsets of their anchors, (B, N, ...) each.
+
+    Args:
+        strides: of each map, pixels.
+        settings: `anchors`, `scales`, `ratios`, `foreground`, `background` and `inside`, as RPNSettings has them.
+    Raises:
+        ValueError: an unknown kind of anchors, or maps with different numbers of anchors at a place.
+    """
+
+    def __init__(self, strides: Sequence[int], settings: Any):
+        super().__init__()
+        self.settings, self.strides = settings, tuple(strides)
+        expect(settings.anchors in ANCHORS, "anchors", f"one of {sorted(ANCHORS)}", repr(settings.anchors))
+        scales = settings.scales if isinstance(settings.scales[0], Sequence) else (settings.scales,) * len(strides)
+        good = len(scales) == len(strides) and len({len(level) for level in scales}) == 1
+        expect(good, "scales", f"as many for each of {len(strides)} maps", settings.scales)
+        make = ANCHORS[settings.anchors]
+        self.cell_anchors = [
+            make(level, settings.ratios, stride) for level, stride in zip(scales, strides, strict=True)
+        ]
+        self.head: nn.Module
+        self.cached: tuple = (None, [])  # sizes, type and device of the maps of the last call, and their anchors
+
+    def forward(self, maps: Sequence[Tensor]) -> "Predictions":
+        """Predictions for the anchors of the maps (B, C, H, W), in float32 at least."""
+        exact = torch.promote_types(maps[0].dtype, torch.float32)
+        sizes = [(features.shape[-2], features.shape[-1]) for features in maps]
+        strides: Sequence[Any] = self.strides
+        if self.settings.anchors == "torchvision":  # the side of the input over that of the map, rounded down
+            strides = [tuple(n * self.strides[0] // m for n, m in zip(sizes[0], size, strict=True)) for size in sizes]
+        key = sizes, exact, maps[0].device
+        if key != self.cached[0]:
+            parts = zip(self.cell_anchors, sizes, strides, strict=True)
+            self.cached = key, [anchor_grid(*part, dtype=exact, device=maps[0].device) for part in parts]
+        grids, (logits, offsets) = self.cached[1], self.head(maps)
+        return Predictions(logits.to(exact), offsets.to(exact), torch.cat(grids), tuple(map(len, grids)))
+
+    def label(self, anchors: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size]) -> Matches:
+        """Decide what each anchor is an example of.
+
+        Args:
+            anchors: (N, 4), pixels.
+            boxes: (G_i, 4) objects of each image, pixels of the input.
+            sizes: height and width of each image in the input, pixels.
+        Returns:
+            `truth` (B, N), the object that the anchor overlaps most, as an index into the image's objects; `state`
+            (B, N): 1 object, 0 background, -1 neither.
+        """
+        settings, matches = self.settings, []
+        used = inside(anchors, constant(sizes, anchors)) if settings.inside else self.on_image(anchors, sizes)  # (B, N)
+        for gt, unused in zip(boxes, ~used, strict=True):
+            # (G, N) in memory, so that maxima over the few objects are fast; an anchor not used is no object's best
+            iou = box_iou(gt.to(anchors), anchors).masked_fill(unused, -1)
+            matches.append(match(iou.t(), settings.foreground, settings.background, allow_low_quality=True))
+        truth, state = map(torch.stack, zip(*matches, strict=True))
+        return Matches(truth, torch.where(used, state, UNUSED))
+
+    def on_image(self, anchors: Tensor, sizes: Sequence[Size]) -> Tensor:
+        """(B, N) bool, which anchors have their centre on the image and not on its padding; of torchvision's all."""
+        if self.settings.anchors == "torchvision":
+            return torch.ones(len(sizes), len(anchors), dtype=torch.bool, device=anchors.device)
+        x, y = ((anchors[:, :2] + anchors[:, 2:]) / 2).unbind(dim=1)
+        height, width = constant(sizes, anchors).split(1, dim=1)  # (B, 1) each
+        return (x < width) & (y < height)
 
 
 class RPNHead(nn.Module):
@@ -140,7 +209,7 @@ class RPNHead(nn.Module):
         return torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
 
 
-class RPN(nn.Module):
+class RPN(OnAnchors):
     """The head, its anchors, and the rules that label, draw and filter them.
 
     Args:
@@ -159,53 +228,8 @@ class RPN(nn.Module):
         settings: RPNSettings | None = None,
         generator: torch.Generator | None = None,
     ):
-        super().__init__()
-        self.settings, self.strides = settings or RPNSettings(), tuple(strides)
-        settings = self.settings
-        expect(settings.anchors in ANCHORS, "anchors", f"one of {sorted(ANCHORS)}", repr(settings.anchors))
-        scales = settings.scales if isinstance(settings.scales[0], Sequence) else (settings.scales,) * len(strides)
-        good = len(scales) == len(strides) and len({len(level) for level in scales}) == 1
-        expect(good, "scales", f"as many for each of {len(strides)} maps", settings.scales)
-        make = ANCHORS[settings.anchors]
-        self.cell_anchors = [
-            make(level, settings.ratios, stride) for level, stride in zip(scales, strides, strict=True)
-        ]
+        super().__init__(strides, settings or RPNSettings())
         self.head = RPNHead(channels, len(self.cell_anchors[0]), generator)
-        self.cached: tuple = (None, [])  # sizes, type and device of the maps of the last call, and their anchors
-
-    def forward(self, maps: Sequence[Tensor]) -> Predictions:
-        """Predictions for the anchors of the maps (B, C, H, W), in float32 at least."""
-        exact = torch.promote_types(maps[0].dtype, torch.float32)
-        sizes = [(features.shape[-2], features.shape[-1]) for features in maps]
-        strides: Sequence[Any] = self.strides
-        if self.settings.anchors == "torchvision":  # the side of the input over that of the map, rounded down
-            strides = [tuple(n * self.strides[0] // m for n, m in zip(sizes[0], size, strict=True)) for size in sizes]
-        key = sizes, exact, maps[0].device
-        if key != self.cached[0]:
-            parts = zip(self.cell_anchors, sizes, strides, strict=True)
-            self.cached = key, [anchor_grid(*part, dtype=exact, device=maps[0].device) for part in parts]
-        grids, (logits, offsets) = self.cached[1], self.head(maps)
-        return Predictions(logits.to(exact), offsets.to(exact), torch.cat(grids), tuple(map(len, grids)))
-
-    def label(self, anchors: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size]) -> Matches:
-        """Decide what each anchor is an example of.
-
-        Args:
-            anchors: (N, 4), pixels.
-            boxes: (G_i, 4) objects of each image, pixels of the input.
-            sizes: height and width of each image in the input, pixels.
-        Returns:
-            `truth` (B, N), the object that the anchor overlaps most, as an index into the image's objects; `state`
-            (B, N): 1 object, 0 background, -1 neither.
-        """
-        settings, matches = self.settings, []
-        used = inside(anchors, constant(sizes, anchors)) if settings.inside else self.on_image(anchors, sizes)  # (B, N)
-        for gt, unused in zip(boxes, ~used, strict=True):
-            # (G, N) in memory, so that maxima over the few objects are fast; an anchor not used is no object's best
-            iou = box_iou(gt.to(anchors), anchors).masked_fill(unused, -1)
-            matches.append(match(iou.t(), settings.foreground, settings.background, allow_low_quality=True))
-        truth, state = map(torch.stack, zip(*matches, strict=True))
-        return Matches(truth, torch.where(used, state, UNUSED))
 
     def sample(
         self, anchors: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size], generator: torch.Generator | None = None
@@ -274,11 +298,3 @@ class RPN(nn.Module):
         scores, boxes = scores.gather(1, first), boxes.gather(1, first[..., None].expand(-1, -1, 4))
         real = scores >= 0
         return Proposals(torch.where(real[..., None], boxes, 0), torch.where(real, scores, 0), real.sum(dim=1))
-
-    def on_image(self, anchors: Tensor, sizes: Sequence[Size]) -> Tensor:
-        """(B, N) bool, which anchors have their centre on the image and not on its padding; of torchvision's all."""
-        if self.settings.anchors == "torchvision":
-            return torch.ones(len(sizes), len(anchors), dtype=torch.bool, device=anchors.device)
-        x, y = ((anchors[:, :2] + anchors[:, 2:]) / 2).unbind(dim=1)
-        height, width = constant(sizes, anchors).split(1, dim=1)  # (B, 1) each
-        return (x < width) & (y < height)

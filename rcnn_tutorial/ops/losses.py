@@ -142,6 +142,32 @@ def sigmoid_focal_loss(
     return loss if reduction == "none" else getattr(loss, reduction)()
 
 
+def generalized_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
+    """Measure how badly boxes overlap: 1 less the IoU, and more for boxes apart, by the gap in the box about both.
+
+    Args:
+        boxes1, boxes2: (..., 4) in pairs.
+        reduction: "none", "mean" or "sum"; the mean of no pair is 0.
+        eps: added to what is divided by.
+    Returns:
+        (...), or a scalar: 0 for equal boxes, up to 2.
+    Raises:
+        ValueError: other shapes, an unknown reduction.
+    Source: Rezatofighi et al., Generalized Intersection over Union, 2019, algorithm 1.
+    """
+    expect(boxes1.shape == boxes2.shape, "boxes2", f"{tuple(boxes1.shape)}, as boxes1", boxes2)
+    expect(reduction in ("none", "mean", "sum"), "reduction", "'none', 'mean' or 'sum'", reduction)
+    one, other = lifted(boxes1), lifted(boxes2)
+    area = sum((each[..., 2:] - each[..., :2]).prod(dim=-1) for each in (one, other))
+    shared = (torch.minimum(one, other)[..., 2:] - torch.maximum(one, other)[..., :2]).clamp(min=0).prod(dim=-1)
+    about = (torch.maximum(one, other)[..., 2:] - torch.minimum(one, other)[..., :2]).prod(dim=-1)
+    union = area - shared
+    loss = 1 - shared / (union + eps) + (about - union) / (about + eps)
+    if reduction == "none":
+        return loss
+    return loss.sum() / (max(1, loss.numel()) if reduction == "mean" else 1)
+
+
 def hinge(scores: Tensor, positive: Tensor) -> Tensor:
     """Measure how far each score falls short of its side of the margin: 1 and more for positives, -1 and less else.
 

@@ -15,8 +15,6 @@ the groups by moving their boxes apart, which rounds the coordinates and mixes g
 here groups are numbers of their own. Half precision has too few digits for an area, so overlaps are float32.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -24,14 +22,6 @@ from rcnn_tutorial.engine import plain
 from rcnn_tutorial.engine.checks import expect, validate_scored
 from rcnn_tutorial.engine.nms import survivors
 from rcnn_tutorial.ops.boxes import box_iou
-
-
-class Step(NamedTuple):
-    """One decision of `nms_steps`: box `box` is kept (`by` is None), or dropped by the kept box `by`."""
-
-    box: int
-    by: int | None
-    iou: float
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -104,28 +94,3 @@ def nms_mask(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float, 
     groups, by_group = idxs[order].sort(stable=True)
     order = order[by_group]  # groups in a row, by score within each
     return mask.scatter(0, order, survivors(boxes[order], groups, iou_threshold, most))
-
-
-def nms_steps(boxes: Tensor, scores: Tensor, iou_threshold: float) -> list[Step]:
-    """Tell every decision of `nms`: which box is kept, which is dropped, and by whom.
-
-    Args:
-        boxes: (N, 4), pixels.
-        scores: (N,).
-        iou_threshold: in [0, 1].
-    Returns:
-        One `Step` per box, by decreasing score; `iou` is the overlap with the kept box that drops it, or for a
-        kept box its largest overlap with a box kept before (0 for the first).
-    Raises:
-        ValueError: as `nms`.
-    Source: R-CNN, section 2.2.
-    """
-    validate_scored(boxes, scores, iou_threshold)
-    iou = box_iou(boxes, boxes).double()  # torchvision too holds a float32 IoU against a float64 threshold
-    steps: list[Step] = []
-    for box in scores.argsort(descending=True, stable=True).tolist():
-        kept = [step.box for step in steps if step.by is None]
-        dropper = next((k for k in kept if iou[k, box] > iou_threshold), None)
-        rivals = kept if dropper is None else [dropper]
-        steps.append(Step(box, dropper, max((iou[k, box].item() for k in rivals), default=0.0)))
-    return steps

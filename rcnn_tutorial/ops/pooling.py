@@ -1,18 +1,23 @@
-"""Pooling of windows into a fixed number of bins: the spatial pyramid of SPPnet, RoI pooling, RoI warping, RoIAlign.
+"""Pooling of windows into a fixed number of bins: the spatial pyramid of SPPnet, RoI pooling, RoIAlign.
+
+And position-sensitive pooling, of R-FCN, whose bins each read maps of their own.
 
 A fully connected layer wants one length, a window of a map has any size. SPPnet (section 2.2) takes the maxima of n x n
 bins for several n, Fast R-CNN (section 2.1) of one n, 7 for VGG16, and sends gradients back through the cells that won
-(section 2.3). Mask R-CNN (section 3) rounds nothing: RoIAlign averages points interpolated between cells.
+(section 2.3). Mask R-CNN (section 3) rounds nothing: RoIAlign averages points interpolated between cells. R-FCN
+(section 2) has a map of scores for each place in a region: its upper left bin reads the map that learns upper left
+corners. So nothing needs to be learned behind the pooling.
 
-What is done otherwise here: `_maxima` and `_means` are the rules, a loop over bins and a loop over regions. They run
-with RCNN_PLAIN=1; otherwise `engine.maxima` and `engine.bilinear` do the same for all bins at once, and on a GPU
-`engine.kernels`.
+What is done otherwise here: `_maxima`, `_means` and `_averages` are the rules, loops over bins and over regions. They
+run with RCNN_PLAIN=1; otherwise `engine.maxima` and `engine.bilinear` do the same for all bins at once, and on a GPU
+`engine.kernels` for the pooling and the alignment of regions.
 RoIAlign gives the boxes a gradient too, which torchvision's does not.
 
 Where equality with torchvision was lost: halves round away from zero, not to even, or a border moves by one cell. A
 region's last cell belongs to it. Bins are cut in the boxes' floating-point type: 57 cells into 7 bins end at cell 58 in
 float32. Of equal maxima, which after a ReLU are many, the first in row order gets the whole gradient; `amax` would
 share it. `aligned` moves every region by half a cell: a detector is run with the setting it was trained with.
+Position-sensitive RoI pooling leaves a region's last cell out, and never reads the map's last row and column.
 """
 
 from collections.abc import Sequence
@@ -22,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rcnn_tutorial.engine import kernels, plain
-from rcnn_tutorial.engine.bilinear import bin_means
+from rcnn_tutorial.engine.bilinear import bin_means, cell_means
 from rcnn_tutorial.engine.checks import as_rois, expect, height_and_width, is_count, validate_map, validate_windows
 from rcnn_tutorial.engine.maxima import LOWEST, maxima
 
@@ -88,9 +93,7 @@ def roi_pool(
     rois = as_rois(boxes, input)
     if kernels.usable(input):
         return kernels.roi_pool(input, rois, (height, width), spatial_scale)
-    scaled = rois[:, 1:].detach() * spatial_scale
-    cells = scaled.trunc()
-    cells = (cells + scaled.sign() * ((scaled - cells).abs() >= 0.5)).long()  # torch.round takes halves to even
+    cells = _rounded(rois[:, 1:].detach() * spatial_scale)
     x1, x2 = _cut(cells[:, 0], cells[:, 2], width, input.shape[3], rois.dtype)
     y1, y2 = _cut(cells[:, 1], cells[:, 3], height, input.shape[2], rois.dtype)
     return _maxima(input, rois[:, 0].long(), _grid(x1, y1, x2, y2)).unflatten(2, (height, width))
@@ -134,32 +137,74 @@ def roi_align(
         return kernels.roi_align(input, rois, (height, width), spatial_scale, sampling_ratio, aligned)
     start, end = (rois[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)).split(2, dim=1)
     size = end - start if aligned else (end - start).clamp(min=1)  # (R, 2): x and y
-
-    points = sampling_ratio
-    if sampling_ratio <= 0:
-        points = (size.detach() / size.new_tensor([width, height])).ceil().long().clamp(min=0)
+    points = _points(size / size.new_tensor([width, height]), sampling_ratio)
     return (_means if plain() else bin_means)(input, rois[:, 0].long(), start, size, (height, width), points)
 
 
-def roi_warp(
+def ps_roi_pool(
     input: Tensor, boxes: Tensor | Sequence[Tensor], output_size: int | tuple[int, int], spatial_scale: float = 1.0
 ) -> Tensor:
-    """Warp every region of interest to twice the size and max-pool it 2 x 2; a gradient to the boxes too.
+    """Average the cells of every bin of a region, each bin from maps of its own; torchvision's values.
 
-    The warped region has one interpolated point at the centre of each of 2h x 2w equal bins, as `roi_align` sets it
-    where `sampling_ratio` is 1. So a region shorter than one cell is taken to be one long here too.
+    Borders are rounded as in `roi_pool`, and bins are cut as there, but the cell at a region's right and lower border
+    does not belong to it: 2 to 4 are two cells. Bins end before the last row and column of the map, as in torchvision,
+    whose gradient nevertheless goes there too; here it goes to the cells that were read. A bin without a cell gives 0.
+    The boxes get no gradient.
 
     Args:
-        input, boxes, output_size, spatial_scale: as for `roi_align`.
+        input: (N, C h w, H, W); bin (i, j) of output channel c reads channel (c h + i) w + j.
+        boxes: (R, 5) with the image's index first, or a list of N (R_i, 4); pixels.
+        output_size: bins (h, w), or one number for both.
+        spatial_scale: cells per pixel, such as 1 / 16.
     Returns:
-        (R, C, h, w), of the input's type.
+        (R, C, h, w), of the input's type. Half precision is computed in float32.
     Raises:
-        ValueError: as `roi_align`.
-    Source: Dai et al., Instance-aware Semantic Segmentation via Multi-task Network Cascades, section 3.2; ports of
-    Faster R-CNN pool in this way.
+        ValueError: other shapes or types, channels that are no multiple of h w, a coordinate that is not finite, an
+            index of no image.
+    Source: Dai et al., R-FCN: Object Detection via Region-based Fully Convolutional Networks, section 2, equation 1.
     """
-    height, width = height_and_width(output_size)
-    return F.max_pool2d(roi_align(input, boxes, (2 * height, 2 * width), spatial_scale, sampling_ratio=1), 2)
+    rois, maps, image, bins = _by_bin(input, boxes, output_size)
+    cells = _rounded(rois[:, 1:].detach() * spatial_scale)
+    x1, x2 = _cut(cells[:, 0], cells[:, 2] - 1, bins[1], input.shape[3] - 1, rois.dtype)
+    y1, y2 = _cut(cells[:, 1], cells[:, 3] - 1, bins[0], input.shape[2] - 1, rois.dtype)
+    rectangles = _grid(x1, y1, x2, y2).flatten(0, 1)  # (R h w, 4)
+    pooled = (_averages if plain() else cell_means)(maps, image, rectangles)  # (R h w, C)
+    return pooled.to(input.dtype).view(len(rois), *bins, maps.shape[1]).permute(0, 3, 1, 2).contiguous()
+
+
+def ps_roi_align(
+    input: Tensor,
+    boxes: Tensor | Sequence[Tensor],
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+) -> Tensor:
+    """Average points of every bin of a region, each bin from maps of its own; values and gradients of torchvision's.
+
+    The points are those of `roi_align` where it is `aligned`: what `ps_roi_pool` is to `roi_pool`, without rounding.
+    The boxes get a gradient too, where they require one; torchvision gives them none. A bin without points gives 0,
+    and in torchvision NaN.
+
+    Args:
+        input: (N, C h w, H, W); bin (i, j) of output channel c reads channel (c h + i) w + j.
+        boxes, output_size, spatial_scale, sampling_ratio: as for `roi_align`.
+    Returns:
+        (R, C, h, w), of the input's type. Half precision is computed in float32.
+    Raises:
+        ValueError: as `roi_align`, and channels that are no multiple of h w.
+    Source: R-FCN, section 2, equation 1, with the points of Mask R-CNN, section 3.
+    """
+    expect(isinstance(sampling_ratio, int), "sampling_ratio", "a whole number", sampling_ratio)
+    rois, maps, image, (height, width) = _by_bin(input, boxes, output_size)
+    start, end = (rois[:, 1:] * spatial_scale - 0.5).split(2, dim=1)
+    size = ((end - start) / rois.new_tensor([width, height]))[:, None]  # of a bin, (R, 1, 2): x and y
+    size = size.expand(-1, height * width, 2)
+    place = torch.arange(height * width, device=rois.device)
+    start = start[:, None] + torch.stack((place % width, place // width), dim=1) * size  # (R, h w, 2)
+    start, size = start.flatten(0, 1), size.flatten(0, 1)
+    points = _points(size, sampling_ratio)
+    pooled = (_means if plain() else bin_means)(maps, image, start, size, (1, 1), points)  # (R h w, C, 1, 1)
+    return pooled.view(len(rois), height, width, maps.shape[1]).permute(0, 3, 1, 2).contiguous()
 
 
 def _maxima(features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
@@ -196,6 +241,30 @@ def _means(
     return torch.cat(pooled).to(features.dtype)
 
 
+def _averages(features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
+    """(M, C) means over the cells of rectangles (M, 4), x1, y1, x2, y2 in cells; 0 where there is no cell."""
+    exact = features.to(torch.promote_types(features.dtype, torch.float32))
+    pooled = [exact[:0, :, 0, 0]]
+    for number, (x1, y1, x2, y2) in zip(image.tolist(), rectangles.tolist(), strict=True):
+        cells = exact[number, :, y1:y2, x1:x2].flatten(1)  # (C, cells)
+        pooled.append((cells.mean(1) if cells.shape[1] else exact.new_zeros(len(cells)))[None])
+    return torch.cat(pooled)
+
+
+def _by_bin(
+    input: Tensor, boxes: Tensor | Sequence[Tensor], output_size: int | tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
+    """The regions (R, 5), what each bin reads as an image of its own, whose that is, (R h w,), and (h, w)."""
+    validate_map(input, "input")
+    bins = height_and_width(output_size)
+    count = bins[0] * bins[1]
+    expect(input.shape[1] % count == 0, "input", f"channels for each of {bins[0]} x {bins[1]} bins", input)
+    rois = as_rois(boxes, input)
+    maps = input.unflatten(1, (-1, count)).transpose(1, 2).flatten(0, 1)  # (N, C h w, H, W) -> (N h w, C, H, W)
+    image = rois[:, 0].long()[:, None] * count + torch.arange(count, device=rois.device)
+    return rois, maps, image.flatten(), bins
+
+
 def _interpolate(features: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """(C, h, w) values of a map (C, H, W) at rows y (h,) and columns x (w,): bilinear, 0 beyond a cell outside."""
     for axis, place in ((1, y[:, None]), (2, x)):
@@ -205,6 +274,17 @@ def _interpolate(features: Tensor, y: Tensor, x: Tensor) -> Tensor:
         below, above = (features.index_select(axis, cell) for cell in (low, (low + 1).clamp(max=last)))
         features = torch.lerp(below, above, (place - place.detach().long()).expand_as(below)) * inside
     return features
+
+
+def _rounded(cells: Tensor) -> Tensor:
+    """The nearest whole numbers, int64, of halves the one further from zero; torch.round takes them to even."""
+    whole = cells.trunc()
+    return (whole + cells.sign() * ((cells - whole).abs() >= 0.5)).long()
+
+
+def _points(size: Tensor, sampling_ratio: int) -> int | Tensor:
+    """How many points on an axis a bin of this size (M, 2) has: one number, or (M, 2) int64."""
+    return sampling_ratio if sampling_ratio > 0 else size.detach().ceil().long().clamp(min=0)
 
 
 def _cut(first: Tensor, last: Tensor, n: int, limit: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -6,19 +6,17 @@ generator, and the record, whose length gives the learning rate and the place in
 
 import warnings
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from rcnn_tutorial.cache import read_archive, write_archive
 from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.engine.guards import generators
-from rcnn_tutorial.engine.processes import process_rank
+from rcnn_tutorial.engine.processes import gathered, meeting, process_rank, sharing_gradients
+from rcnn_tutorial.engine.training import check_same_training
 from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings
 
@@ -38,8 +36,8 @@ class Run:
         rank, processes: this process's number, and how many there are.
         trained: the parameters, those with weight decay first.
         device: where they lie.
-        forward: the model, or what shares its gradients between the processes. A model whose steps never leave out a
-            trained parameter says so by `conditional = False`, which spares a search in each step.
+        forward: the model, or what shares its gradients between the processes.
+        wait: called by every process, it lets the others wait for what the first one does alone.
         precision: of the forward pass; None is float32.
         optimizer: with its momentum.
         scaler: of the loss, for float16.
@@ -61,12 +59,7 @@ class Run:
         if self.precision and self.device.type == "cpu":
             warnings.warn(f"precision {settings.precision!r} is for GPUs: on the CPU it stays float32", stacklevel=3)
             self.precision = None
-        self.forward = model
-        if self.processes > 1:
-            conditional = getattr(model, "conditional", True)
-            self.forward = DistributedDataParallel(model, find_unused_parameters=conditional)
-            # over Gloo, since NCCL ends processes that wait for ten minutes
-            self.waiting: Any = dist.new_group(backend="gloo", timeout=timedelta(days=7))
+        self.forward, self.wait = sharing_gradients(model), meeting()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         matrices = [parameter for parameter in parameters if parameter.ndim > 1]
         vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
@@ -74,17 +67,9 @@ class Run:
         groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = torch.optim.SGD(groups, settings.lr, settings.momentum, weight_decay=settings.weight_decay)
 
-    def wait(self) -> None:
-        """Let the other processes wait for what the first one does alone, however long it takes."""
-        if self.processes > 1:
-            dist.barrier(self.waiting)
-
     def save(self, path: Path) -> None:
         """Write a checkpoint in place of the last one; called by every process, written by the first."""
-        random: list[Any] = [{name: generator.get_state() for name, generator in generators(self.model).items()}]
-        if self.processes > 1:
-            random *= self.processes
-            dist.all_gather_object(random, random[self.rank])
+        random = gathered({name: generator.get_state() for name, generator in generators(self.model).items()})
         if self.rank > 0:
             return
         state = {name: getattr(self, name).state_dict() for name in STATEFUL}
@@ -98,18 +83,11 @@ class Run:
             ValueError: a file that is no whole checkpoint, or one of another training; the message names what differs.
         """
         state = read_archive(path, (*STATEFUL, "history", "random", "identity"), "a checkpoint of train()")
-        identity = self._identity()
-        saved = state["identity"]
+        saved, identity = state["identity"], self._identity()
         identity["images"] = min(saved["images"], identity["images"])
         if self.settings.schedule == "step":  # cosine: the number of steps decides the rate of those already done, too
             identity["settings"]["steps"] = saved["settings"].get("steps")
-        if different := differences(saved, identity):
-            more = f" and {len(different) - 5} more" if len(different) > 5 else ""
-            raise ValueError(
-                f"{path}: the checkpoint of another training ({'; '.join(different[:5])}{more}). "
-                "Give the same settings (more pictures are no other training, nor more steps where schedule='step'), "
-                "another folder, or resume=False to start again"
-            )
+        check_same_training(path, saved, identity)
         for name in STATEFUL:
             getattr(self, name).load_state_dict(state[name])
         self.history = History(**state["history"])
@@ -132,11 +110,3 @@ class Run:
             "shapes": {name: list(value.shape) for name, value in self.model.state_dict().items()},
             "trained": {name: value.requires_grad for name, value in self.model.named_parameters()},
         }
-
-
-def differences(saved: Any, now: Any, name: str = "") -> list[str]:
-    """List where two nested dicts of plain values differ, one line each."""
-    if isinstance(saved, dict) and isinstance(now, dict):
-        pairs = [(f"{name}.{key}".strip("."), saved.get(key), now.get(key)) for key in saved | now]
-        return [line for key, there, here in pairs for line in differences(there, here, key)]
-    return [] if saved == now else [f"{name}: {saved} there, {now} here"]

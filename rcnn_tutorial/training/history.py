@@ -1,8 +1,6 @@
 """The record of a training: one entry per step, and the evaluations."""
 
-import json
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -43,19 +41,3 @@ class History:
             self.losses.setdefault(name, []).append(value)
         self.lr.append(lr)
         self.seconds.append(seconds)
-
-    def to_json(self, path: str | Path) -> None:
-        """Write the record as a JSON file."""
-        Path(path).write_text(json.dumps(asdict(self)) + "\n")
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> "History":
-        """Read a record that `to_json` wrote.
-
-        Raises:
-            ValueError: a file that holds none.
-        """
-        try:
-            return cls(**json.loads(Path(path).read_text()))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise ValueError(f"{path}: not the record of a training ({error})") from error

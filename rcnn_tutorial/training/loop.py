@@ -13,20 +13,19 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rcnn_tutorial.data.checked import CheckedSamples, Sample
 from rcnn_tutorial.data.wrappers import check_classes, prepare, set_epoch
-from rcnn_tutorial.engine.devices import mapped
+from rcnn_tutorial.engine.devices import moved
 from rcnn_tutorial.engine.guards import generators, patient_interrupt, undisturbed
-from rcnn_tutorial.engine.training import check_losses, require_finite
+from rcnn_tutorial.engine.processes import averaged
+from rcnn_tutorial.engine.training import check_losses, plain_numbers, require_finite
 from rcnn_tutorial.evaluation.prediction import eval_mode
 from rcnn_tutorial.training.checkpoint import Run
 from rcnn_tutorial.training.history import History
@@ -119,8 +118,8 @@ def _step(run: Run, step: int, lr: float, batch: Sequence[Sample]) -> dict[str, 
     optimizer, scaler = run.optimizer, run.scaler
     for group in optimizer.param_groups:
         group["lr"] = lr
-    images = [_on(run.device, image) for _, image, _ in batch]
-    targets = [_on(run.device, target) for _, _, target in batch]
+    images = [moved(image, run.device) for _, image, _ in batch]
+    targets = [moved(target, run.device) for _, _, target in batch]  # or the labels of a classifier's crops
     with torch.autocast(run.device.type, dtype=run.precision, enabled=run.precision is not None):
         losses = run.forward(images, targets)
     check_losses(losses)
@@ -129,7 +128,7 @@ def _step(run: Run, step: int, lr: float, batch: Sequence[Sample]) -> dict[str, 
     scaler.scale(total).backward()
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(run.trained, run.settings.clip_norm)
-    values, size = _values(losses, norm, run.processes)
+    values, size = _values(losses, norm)
     require_finite(values, step, batch)
     if not scaler.is_enabled():  # a scaler leaves out such a step, and halves its scale
         require_finite({"norm of the gradient": size}, step, batch)
@@ -138,17 +137,9 @@ def _step(run: Run, step: int, lr: float, batch: Sequence[Sample]) -> dict[str, 
     return values
 
 
-def _on(device: torch.device, value: Any) -> Any:
-    """A picture, a target, or the labels of a classifier's crops, on the device."""
-    return mapped(value, lambda tensor: tensor.to(device, non_blocking=True))
-
-
-def _values(losses: dict[str, Tensor], norm: Tensor, processes: int) -> tuple[dict[str, float], float]:
+def _values(losses: dict[str, Tensor], norm: Tensor) -> tuple[dict[str, float], float]:
     """Losses, means over the processes, and the norm as numbers: a step's one copy to the host, to stop in time."""
-    values = torch.stack([loss.detach().float().flatten()[0] for loss in losses.values()])
-    if processes > 1:
-        dist.all_reduce(values)
-        values /= processes
+    values = averaged(torch.stack([loss.detach().float().flatten()[0] for loss in losses.values()]))
     *numbers, size = torch.cat((values, norm.float().view(1))).tolist()
     return dict(zip(losses, numbers, strict=True)), size
 
@@ -183,12 +174,4 @@ def _due(step: int, every: int | None, settings: TrainSettings) -> bool:
 
 def _evaluate(model: nn.Module, evaluate: Callable[[nn.Module], dict]) -> dict:
     with eval_mode(model), undisturbed(model), torch.no_grad():
-        results = evaluate(model)
-    if not isinstance(results, dict):
-        raise ValueError(f"evaluate: returned {type(results).__name__}, expected a dict of numbers")
-    return _plain(results)
-
-
-def _plain(results: dict) -> dict:
-    """The numbers of a dict, nested or not, as Python's own: others could not be read from a checkpoint."""
-    return {name: _plain(value) if isinstance(value, dict) else float(value) for name, value in results.items()}
+        return plain_numbers(evaluate(model))

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from rcnn_tutorial.course.claims import claim
-from rcnn_tutorial.detectors.fast_rcnn import compress, largest_useful_rank, truncated_svd
+from rcnn_tutorial.detectors.fast_rcnn import compress, truncated_svd
 
 
 class Network(nn.Module):
@@ -53,29 +53,14 @@ def test_parameters_of_the_published_layers():
 
 
 def test_rank_that_still_saves():
-    claim("FAST-19", largest_useful_rank(4096, 25088), 3521, note="largest rank that makes fc6 no larger")
-    claim("FAST-19", largest_useful_rank(4096, 4096), 2048, note="largest rank that makes fc7 no larger")
+    claim("FAST-19", 4096 * 25088 // (4096 + 25088), 3521, note="largest rank that makes fc6 no larger")
+    claim("FAST-19", 4096 * 4096 // (4096 + 4096), 2048, note="largest rank that makes fc7 no larger")
     fc6, fc7 = nn.Linear(25088, 4096, device="meta"), nn.Linear(4096, 4096, device="meta")
     # uv / (u + v) is 3521.1 and 2048: at 2048 fc7 is exactly as large as it was
     sizes = [weights(truncated_svd(fc6, t)) - weights(fc6) for t in (3521, 3522)]
     assert sizes[0] < 0 < sizes[1]
     sizes = [weights(truncated_svd(fc7, t)) - weights(fc7) for t in (2047, 2048, 2049)]
     claim("FAST-19", condition=sizes[0] < 0 == sizes[1] < sizes[2], note="fc7 breaks even at 2,048 and saves below")
-
-
-@pytest.mark.parametrize("times", [1, 2, 2.5, 3, 8])
-@pytest.mark.parametrize("shape", [(256, 2400), (256, 256), (7, 5), (1, 1)])
-def test_largest_useful_rank_is_the_largest(shape, times):
-    u, v = shape
-    rank = largest_useful_rank(u, v, times)
-    assert isinstance(rank, int) and times * rank * (u + v) <= u * v < times * (rank + 1) * (u + v)
-
-
-def test_largest_useful_rank_by_hand():
-    assert largest_useful_rank(256, 2400, 3) == 77  # 614,400 / (3 * 2,656) = 77.1
-    assert largest_useful_rank(256, 2400) == 231
-    with pytest.raises(ValueError, match=r"times: expected at least 1, got 0.5"):
-        largest_useful_rank(256, 2400, 0.5)
 
 
 def test_full_rank_is_exact(device):

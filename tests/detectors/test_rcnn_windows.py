@@ -6,7 +6,8 @@ import torch
 from experiments.rcnn import refined_late
 from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.course.claims import claim
-from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, detect, scored, windows
+from rcnn_tutorial.course.rcnn_steps import detect, scored
+from rcnn_tutorial.detectors.rcnn_windows import WindowFeatures, windows
 from rcnn_tutorial.nets.backbones import TINY, ConvNet
 from rcnn_tutorial.ops.boxes import box_iou
 from tests.detectors.test_rcnn import CLASSES, Squares, untrained

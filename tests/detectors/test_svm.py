@@ -8,11 +8,11 @@ from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.detectors.svm import (
     SVM,
     SVMSettings,
-    coordinate_ascent,
     feature_scale,
     fit_ridge,
     fit_svm,
 )
+from rcnn_tutorial.engine.coordinate_ascent import coordinate_ascent
 from rcnn_tutorial.engine.interior_point import interior_point
 from rcnn_tutorial.ops.boxes import box_iou, decode, encode
 

@@ -10,6 +10,7 @@ from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.detectors.mask_rcnn import MaskRCNN, MaskRCNNSettings
 from rcnn_tutorial.detectors.rcnn import RCNN, RCNNSettings
+from rcnn_tutorial.detectors.retinanet import RetinaNet, RetinaNetSettings
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
 from rcnn_tutorial.nets.backbones import ZF5, ConvNet, tiny_net
 
@@ -21,6 +22,7 @@ DETECTORS = {
     "faster": lambda: FasterRCNN(tiny_net(), CLASSES, FasterRCNNSettings.tiny()),
     "fpn": lambda: FPN(tiny_net(), CLASSES, FPNSettings.tiny()),
     "mask": lambda: MaskRCNN(tiny_net(), CLASSES, MaskRCNNSettings.tiny()),
+    "retina": lambda: RetinaNet(tiny_net(), CLASSES, RetinaNetSettings.tiny()),
 }
 GIVEN = ("rcnn", "sppnet", "fast")  # the proposals come from outside
 

@@ -10,11 +10,11 @@ import torch
 
 from rcnn_tutorial.course import draw
 from rcnn_tutorial.course.kernels import operators
+from rcnn_tutorial.course.nms_steps import nms_steps
 from rcnn_tutorial.course.pooling import sliding_pyramid_pool
 from rcnn_tutorial.course.profile import Laps, multiply_adds
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.ops.boxes import box_iou
-from rcnn_tutorial.ops.nms import nms_steps
 from tests.course.draw.figures import CLASSES, IMAGE, TARGET
 from tests.device import on_device, on_host, simulated_cuda
 

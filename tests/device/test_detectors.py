@@ -46,7 +46,7 @@ def assert_detections_equal(found, expected):
             assert other["masks"].any() and (one["masks"] != other["masks"]).float().mean() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "fpn", "mask_rcnn"])
+@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "fpn", "mask_rcnn", "retinanet"])
 def test_a_training_is_that_of_the_cpu(name):
     settings = TrainSettings(2, batch_size=2, lr=0.01, clip_norm=1.0)
     dataset = {"fast_rcnn": ScenesWithProposals, "mask_rcnn": MaskedScenes}.get(name, Scenes)(2)
@@ -65,14 +65,16 @@ def test_a_training_is_that_of_the_cpu(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "fpn", "mask_rcnn"])
+@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "fpn", "mask_rcnn", "retinanet"])
 def test_detections_are_those_of_the_cpu(name):
     images, targets = batch(2)
-    boxes = [proposals(t["boxes"], i) for i, t in enumerate(targets)] if name == "fast_rcnn" else None
+    given = {}
+    if name == "fast_rcnn":
+        given["proposals"] = [proposals(target["boxes"], i) for i, target in enumerate(targets)]
     model = load(name).eval()
-    expected = model(images, proposals=boxes)
+    expected = model(images, **given)
     with simulated_cuda():
-        found = on_device(model)(on_device(images), proposals=on_device(boxes))
+        found = on_device(model)(on_device(images), **on_device(given))
         assert_on_device(found)
     assert_detections_equal(found, expected)
 

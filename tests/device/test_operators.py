@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from experiments.variants import roi_warp
+from rcnn_tutorial.course.nms_steps import nms_steps
 from rcnn_tutorial.ops.anchors import anchor_grid, caffe_anchors, exact_anchors, inside, torchvision_anchors
 from rcnn_tutorial.ops.assign import match, matched_boxes, sample
 from rcnn_tutorial.ops.boxes import box_area, box_iou, clip_boxes_to_image, decode, encode, remove_small_boxes
 from rcnn_tutorial.ops.losses import count_drawn, hinge, multi_task_loss, sigmoid_focal_loss, smooth_l1
-from rcnn_tutorial.ops.nms import batched_nms, nms, nms_steps
-from rcnn_tutorial.ops.pooling import roi_align, roi_pool, roi_warp, spatial_pyramid_pool
+from rcnn_tutorial.ops.nms import batched_nms, nms
+from rcnn_tutorial.ops.pooling import ps_roi_align, ps_roi_pool, roi_align, roi_pool, spatial_pyramid_pool
 from rcnn_tutorial.ops.warp import dilate, warp
 from tests.device import DeviceTensor, on_device, on_host, simulated_cuda
 from tests.device.tensor import changed
@@ -85,6 +87,9 @@ OPERATORS = {
         lambda x: roi_align(x, [d["boxes"][:5], d["boxes"][5:9]], 3, 1 / 8, -1, aligned=True), d["map"]
     ),
     "roi_warp": lambda d: gradient(lambda x: roi_warp(x, d["rois"], 4, 1 / 8), d["map"]),
+    "ps_roi_pool": lambda d: gradient(lambda x: ps_roi_pool(x, d["rois"], (1, 3), 1 / 8), d["map"]),
+    "ps_roi_align": lambda d: gradient(lambda x, r: ps_roi_align(x, r, (1, 3), 1 / 8, 2), d["map"], d["rois"]),
+    "ps_roi_align of adaptive grids": lambda d: gradient(lambda x: ps_roi_align(x, d["rois"], (1, 3), 1 / 8), d["map"]),
     "dilate": lambda d: dilate(d["boxes"]),
     "warp with a colour": lambda d: warp(d["map"][0], d["boxes"][:3] / 8, 16, 2, d["map"][0, :, 0, 0]),
 }

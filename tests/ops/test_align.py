@@ -8,9 +8,10 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.variants import roi_warp
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.engine import bilinear
-from rcnn_tutorial.ops.pooling import roi_align, roi_pool, roi_warp
+from rcnn_tutorial.ops.pooling import roi_align, roi_pool
 from tests.ops.test_pooling import regions, seeded, value_and_gradient
 
 RATIOS = [-1, 0, 1, 2, 3]

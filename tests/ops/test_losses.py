@@ -8,7 +8,14 @@ from sklearn.metrics import hinge_loss
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from rcnn_tutorial.course.claims import claim
-from rcnn_tutorial.ops.losses import count_drawn, hinge, multi_task_loss, sigmoid_focal_loss, smooth_l1
+from rcnn_tutorial.ops.losses import (
+    count_drawn,
+    generalized_box_iou_loss,
+    hinge,
+    multi_task_loss,
+    sigmoid_focal_loss,
+    smooth_l1,
+)
 
 
 def by_hand(device="cpu"):
@@ -264,6 +271,78 @@ def test_without_weights_focal_loss_is_the_log_loss():
     inputs, targets = questions(3, (20,))
     expected = F.binary_cross_entropy_with_logits(inputs, targets)
     torch.testing.assert_close(sigmoid_focal_loss(inputs, targets, -1, 0, "mean"), expected)
+
+
+def test_the_balanced_log_loss():
+    """The logarithm with a minus, alpha at the yes and 1 - alpha at the no."""
+    inputs, targets = (values.double() for values in questions(4, (50,)))
+    weights = 0.25 * targets + 0.75 * (1 - targets)
+    expected = F.binary_cross_entropy_with_logits(inputs, targets, weights, reduction="sum").item()
+    found = sigmoid_focal_loss(inputs, targets, alpha=0.25, gamma=0, reduction="sum").item()
+    claim("RET-01", found, expected, tol=1e-9, note="balanced log loss of 50 answers beside the library's")
+    plain = F.binary_cross_entropy_with_logits(inputs, targets, reduction="sum").item()
+    found = sigmoid_focal_loss(inputs, targets, alpha=-1, gamma=0, reduction="sum").item()
+    claim("RET-02", abs(found - plain), 0, tol=1e-7, note="with gamma = 0 the focal loss is the log loss")
+
+
+def test_focal_losses_gradient():
+    inputs = torch.tensor([-50.0, -3, -0.2, 0.4, 2, 50], dtype=torch.float64).repeat(2).requires_grad_()
+    targets = torch.tensor([0.0, 1], dtype=torch.float64).repeat_interleave(6)
+    good = torch.autograd.gradcheck(lambda x: sigmoid_focal_loss(x, targets), inputs)
+    finite = sigmoid_focal_loss(inputs, targets).isfinite().all().item()
+    claim("RET-02", condition=good and finite, note="gradients by differences, and finite at logits of 50 and -50")
+
+
+def focal_at(p, alpha=-1.0, gamma=0.0):
+    """The loss of a yes of probability p."""
+    p = torch.tensor([p], dtype=torch.float64)
+    return sigmoid_focal_loss(p.logit(), torch.ones_like(p), alpha, gamma).item()
+
+
+def test_how_much_the_focal_loss_takes_away():
+    claim("RET-03", focal_at(0.9), 0.10536, tol=5e-6, note="log loss of an easy answer, p = 0.9")
+    for p, factor in ((0.5, 4), (0.9, 100), (0.968, 976.6), (0.99, 10_000)):
+        found = focal_at(p) / focal_at(p, gamma=2.0)
+        claim("RET-03", found, factor, tol=factor * 1e-4, note=f"what gamma = 2 divides the loss by at p = {p}")
+
+
+def test_alpha_cannot_tell_easy_from_hard():
+    def ratio(alpha, gamma):
+        return focal_at(0.6, alpha, gamma) / focal_at(0.99, alpha, gamma)
+
+    same = {round(ratio(alpha, 0.0), 6) for alpha in (0.1, 0.25, 0.5, 0.9)}
+    claim("RET-04", condition=len(same) == 1, note="loss at 0.6 over loss at 0.99: the same for every alpha")
+    grows = [ratio(0.25, gamma) for gamma in (0.0, 1.0, 2.0, 5.0)]
+    claim("RET-04", condition=sorted(set(grows)) == grows, note="and it grows with gamma")
+
+
+@given(st.integers(0, 2**31), st.sampled_from(["none", "mean", "sum"]), st.sampled_from([torch.float32, torch.float64]))
+def test_giou_loss_equals_torchvision(seed, reduction, dtype):
+    g = torch.Generator().manual_seed(seed)
+    corner = 20 * torch.rand(2, 9, 2, generator=g, dtype=dtype)
+    boxes = torch.cat((corner, corner + 15 * torch.rand(2, 9, 2, generator=g, dtype=dtype)), dim=2)
+    boxes[1, :2] = boxes[0, :2]  # equal ones
+    boxes[0, 2, 2:] = boxes[0, 2, :2]  # one without area
+    values = []
+    for loss in (generalized_box_iou_loss, torchvision.ops.generalized_box_iou_loss):
+        one = boxes[0].clone().requires_grad_()
+        value = loss(one, boxes[1], reduction)
+        values.append((value.detach(), torch.autograd.grad(value.sum(), one)[0]))
+    torch.testing.assert_close(values[0], values[1])
+
+
+def test_giou_loss_by_hand_and_of_nothing():
+    apart = (
+        torch.tensor([[0.0, 0, 2, 2]]),
+        torch.tensor([[4.0, 0, 6, 2]]),
+    )  # 4 of 12 are gap
+    assert generalized_box_iou_loss(*apart).item() == pytest.approx(1 + 4 / 12)
+    none = torch.zeros(0, 4)
+    assert generalized_box_iou_loss(none, none, "mean") == 0 and generalized_box_iou_loss(none, none).shape == (0,)
+    with pytest.raises(ValueError, match="boxes2: expected"):
+        generalized_box_iou_loss(apart[0], none)
+    with pytest.raises(ValueError, match="reduction: expected"):
+        generalized_box_iou_loss(*apart, reduction="most")
 
 
 @given(st.integers(0, 2**31), st.integers(2, 30))

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcnn_tutorial.course.claims import claim
+from rcnn_tutorial.course.nms_steps import nms_steps
 from rcnn_tutorial.ops.boxes import box_iou
-from rcnn_tutorial.ops.nms import batched_nms, nms, nms_mask, nms_steps
+from rcnn_tutorial.ops.nms import batched_nms, nms, nms_mask
 from tests.strategies import scored_boxes
 
 # A .9, B .8, C .7, D .6, E .5, F .55 of exercise 00-2

@@ -7,11 +7,12 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.variants import roi_warp
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.course.pooling import sliding_pyramid_pool
 from rcnn_tutorial.engine import maxima
 from rcnn_tutorial.nets.backbones import vgg16
-from rcnn_tutorial.ops.pooling import roi_align, roi_pool, roi_warp, spatial_pyramid_pool
+from rcnn_tutorial.ops.pooling import roi_align, roi_pool, spatial_pyramid_pool
 
 MAPS = ["gaussian", "after ReLU", "whole numbers", "not finite"]
 

@@ -1,6 +1,6 @@
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -135,15 +135,11 @@ def test_difficult_and_crowd_objects_are_left_out_and_empty_images_kept():
 # The record
 
 
-def test_history_goes_to_json_and_back(tmp_path):
+def test_history_is_plain_numbers():
     history = run(settings=replace(QUICK, evaluate_every=5), evaluate=lambda model: {"AP": 0.1, "each": {"x": 1}})
     assert [entry["step"] for entry in history.evaluations] == [5, 10, 12]
-    history.to_json(tmp_path / "history.json")
-    assert History.from_json(tmp_path / "history.json") == history
+    assert History(**json.loads(json.dumps(asdict(history)))) == history
     assert len(history.seconds) == history.steps == 12 and min(history.seconds) > 0
-    (tmp_path / "other.json").write_text(json.dumps({"classes": []}))
-    with pytest.raises(ValueError, match="other.json.*not the record"):
-        History.from_json(tmp_path / "other.json")
 
 
 def test_losses_must_keep_their_names():

@@ -23,9 +23,9 @@ from rcnn_tutorial.course.draw.style import (
     style_handles,
     words,
 )
+from rcnn_tutorial.course.nms_steps import Step
 from rcnn_tutorial.evaluation import failures
 from rcnn_tutorial.ops.boxes import box_iou
-from rcnn_tutorial.ops.nms import Step
 
 
 def iou_slide(shift: float, size: float = 10) -> None:

@@ -5,8 +5,8 @@ from matplotlib.colors import to_hex
 
 from rcnn_tutorial.course import draw
 from rcnn_tutorial.course.draw.style import ink
+from rcnn_tutorial.course.nms_steps import nms_steps
 from rcnn_tutorial.ops.assign import match
-from rcnn_tutorial.ops.nms import nms_steps
 from tests.course.draw.figures import (
     IMAGE,
     edges,

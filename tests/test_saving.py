@@ -15,10 +15,10 @@ from rcnn_tutorial.detectors import DETECTORS, build, load
 from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings, compress
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNNSettings
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
-from rcnn_tutorial.detectors.saving import describe, rebuild, settings_from
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.nets.fpn import tiny_stages
 from rcnn_tutorial.nets.rpn import RPNSettings
+from rcnn_tutorial.saving import describe, rebuild, settings_from
 from rcnn_tutorial.training import TrainSettings
 
 CLASSES = ("background", "cat", "dog")
