@@ -227,12 +227,16 @@ class RetinaNet(Detector):
         self.network = network
 
     def forward(
-        self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None
+        self,
+        images: Sequence[Tensor],
+        targets: Sequence[dict[str, Tensor]] | None = None,
+        proposals: Sequence[Tensor] | None = None,
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """The losses of a mini-batch in training mode, else detections.
 
         Args:
             images, targets: as for TwoStage.
+            proposals: not used, since there is no second stage; a data set may have them for other detectors.
         Returns:
             `class` and `box`, scalars; or detections, as TwoStage's.
         Raises:

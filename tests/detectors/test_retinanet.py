@@ -408,6 +408,17 @@ def test_nms_is_within_a_class_and_over_all_levels():
     assert found["labels"].tolist() == [2, 5] and found["scores"].tolist() == pytest.approx([0.8808, 0.6225], abs=1e-4)
 
 
+def test_proposals_of_a_data_set_change_nothing():
+    model, (images, targets) = untrained(least_score=0.0), batch(2)
+    boxes = [target["boxes"] for target in targets]
+    given = [target | {"proposals": own} for target, own in zip(targets, boxes, strict=True)]
+    losses, again = model(images, targets), model(images, given)
+    assert all(torch.equal(again[name], losses[name]) for name in losses)
+    model.eval()
+    for one, other in zip(model(images, proposals=boxes), model(images), strict=True):
+        assert len(one["boxes"]) and torch.equal(one["boxes"], other["boxes"])
+
+
 def test_nothing_is_found_in_an_untrained_networks_answers():
     found = untrained().eval()(batch(2)[0])
     assert all(len(each["boxes"]) == len(each["labels"]) == len(each["scores"]) == 0 for each in found)
