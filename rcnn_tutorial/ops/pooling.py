@@ -137,7 +137,8 @@ def roi_align(
         return kernels.roi_align(input, rois, (height, width), spatial_scale, sampling_ratio, aligned)
     start, end = (rois[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)).split(2, dim=1)
     size = end - start if aligned else (end - start).clamp(min=1)  # (R, 2): x and y
-    points = _points(size / size.new_tensor([width, height]), sampling_ratio)
+    length = (size / size.new_tensor([width, height])).detach()  # of a bin
+    points = sampling_ratio if sampling_ratio > 0 else length.ceil().long().clamp(min=0)
     return (_means if plain() else bin_means)(input, rois[:, 0].long(), start, size, (height, width), points)
 
 
@@ -202,7 +203,7 @@ def ps_roi_align(
     place = torch.arange(height * width, device=rois.device)
     start = start[:, None] + torch.stack((place % width, place // width), dim=1) * size  # (R, h w, 2)
     start, size = start.flatten(0, 1), size.flatten(0, 1)
-    points = _points(size, sampling_ratio)
+    points = sampling_ratio if sampling_ratio > 0 else size.detach().ceil().long().clamp(min=0)
     pooled = (_means if plain() else bin_means)(maps, image, start, size, (1, 1), points)  # (R h w, C, 1, 1)
     return pooled.view(len(rois), height, width, maps.shape[1]).permute(0, 3, 1, 2).contiguous()
 
@@ -280,11 +281,6 @@ def _rounded(cells: Tensor) -> Tensor:
     """The nearest whole numbers, int64, of halves the one further from zero; torch.round takes them to even."""
     whole = cells.trunc()
     return (whole + cells.sign() * ((cells - whole).abs() >= 0.5)).long()
-
-
-def _points(size: Tensor, sampling_ratio: int) -> int | Tensor:
-    """How many points on an axis a bin of this size (M, 2) has: one number, or (M, 2) int64."""
-    return sampling_ratio if sampling_ratio > 0 else size.detach().ceil().long().clamp(min=0)
 
 
 def _cut(first: Tensor, last: Tensor, n: int, limit: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
