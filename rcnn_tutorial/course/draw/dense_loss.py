@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import torch
 
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, IGNORED, PALE
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, IGNORED
+
+NEGATIVE = "#DDDDDD"  # the many
 
 
 def anchor_bar(counts: dict[str, int]) -> None:
@@ -17,7 +19,7 @@ def anchor_bar(counts: dict[str, int]) -> None:
     _, ax = plt.subplots(figsize=(10.9, 2.2))
     total, left = sum(counts.values()), 0
     assert total > 0, "nothing was drawn"
-    for (name, count), color in zip(counts.items(), (GOOD, IGNORED, PALE), strict=True):
+    for (name, count), color in zip(counts.items(), (GOOD, IGNORED, NEGATIVE), strict=True):
         ax.barh(0, count / total, left=left, height=0.6, color=color, label=f"{count:,} {name}")
         left += count / total
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)

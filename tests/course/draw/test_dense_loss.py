@@ -26,3 +26,8 @@ def test_each_training_has_its_line():
     assert [list(line.get_ydata()) for line in ax.lines] == [[3.0, 2.0], [1.0, 0.5]]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["prior 0.5", "prior 0.01"]
     assert ax.get_yscale() == "log"
+
+
+def test_the_three_parts_of_the_bar_have_three_colours():
+    draw.anchor_bar({"positive": 10, "ignored": 30, "negative": 960})
+    assert len({bar.get_facecolor() for bar in plt.gca().patches}) == 3
