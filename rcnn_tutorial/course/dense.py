@@ -1,10 +1,17 @@
-"""RetinaNet on the laptop: a start from the body and the neck of a trained FPN."""
+"""What notebook 07 does around RetinaNet: a start from a trained FPN, times by stage, first losses, records."""
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rcnn_tutorial.course import records
+from rcnn_tutorial.course.profile import Laps
 from rcnn_tutorial.detectors.fpn import FPN
 from rcnn_tutorial.detectors.retinanet import RetinaNet, RetinaNetSettings
 from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.training import train
 
 
 def on_fpn(
@@ -27,3 +34,40 @@ def on_fpn(
         for layer, trained in zip(own, theirs[-len(own) :], strict=True):  # the FPN has P2 before them
             layer.load_state_dict(trained.state_dict())
     return model.to(next(fpn.parameters()).device)
+
+
+@torch.no_grad()
+def stage_seconds(model: RetinaNet | FPN, images: Sequence[Tensor]) -> dict[str, float]:
+    """Measure how long each stage of one detector takes for a picture, on average, of one stage or of two."""
+    lap = Laps()
+    for image in images:
+        batch, maps = model.maps([image])
+        lap("pyramid")
+        if isinstance(model, RetinaNet):
+            predictions = model.dense(maps)
+            lap("subnets")
+            model.choose(batch, predictions)
+            lap("select")
+        else:
+            boxes = model.propose(model.rpn(maps), batch)
+            lap("RPN")
+            model.classify(batch, model.pool(maps, boxes), boxes)
+            lap("class and box")
+    return {stage: seconds / len(images) for stage, seconds in lap.seconds.items()}
+
+
+def first_losses(
+    fpn: FPN, classes: Sequence[str], data: Dataset, priors: Sequence[float], steps: int
+) -> dict[str, list[float]]:
+    """The class loss of the first steps of a training, for each prior; everything else is equal."""
+    curves = {}
+    for prior in priors:
+        settings = RetinaNetSettings.tiny(steps, prior=prior)
+        model = on_fpn(fpn, classes, settings)
+        curves[f"prior {prior}"] = list(train(model, data, settings.training, progress=False).losses["class"])
+    return curves
+
+
+def recorded(name: str, metric: str = "AP") -> dict[str, list[float]]:
+    """The metric of each seed of each variant of a record; nothing where the record is not there."""
+    return records.by_variant(records.load(name), metric) if records.exists(name) else {}

@@ -12,6 +12,7 @@ from rcnn_tutorial.course.draw.answers import answer, closeups
 from rcnn_tutorial.course.draw.bars import ablation, measures, missed_by_size, shares
 from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, paired, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
+from rcnn_tutorial.course.draw.dense_loss import anchor_bar, first_losses, focal_curves
 from rcnn_tutorial.course.draw.detector import pipeline, time_bar
 from rcnn_tutorial.course.draw.judged import judged
 from rcnn_tutorial.course.draw.kernels import align_points, mask_scan, mask_words, pool_steps
@@ -45,7 +46,7 @@ from rcnn_tutorial.course.draw.network import (
     proposals_strip,
     stage_times,
 )
-from rcnn_tutorial.course.draw.network_map import BOXES, FPN, MASK_RCNN, RCNN, NetworkMap, network_map
+from rcnn_tutorial.course.draw.network_map import BOXES, FPN, MASK_RCNN, RCNN, RETINANET, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, rivals, threshold_curve
 from rcnn_tutorial.course.draw.own_results import own_results
 from rcnn_tutorial.course.draw.pictures import (
@@ -127,6 +128,7 @@ __all__ = [
     "PLAIN",
     "PROPOSAL",
     "RCNN",
+    "RETINANET",
     "SPPNET",
     "STATES",
     "Style",
@@ -135,6 +137,7 @@ __all__ = [
     "addition",
     "align_numbers",
     "align_points",
+    "anchor_bar",
     "anchors_at",
     "answer",
     "best_iou",
@@ -153,7 +156,9 @@ __all__ = [
     "designs",
     "fill_shares",
     "filter_steps",
+    "first_losses",
     "flow",
+    "focal_curves",
     "gains",
     "gradient_norms",
     "gradient_table",

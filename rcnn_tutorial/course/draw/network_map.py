@@ -80,6 +80,29 @@ FPN = NetworkMap(
     operations=("1 x 1", "3 x 3", "x 2"),
 )
 
+RETINANET = NetworkMap(
+    {
+        "picture": (0, 1),
+        "pyramid": (1, 1),
+        "class\nsubnet": (2.3, 0),
+        "box\nsubnet": (2.3, 2),
+        "scores": (3.7, 0),
+        "offsets": (3.7, 2),
+        "select": (4.8, 1),
+    },
+    (
+        ("picture", "pyramid", "(3, H, W)"),
+        ("pyramid", "class\nsubnet", "P3 to P7"),
+        ("pyramid", "box\nsubnet", "P3 to P7"),
+        ("class\nsubnet", "scores", "(N, K)"),
+        ("box\nsubnet", "offsets", "(N, 4)"),
+        ("scores", "select", ""),
+        ("offsets", "select", ""),
+    ),
+    letters=15,
+    high=1.05,
+)
+
 MASK_RCNN = NetworkMap(
     {
         "picture": (0, 1),
