@@ -69,5 +69,5 @@ def first_losses(
 
 
 def recorded(name: str, metric: str = "AP") -> dict[str, list[float]]:
-    """The metric of each seed of each variant of a record; nothing where the record is not there."""
-    return records.by_variant(records.load(name), metric) if records.exists(name) else {}
+    """The metric of each seed of each variant of a record."""
+    return records.by_variant(records.load(name), metric)
