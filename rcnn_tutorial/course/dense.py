@@ -1,4 +1,4 @@
-"""What notebook 07 does around RetinaNet: a start from a trained FPN, times by stage, first losses, records."""
+"""What notebook 07 does around RetinaNet: a start from a trained FPN, times by stage, first losses."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rcnn_tutorial.course import records
 from rcnn_tutorial.course.profile import Laps
 from rcnn_tutorial.detectors.fpn import FPN
 from rcnn_tutorial.detectors.retinanet import RetinaNet, RetinaNetSettings
@@ -66,8 +65,3 @@ def first_losses(
         model = on_fpn(fpn, classes, settings)
         curves[f"prior {prior}"] = list(train(model, data, settings.training, progress=False).losses["class"])
     return curves
-
-
-def recorded(name: str, metric: str = "AP") -> dict[str, list[float]]:
-    """The metric of each seed of each variant of a record."""
-    return records.by_variant(records.load(name), metric)

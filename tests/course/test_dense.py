@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rcnn_tutorial.course import dense, records
+from rcnn_tutorial.course import dense
 from rcnn_tutorial.detectors import load
 from rcnn_tutorial.detectors.retinanet import RetinaNetSettings
 from tests.detectors.scenes import Scenes, batch
@@ -36,8 +36,3 @@ def test_first_losses_differ_by_the_prior_alone(fpn):
     curves = dense.first_losses(fpn, fpn.classes, Scenes(4), (0.5, 0.01), 1)
     assert list(curves) == ["prior 0.5", "prior 0.01"] and [len(each) for each in curves.values()] == [1, 1]
     assert curves["prior 0.5"][0] > 10 * curves["prior 0.01"][0]
-
-
-def test_what_is_recorded():
-    found = dense.recorded("fpn_16", "AP50")
-    assert found == records.by_variant(records.load("fpn_16"), "AP50") and list(found) == ["Faster R-CNN", "FPN"]
