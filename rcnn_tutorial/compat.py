@@ -195,7 +195,7 @@ def from_torchvision(
         model, names = _by_name(str(model))
         classes = classes or names
     theirs: Any = model
-    if hasattr(theirs, "head") and hasattr(theirs.head, "regression_head"):
+    if hasattr(getattr(getattr(theirs, "head", None), "regression_head", None), "_loss_type"):  # RetinaNet's alone
         return retinanet_from_torchvision(theirs, classes, training, seed)
     if not hasattr(getattr(theirs, "backbone", None), "fpn") or not hasattr(theirs, "roi_heads"):
         raise ValueError(f"model: expected a Faster R-CNN on a feature pyramid, got {type(theirs).__name__}")

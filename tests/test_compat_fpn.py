@@ -17,8 +17,9 @@ from torchvision.models.detection import (
     fasterrcnn_mobilenet_v3_large_fpn,
     fasterrcnn_resnet50_fpn,
     fasterrcnn_resnet50_fpn_v2,
+    fcos_resnet50_fpn,
     keypointrcnn_resnet50_fpn,
-    retinanet_resnet50_fpn,
+    ssdlite320_mobilenet_v3_large,
 )
 from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor, resnet_fpn_backbone
@@ -197,7 +198,8 @@ REFUSED = {
     "a threshold for proposals": lambda: little(rpn_score_thresh=0.05),
     "inputs that the strides do not divide": lambda: little(size_divisible=1),
     "inputs of one size": lambda: little(fixed_size=(200, 100)),
-    "another detector": lambda: retinanet_resnet50_fpn(**BLANK),
+    "another detector": lambda: fcos_resnet50_fpn(**BLANK),
+    "a detector of one stage": lambda: ssdlite320_mobilenet_v3_large(**BLANK),
     "keypoints": lambda: keypointrcnn_resnet50_fpn(**BLANK),
     "no detector": lambda: nn.Linear(1, 1),
     "no pyramid": lambda: tiny_faster_rcnn(7, head=16),
@@ -231,7 +233,7 @@ def test_another_number_of_classes_is_refused():
     [
         "FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1",
         "FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1",
-        "RetinaNet_ResNet50_FPN_Weights.COCO_V1",
+        "FCOS_ResNet50_FPN_Weights.COCO_V1",
         "ResNet50_Weights.IMAGENET1K_V1",
         "FasterRCNN_ResNet50_FPN_Weights.COCO_V9",
         "FasterRCNN_ResNet50_FPN_Weights",
