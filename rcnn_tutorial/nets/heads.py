@@ -115,8 +115,8 @@ class Subnet(nn.Module):
             norm = [nn.GroupNorm(groups, channels)] if groups else []
             self.layers.append(nn.Sequential(conv, *norm, nn.ReLU()))
         self.last = nn.Conv2d(channels, outputs, 3, padding=1)
-        for conv in (*convs, self.last):
-            scale = (2 / (9 * channels)) ** 0.5 if std is None and conv is not self.last else std or 0.01
+        hidden, last = ((2 / (9 * channels)) ** 0.5, 0.01) if std is None else (std, std)
+        for conv, scale in zip((*convs, self.last), (*[hidden] * layers, last), strict=True):
             conv.weight.data = scale * torch.randn(conv.weight.shape, generator=generator)
             if conv.bias is not None:
                 conv.bias.data.zero_()
