@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from rcnn_tutorial.detectors.select import select
-from rcnn_tutorial.engine.checks import checked_classes, expect, validate
+from rcnn_tutorial.engine.checks import checked_classes, checked_proposals, expect, validate
 from rcnn_tutorial.engine.devices import constant
 from rcnn_tutorial.engine.targets import check_targets
 from rcnn_tutorial.nets.heads import BoxHead
@@ -192,8 +192,7 @@ class TwoStage(Detector):
         if proposals is None:
             proposals = [target["proposals"] for target in targets if "proposals" in target] or None
         if proposals is not None or self.settings.rpn is None:
-            count = "none" if proposals is None else len(proposals)
-            expect(count == len(images), "proposals", f"one tensor for each of {len(images)} images", count)
+            checked_proposals(proposals, images)
         if not self.training:
             return self.detect(images, proposals)
         batch, maps = self.maps(images)
