@@ -13,18 +13,22 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
 from experiments.designs import OneMap, Single
-from experiments.faster_rcnn import SETTINGS, mirrored, scenes
+from experiments.faster_rcnn import SETTINGS, STEPS, mirrored, scenes
 from experiments.faster_rcnn import settings as faster_settings
 from experiments.fpn import settings as fpn_settings
+from experiments.ladder import Resized
 from experiments.measure import Detections, by_size, measure
 from experiments.scenes import TEST, TRAIN, Experiment, device
+from rcnn_tutorial.course.dense import on_fpn
 from rcnn_tutorial.course.relatives import GridDetector, SmallRFCN, SmallSSD
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors import load
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN
+from rcnn_tutorial.detectors.fpn import FPN
+from rcnn_tutorial.detectors.retinanet import RetinaNetSettings
 from rcnn_tutorial.evaluation import coco_ap, predict
 from rcnn_tutorial.nets.backbones import ConvNet, tiny_net
 from rcnn_tutorial.nets.fpn import BottomUp, tiny_stages
@@ -34,6 +38,8 @@ from rcnn_tutorial.training import TrainSettings, train
 RATES = {"SSD": 0.02, "YOLO grid": 0.01}  # found with one seed of other scenes
 HALF = 96  # pixels of the shorter side, of 192
 FOLDS = 100  # test scenes of each seed, where nothing is trained
+COUNTS = (100, 50, 20)  # proposals, in place of 300
+Pictures = tuple[Dataset, Dataset]  # to train on, and to test on
 NAMES = ("faster_rcnn", "fpn", "mask_rcnn", "retinanet")
 
 
@@ -51,35 +57,68 @@ def trunk(seed: int, trained: bool = True) -> tuple[ConvNet, BottomUp]:
     return net, stages
 
 
-def fitted(model: nn.Module, seed: int, plan: TrainSettings) -> dict:
-    """Train a detector on the scenes of a seed and measure it on the test scenes."""
+def fitted(model: nn.Module, seed: int, plan: TrainSettings, pictures: Pictures | None = None) -> dict:
+    """Train a detector, on the scenes of a seed if nothing else is given, and test it."""
+    training, test = pictures or (scenes("train", seed * TRAIN, TRAIN), scenes("test", 0, TEST))
     model.to(device())
     start = process_time()  # other users of the machine do not count
-    train(model, mirrored(scenes("train", seed * TRAIN, TRAIN), seed), plan, progress=False)
-    spent = {"seconds": round(process_time() - start, 1)}
+    train(model, mirrored(training, seed), plan, progress=False)
+    return {"seconds": round(process_time() - start, 1)} | tested(model.eval(), test)
+
+
+def tested(model: nn.Module, test: Dataset) -> dict:
+    """What a detector finds, by size too, and the milliseconds of a picture."""
     start = process_time()
-    found, targets = predict(model.eval(), scenes("test", 0, TEST), progress=False)
-    spent["milliseconds"] = round(1000 * (process_time() - start) / TEST, 1)
+    found, targets = predict(model, test, progress=False)
+    spent = {"milliseconds": round(1000 * (process_time() - start) / len(targets), 1)}
     classes = cast(tuple[str, ...], model.classes)
     return measure(found, targets, classes) | by_size(found, targets, classes) | spent
 
 
 def relatives(seed: int) -> dict[str, dict]:
-    """CMP-01, -06, -09, -12, -13 and -18: four detectors on one trunk; three on another one; and smaller pictures."""
-    classes, plan = load("fpn").classes, faster_settings(seed).training
-    found = {}
+    """CMP-01, -06, -09 to -13, -18, -19: four detectors on one trunk, three on another, and smaller pictures."""
+    classes, plan, found = load("fpn").classes, faster_settings(seed).training, {}
     for name, trained in {"": True, ", plain trunk": False}.items():
-        net, stages = trunk(seed, trained)
-        found[f"Faster R-CNN{name}"] = fitted(FasterRCNN(net, classes, faster_settings(seed), seed=seed), seed, plan)
+        faster = FasterRCNN(trunk(seed, trained)[0], classes, faster_settings(seed), seed=seed)
+        found[f"Faster R-CNN{name}"] = fitted(faster, seed, plan)
+        if trained:
+            rpn = faster.rpn.settings
+            for count in COUNTS:
+                faster.rpn.settings = replace(rpn, after_nms=(rpn.after_nms[0], count))
+                found[f"Faster R-CNN, {count} proposals"] = tested(faster, scenes("test", 0, TEST))
         start = FasterRCNN(trunk(seed, trained)[0], classes, faster_settings(seed), seed=seed)
         found[f"R-FCN{name}"] = fitted(SmallRFCN(start, seed=seed), seed, plan)
-        _, stages = trunk(seed, trained)
-        found[f"SSD{name}"] = fitted(SmallSSD(stages, classes, seed=seed), seed, replace(plan, lr=RATES["SSD"]))
+        ssd = SmallSSD(trunk(seed, trained)[1], classes, seed=seed)
+        found[f"SSD{name}"] = fitted(ssd, seed, replace(plan, lr=RATES["SSD"]))
     grid = GridDetector(trunk(seed)[1], classes, seed=seed)
     found["YOLO grid"] = fitted(grid, seed, replace(plan, lr=RATES["YOLO grid"]))
     smaller = faster_settings(seed, min_size=HALF, max_size=10 * HALF)
     found["Faster R-CNN, half the sides"] = fitted(FasterRCNN(trunk(seed)[0], classes, smaller, seed=seed), seed, plan)
     return found
+
+
+def cells(seed: int) -> dict[str, dict]:
+    """CMP-06, CMP-09: six detectors on photographs of blood cells, reduced to the size of the scenes.
+
+    FPN and RetinaNet start from the shipped FPN's neck as well.
+    """
+    training, test = (load_dataset("bccd", split) for split in ("train", "test"))
+    classes, plan, fpn = training.classes, faster_settings(seed).training, cast(FPN, load("fpn")).to(device())
+    pictures = Resized(training, classes), Resized(test, classes)
+    start = FasterRCNN(trunk(seed)[0], classes, faster_settings(seed), seed=seed)
+    pyramid, dense = fpn_settings(seed), RetinaNetSettings.tiny(STEPS)
+    dense = replace(dense, training=replace(dense.training, seed=seed))
+    two_stages = FPN(trunk(seed)[1], classes, pyramid, seed=seed).to(device())
+    two_stages.body.load_state_dict(fpn.body.state_dict())
+    models = {
+        "Faster R-CNN": (FasterRCNN(trunk(seed)[0], classes, faster_settings(seed), seed=seed), plan),
+        "R-FCN": (SmallRFCN(start, seed=seed), plan),
+        "SSD": (SmallSSD(trunk(seed)[1], classes, seed=seed), replace(plan, lr=RATES["SSD"])),
+        "YOLO grid": (GridDetector(trunk(seed)[1], classes, seed=seed), replace(plan, lr=RATES["YOLO grid"])),
+        "FPN": (two_stages, pyramid.training),
+        "RetinaNet": (on_fpn(fpn, classes, dense), dense.training),
+    }
+    return {name: fitted(model, seed, chosen, pictures) for name, (model, chosen) in models.items()}
 
 
 class C4(Single):
@@ -179,9 +218,12 @@ def ensembles(seed: int) -> dict[str, dict]:
 EXPERIMENTS = {
     "relatives": Experiment(
         "four detectors, two trunks, and pictures of half the sides",
-        ("CMP-01", "CMP-06", "CMP-09", "CMP-12", "CMP-13", "CMP-18"),
+        ("CMP-01", "CMP-06", "CMP-09", "CMP-10", "CMP-12", "CMP-13", "CMP-18", "CMP-19"),
         relatives,
         SETTINGS | {"rates": RATES},
+    ),
+    "relatives_bccd": Experiment(
+        "six detectors on blood cells", ("CMP-06", "CMP-09"), cells, {"steps": STEPS, "rates": RATES}
     ),
     "strides": Experiment("which map is read, and a stride removed", ("CMP-08", "CMP-11", "CMP-16"), strides, SETTINGS),
     "ensembles": Experiment("two detectors together", ("CMP-17",), ensembles, {"test": FOLDS, "val": FOLDS}),
