@@ -167,7 +167,11 @@ def _change_patches() -> list[Patch]:
 
 
 def trade_off(
-    points: dict[str, dict[str, Sequence[float]]], table: dict[str, dict[str, str]], xlabel: str, ylabel: str = "AP"
+    points: dict[str, dict[str, Sequence[float]]],
+    table: dict[str, dict[str, str]],
+    xlabel: str,
+    ylabel: str = "AP",
+    ladder: bool = True,
 ) -> None:
     """Accuracy against time, one point per detector, an arrow from each to the next; under it what each of them does.
 
@@ -178,6 +182,7 @@ def trade_off(
             deviations.
         table: for each property what it is for each detector; it may be empty.
         xlabel, ylabel: what was measured.
+        ladder: whether each detector improves on the one before it; else there are no arrows.
     """
     assert points, "nothing was drawn"
     table = {row: {name: fill(text, 12) for name, text in values.items()} for row, values in table.items()}
@@ -194,7 +199,7 @@ def trade_off(
         style = dict(color=words(color), weight="bold", fontsize=18, zorder=4,
                      path_effects=[withStroke(linewidth=4, foreground="white")])  # fmt: skip
         names.append(ax.annotate(name, (x, y), xytext=(0, 0), textcoords="offset points", **style))
-    for start, end in zip(names, names[1:], strict=False):
+    for start, end in zip(names, names[1:] if ladder else (), strict=False):
         ax.annotate("", end.xy, start.xy, arrowprops=ARROW)
         lines.append((start.xy, end.xy))
     ax.set(xscale="log", xlabel=xlabel)

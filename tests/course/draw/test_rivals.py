@@ -1,0 +1,72 @@
+"""What the pictures of the comparison say."""
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from rcnn_tutorial.course import draw
+from rcnn_tutorial.course.literature import TABLE
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_the_table_as_overviews_print_it_says_nothing_of_the_test_pictures():
+    draw.published(TABLE, hidden=True)
+    said = texts(plt.gca())
+    assert "Faster R-CNN" in said and "70.4 mAP" in said and "34.4 AP" in said
+    assert not {"tested on", "VOC 2012", "Titan X"} & set(said) and not plt.gca().patches
+
+
+def test_equal_entries_of_a_column_have_one_colour():
+    draw.published(TABLE)
+    ax = plt.gca()
+    assert {"tested on", "trained on", "GPU"} <= set(texts(ax))
+        "tested on",
+        "trained on",
+        "GPU",
+    ]
+    boxes = [(patch.get_x() + patch.get_width() / 2, patch.get_y() + patch.get_height() / 2) for patch in ax.patches]
+    words = {(round(t.get_position()[0], 2), round(t.get_position()[1], 1)): t.get_text() for t in ax.texts}
+    columns = {}
+    for patch, (x, y) in zip(ax.patches, boxes, strict=True):
+        columns.setdefault(round(x, 2), {})[words[round(x, 2), round(y, 1)]] = to_hex(patch.get_facecolor())
+    for column in columns.values():  # as many colours as different entries
+        assert len(set(column.values())) == len(column)
+    assert len(columns) == 3 and len(ax.patches) == 3 * len(TABLE)
+
+
+def test_cells_say_how_many_centres_they_hold():
+    objects = torch.tensor([[0.0, 0, 20, 20], [4, 4, 20, 20], [60, 60, 90, 90]])
+    draw.grid_cells(torch.rand(3, 100, 100), objects, [0, 0, 5], 3)
+    ax = plt.gca()
+    assert sorted(texts(ax)) == ["1", "2"]
+    filled = {patch.get_label(): to_hex(patch.get_facecolor()).upper() for patch in ax.patches}
+    assert (filled["2 in cell 0"], filled["1 in cell 5"]) == (draw.BAD, draw.GOOD)
+    assert ax.get_title() == "3 centres in 2 cells: 1 cannot be found"
+    (dots,) = [line for line in ax.lines if line.get_marker() == "o"]
+    assert dots.get_xydata().tolist() == [[10, 10], [12, 12], [75, 75]]
+
+
+def test_each_bin_is_lit_on_its_own_map():
+    maps = torch.arange(4 * 16).view(4, 4, 4).float()
+    pooled = torch.tensor([[1.0, 2], [3, 4]])
+    draw.sensitive_maps(maps, (0, 0, 4, 2), pooled)
+    *panels, result = plt.gcf().axes
+    corners = [panel.patches[0].get_xy() for panel in panels]
+    assert corners == [(0, 0), (2, 0), (0, 1), (2, 1)]
+    assert [panel.patches[0].get_width() for panel in panels] == [2] * 4
+    assert [panel.patches[0].get_height() for panel in panels] == [1] * 4
+    assert texts(panels[1]) == [str(n) for n in range(16, 32)]
+    assert texts(result) == ["1", "2", "3", "4"] and result.get_title() == "mean 2.5"
+    colors = [to_hex(panel.patches[0].get_facecolor()) for panel in panels]
+    assert colors == [to_hex(patch.get_facecolor()) for patch in result.patches] and len(set(colors)) == 4
+
+
+def test_nothing_is_not_drawn():
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.published([])
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.grid_cells(torch.rand(3, 9, 9), torch.zeros(0, 4), [], 3)
