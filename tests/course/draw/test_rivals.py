@@ -24,10 +24,6 @@ def test_equal_entries_of_a_column_have_one_colour():
     draw.published(TABLE)
     ax = plt.gca()
     assert {"tested on", "trained on", "GPU"} <= set(texts(ax))
-        "tested on",
-        "trained on",
-        "GPU",
-    ]
     boxes = [(patch.get_x() + patch.get_width() / 2, patch.get_y() + patch.get_height() / 2) for patch in ax.patches]
     words = {(round(t.get_position()[0], 2), round(t.get_position()[1], 1)): t.get_text() for t in ax.texts}
     columns = {}
