@@ -1,6 +1,8 @@
-"""What notebook 07 does around RetinaNet: a start from a trained FPN, times by stage, first losses."""
+"""What notebook 07 does around RetinaNet: a start from a trained FPN, times by stage, first losses, the cap's price."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -9,7 +11,11 @@ from torch.utils.data import Dataset
 from rcnn_tutorial.course.profile import Laps
 from rcnn_tutorial.detectors.fpn import FPN
 from rcnn_tutorial.detectors.retinanet import RetinaNet, RetinaNetSettings
+from rcnn_tutorial.detectors.two_stage import to_input
 from rcnn_tutorial.nets.backbones import tiny_net
+from rcnn_tutorial.nets.preprocess import Batch
+from rcnn_tutorial.nets.rpn import Predictions
+from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED
 from rcnn_tutorial.training import train
 
 
@@ -65,3 +71,58 @@ def first_losses(
         model = on_fpn(fpn, classes, settings)
         curves[f"prior {prior}"] = list(train(model, data, settings.training, progress=False).losses["class"])
     return curves
+
+
+@torch.no_grad()
+def right_answers(model: RetinaNet, image: Tensor, target: dict[str, Tensor]) -> Tensor:
+    """The probability that a detector gives to the right answer of each question that it is asked about one picture.
+
+    Args:
+        model: any RetinaNet.
+        image: (3, H, W).
+        target: `boxes` (M, 4), pixels of the image, and `labels` (M,).
+    Returns:
+        p_t of every class at every anchor, (Q,), double precision; ignored anchors are left out.
+    """
+    batch, maps = model.maps([image])
+    predictions = model.dense(maps)
+    boxes = to_input(batch, [target])[0]["boxes"]
+    matches = model.dense.label(predictions.anchors, [boxes], batch.sizes)
+    state, truth = matches.state[0], matches.truth[0]  # (N,) each
+    p = predictions.logits[0].double().sigmoid()  # (N, K)
+    found = (state == FOREGROUND).nonzero().flatten()
+    yes = torch.zeros_like(p, dtype=torch.bool)
+    yes[found, target["labels"][truth[found]] - 1] = True
+    return torch.where(yes, p, 1 - p)[state != UNUSED].flatten()
+
+
+@torch.no_grad()
+def choose_seconds(model: RetinaNet, batch: Batch, predictions: Predictions) -> dict[str, float]:
+    """Measure how long it takes to come from predictions to detections, with the cap and the least score and without.
+
+    Args:
+        model: as it is used; it is not changed.
+        batch, predictions: of some pictures, as `model.maps` and `model.dense` give them.
+    Returns:
+        seconds, each the shortest of three runs.
+    """
+    own = model.settings
+    every = predictions.logits.numel()
+    ways = {
+        f"cap {own.candidates:,}, scores above {own.least_score:g}": own,
+        f"no cap, scores above {own.least_score:g}": replace(own, candidates=every),
+        "no cap, all scores": replace(own, candidates=every, least_score=0.0),
+    }
+    seconds = {}
+    try:
+        for name, settings in ways.items():
+            model.settings = model.dense.settings = settings
+            runs = []
+            for _ in range(3):
+                start = perf_counter()
+                model.choose(batch, predictions)[0]["scores"].cpu()  # waits for a GPU
+                runs.append(perf_counter() - start)
+            seconds[name] = min(runs)
+    finally:
+        model.settings = model.dense.settings = own
+    return seconds

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rcnn_tutorial.course import dense
+from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors import load
 from rcnn_tutorial.detectors.retinanet import RetinaNetSettings
 from tests.detectors.scenes import Scenes, batch
@@ -36,3 +37,32 @@ def test_first_losses_differ_by_the_prior_alone(fpn):
     curves = dense.first_losses(fpn, fpn.classes, Scenes(4), (0.5, 0.01), 1)
     assert list(curves) == ["prior 0.5", "prior 0.01"] and [len(each) for each in curves.values()] == [1, 1]
     assert curves["prior 0.5"][0] > 10 * curves["prior 0.01"][0]
+
+
+def test_the_right_answers_are_those_of_the_loss():
+    model, scene = load("retinanet"), load_dataset("shapes", "test")[29]
+    p_t = dense.right_answers(model, *scene)
+    focal = -((1 - p_t) ** 2) * p_t.log()
+    assert p_t.dtype == torch.float64 and len(p_t) % 6 == 0 and len(p_t) < 9216 * 6  # some anchors are ignored
+    model.dense.settings = RetinaNetSettings.tiny(alpha=-1)
+    batch, maps = model.maps([scene[0]])
+    predictions = model.dense(maps)
+    matches = model.dense.label(predictions.anchors, [scene[1]["boxes"]], batch.sizes)
+    loss = model.dense.losses(predictions, matches, [scene[1]])["class"]
+    assert focal.sum().item() == pytest.approx(loss.item() * (matches.state == 1).sum().item(), rel=1e-4)
+
+
+def test_without_a_cap_more_time_goes_and_the_settings_stay():
+    model, image = load("retinanet"), load_dataset("shapes", "test")[29][0]
+    with torch.no_grad():
+        batch, maps = model.maps([image])
+        predictions = model.dense(maps)
+    own = model.settings
+    seconds = dense.choose_seconds(model, batch, predictions)
+    assert list(seconds) == [
+        "cap 1,000, scores above 0.05",
+        "no cap, scores above 0.05",
+        "no cap, all scores",
+    ]
+    assert seconds["no cap, all scores"] > 3 * seconds["cap 1,000, scores above 0.05"] > 0
+    assert model.settings is own and model.dense.settings is own

@@ -21,6 +21,13 @@ def test_a_change_has_its_interval_and_its_direction():
     assert told.change("fast_24", "SPPnet", "Fast R-CNN", "AP75").startswith("AP75, SPPnet minus Fast R-CNN: +0.052")
 
 
+def test_what_a_variant_costs():
+    found = records.by_variant(records.load("x_08"), "seconds")["features"]
+    ap, ms = (mean(records.by_variant(records.load("x_08"), metric)["features"]) for metric in ("AP", "milliseconds"))
+    expected = f"features: AP {ap:.3f}, {mean(found):.0f} s of training, {ms:.0f} ms for a picture"
+    assert told.cost("x_08", "features") == expected and ap < 1 < ms < mean(found)
+
+
 def test_the_shipped_detectors():
     ap = records.load("rcnn")["test"]["CNN + SVM + regression"]
     assert told.shipped("R-CNN") == f"AP50 {ap['AP50']:.3f}, AP75 {ap['AP75']:.3f}" == "AP50 0.666, AP75 0.535"

@@ -1,13 +1,16 @@
 """Pictures of the loss of a dense detector: how many anchors are positive, and how much each answer weighs."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor
 
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, IGNORED
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, IGNORED, on_cpu, percent
 
 NEGATIVE = "#DDDDDD"  # the many
+LOG, FOCAL = COLORS[1], COLORS[0]
 
 
 def anchor_bar(counts: dict[str, int]) -> None:
@@ -31,11 +34,40 @@ def focal_curves(points: Sequence[float], gamma: float = 2.0) -> None:
     _, ax = plt.subplots(figsize=(10.9, 4.6))
     p = torch.linspace(0.02, 1, 400, dtype=torch.float64)
     marks = torch.tensor(points, dtype=torch.float64)
-    for name, power, color in (("log loss", 0.0, BAD), (f"focal loss, gamma = {gamma:g}", gamma, COLORS[0])):
+    for name, power, color in (("log loss", 0.0, LOG), (f"focal loss, gamma = {gamma:g}", gamma, FOCAL)):
         ax.plot(p, -((1 - p) ** power) * p.log(), lw=3, color=color, label=name)
         ax.plot(marks, -((1 - marks) ** power) * marks.log(), "o", ms=9, color=color)
     ax.set(xlim=(0, 1.02), ylim=(0, 3), xlabel="p of the right answer", ylabel="loss")
     ax.legend(frameon=False)
+
+
+@on_cpu
+def loss_by_difficulty(p_t: Tensor, edges: Sequence[float], gamma: float = 2.0) -> None:
+    """Where the sums of the log loss and of the focal loss come from: shares by how easy the answers are.
+
+    Below each pair of bars stands how many answers it has.
+
+    Args:
+        p_t: (Q,), the probability of the right answer to each question.
+        edges: ascending, of the groups; an answer on an edge belongs to the group above it, 1 to the last.
+    """
+    assert len(p_t), "nothing was drawn"
+    figure, ax = plt.subplots(figsize=(10.9, 4.8))
+    p_t = p_t.double()
+    group = torch.bucketize(p_t, torch.tensor(edges[1:-1], dtype=torch.float64), right=True)  # (Q,)
+    counts = group.bincount(minlength=len(edges) - 1).tolist()
+    for side, name, power, color in ((-0.2, "log loss", 0.0, LOG), (0.2, "focal loss", gamma, FOCAL)):
+        loss = -((1 - p_t) ** power) * p_t.log()
+        sums = group.bincount(weights=loss, minlength=len(counts))  # (G,)
+        places, shares = [k + side for k in range(len(counts))], (sums / sums.sum()).tolist()
+        bars = ax.bar(places, shares, 0.38, color=color, label=f"{name}, sum {sums.sum():,.0f}")
+        ax.bar_label(bars, [percent(share) for share in shares], padding=3)
+    ranges = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+    ax.set_xticks(range(len(counts)), [f"{text}\n{n:,} answers" for text, n in zip(ranges, counts, strict=True)])
+    ax.set(xlabel="p of the right answer", ylabel="share of the sum", ylim=(0, 1.1), yticks=[0, 0.5, 1])
+    ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    ax.tick_params(axis="x", length=0)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
 
 
 def first_losses(curves: dict[str, Sequence[float]]) -> None:

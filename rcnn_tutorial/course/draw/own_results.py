@@ -20,6 +20,7 @@ def own_results(
     classes: Sequence[str],
     threshold: float = 0.5,
     everywhere: bool = False,
+    names: tuple[str, str] = ("before", "after"),
 ) -> None:
     """Some pictures, one to a row: the truth, the detections before a training, and those after it.
 
@@ -34,10 +35,11 @@ def own_results(
         classes: their names, the background first.
         threshold: the least score of a detection that is drawn and counted.
         everywhere: whether the true boxes lie below the detections too.
+        names: what the two columns are called, where they are no before and after.
     Raises:
         ValueError: no image, or lists of different length.
     """
-    columns = {"before": before, "after": after} if before is not None else {"after": after}
+    columns = dict(zip(names, (before, after), strict=True)) if before is not None else {names[1]: after}
     lengths = {len(part) for part in (images, targets, *columns.values())}
     if lengths == {0} or len(lengths) > 1:
         raise ValueError(f"expected as many targets and detections as images, and one at least, got {sorted(lengths)}")

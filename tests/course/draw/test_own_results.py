@@ -46,6 +46,13 @@ def test_without_an_answer_before_its_column_is_left_out():
         shown(before=None, after=AFTER[:1])
 
 
+def test_the_columns_may_have_other_names():
+    shown(names=("05", "07"))
+    assert titles() == ["truth: 3 objects", "05: 0 right, 1 wrong", "07: 2 right, 1 wrong", "", "", ""]
+    shown(before=None, names=("05", "07"))
+    assert titles() == ["truth: 3 objects", "07: 2 right, 1 wrong", "", ""]
+
+
 def test_the_truth_is_black_and_dotted():
     first, _, _, second, _, _ = shown()
     assert texts(first) == ["disc", "ring?"] and texts(second) == ["disc"]
