@@ -118,7 +118,8 @@ def by_size(
     ax.set_xticks(range(len(sizes)), sizes)
     ax.set(ylabel=ylabel, ylim=(0, None))
     ax.tick_params(axis="x", length=0)
-    figure.legend(loc="outside lower center", ncols=min(5, len(values)), frameon=False)
+    columns = len(values) if len(values) < 6 else 3
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
 
 
 def paired(panels: dict[str, dict[str, Sequence[float]]], xlabel: str = "difference in AP") -> None:

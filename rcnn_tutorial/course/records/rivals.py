@@ -66,8 +66,8 @@ def _ranks(numbers: Sequence[float]) -> list[float]:
     return (below + (equal - 1) / 2).tolist()
 
 
-def choose(metric: str = "AP", limit: float = float("inf")) -> str:
+def choose(metric: str = "AP", limit: float = float("inf"), data: str = "shapes") -> str:
     """The rival that is best by a metric among those that need at most so many milliseconds a picture."""
-    spent, reached = values("milliseconds"), values(metric)
+    spent, reached = values("milliseconds", data), values(metric, data)
     fast = [name for name in RIVALS if mean(spent[name]) <= limit]
     return max(fast, key=lambda name: mean(reached[name]))
