@@ -58,7 +58,7 @@ CHANNELS = 32  # of the maps of a thin pyramid
 
 
 def thin_fpn(norm=FrozenBatchNorm2d, block=BasicBlock, trained=3, maps=(1, 2, 3, 4), **pyramid):
-    """torchvision's `resnet_fpn_backbone` of one block a stage, so that it is quick.
+    """torchvision's `resnet_fpn_backbone` with few channels, of ResNet-18 or of one bottleneck a stage.
 
     Args:
         norm: the normalisation.
@@ -67,7 +67,7 @@ def thin_fpn(norm=FrozenBatchNorm2d, block=BasicBlock, trained=3, maps=(1, 2, 3,
         maps: stages that the pyramid reads.
         pyramid: further arguments of torchvision's BackboneWithFPN.
     """
-    net = ResNet(block, [1, 1, 1, 1], norm_layer=norm)
+    net = ResNet(block, [2 if block is BasicBlock else 1] * 4, norm_layer=norm)
     for name, value in net.named_parameters():
         value.requires_grad_(name.startswith(("layer4", "layer3", "layer2", "layer1", "conv1")[:trained]))
     widths = [64 * block.expansion * 2 ** (i - 1) for i in maps]

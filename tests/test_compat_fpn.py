@@ -125,7 +125,7 @@ def test_the_model_given_stays_as_it_is():
 
 
 def test_by_the_name_of_the_weights_and_at_full_size(monkeypatch):
-    """As published, of 333 x 1333 px; only the download is left out."""
+    """As published, of 208 x 1333 px; only the download is left out."""
     asked, state = [], published(fasterrcnn_resnet50_fpn, **small())
     monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda weights, **kwargs: asked.append(weights) or state)
     ours = from_torchvision(COCO)
@@ -138,8 +138,8 @@ def test_by_the_name_of_the_weights_and_at_full_size(monkeypatch):
     assert len(norms) == 53 and {norm.eps for norm in norms} == {0.0} and ours.training
     trained = [sum(value.numel() for value in model.parameters() if value.requires_grad) for model in (theirs, ours)]
     assert trained[0] - trained[1] == 4 * 1024 + 4  # the offsets of the background
-    image = F.interpolate(images_of([(64, 256)], first=8)[0][None], (160, 640), mode="bilinear")[0]
-    assert ours.preprocess([image]).sizes == [(333, 1333)]
+    image = F.interpolate(images_of([(38, 256)], first=8)[0][None], (100, 640), mode="bilinear")[0]
+    assert ours.preprocess([image]).sizes == [(208, 1333)]
     assert_detections_equal(theirs.eval(), ours.eval(), [image])
 
 

@@ -56,7 +56,8 @@ def small_masks():
 
 def usual():
     """Of a smaller network, so that it is quick, and with a mask head of the published layers."""
-    return condition(MaskRCNN(thin_fpn(), **box_heads(), **mask_heads((64,) * 4), **small_masks()), images_of(SIZES))
+    settings = small_masks() | box_heads() | mask_heads((32,) * 4) | {"box_detections_per_img": 40}
+    return condition(MaskRCNN(thin_fpn(), **settings), images_of(SIZES))
 
 
 def mask_heads(channels):
