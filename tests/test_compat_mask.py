@@ -56,7 +56,7 @@ def small_masks():
 
 def usual():
     """Of a smaller network, so that it is quick, and with a mask head of the published layers."""
-    settings = small_masks() | box_heads() | mask_heads((32,) * 4) | {"box_detections_per_img": 40}
+    settings = small_masks() | box_heads(width=128) | mask_heads((24,) * 4) | {"box_detections_per_img": 40}
     return condition(MaskRCNN(thin_fpn(), **settings), images_of(SIZES))
 
 
