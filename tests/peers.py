@@ -5,7 +5,11 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.models.detection.rpn import concat_box_prediction_layers
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.rpn import AnchorGenerator, concat_box_prediction_layers
+from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from rcnn_tutorial.compat import from_state, to_state
 from rcnn_tutorial.detectors import two_stage as two_stage_module
@@ -41,6 +45,57 @@ UNUSUAL = {  # settings of FasterRCNN, none of them its default
     "box_positive_fraction": 0.4,
     "bbox_reg_weights": (8.0, 7.0, 4.0, 3.0),
 }
+
+# more after NMS than one map may give: it shows whether the best of each map are taken, or the best of all
+MORE = {
+    "rpn_pre_nms_top_n_train": 100,
+    "rpn_pre_nms_top_n_test": 60,
+    "rpn_post_nms_top_n_train": 300,
+    "rpn_post_nms_top_n_test": 160,
+}
+BLANK = {"weights": None, "weights_backbone": None}
+CHANNELS = 32  # of the maps of a thin pyramid
+
+
+def thin_fpn(norm=FrozenBatchNorm2d, block=BasicBlock, trained=3, maps=(1, 2, 3, 4), **pyramid):
+    """torchvision's `resnet_fpn_backbone` with few channels, of ResNet-18 or of one bottleneck a stage.
+
+    Args:
+        norm: the normalisation.
+        block: of the residual network.
+        trained: of its four stages and its stem, the last so many.
+        maps: stages that the pyramid reads.
+        pyramid: further arguments of torchvision's BackboneWithFPN.
+    """
+    net = ResNet(block, [2 if block is BasicBlock else 1] * 4, norm_layer=norm)
+    for name, value in net.named_parameters():
+        value.requires_grad_(name.startswith(("layer4", "layer3", "layer2", "layer1", "conv1")[:trained]))
+    widths = [64 * block.expansion * 2 ** (i - 1) for i in maps]
+    return BackboneWithFPN(net, {f"layer{i}": str(place) for place, i in enumerate(maps)}, widths, CHANNELS, **pyramid)
+
+
+def pooling(size, points=2, **changes):
+    """torchvision's RoIAlign of four maps, with these changes."""
+    return MultiScaleRoIAlign(["0", "1", "2", "3"], size, points, **changes)
+
+
+def box_heads(size=7, width=64, classes=7):
+    """torchvision's heads on bins of a thin pyramid, with a narrow layer."""
+    head = TwoMLPHead(CHANNELS * size * size, width)
+    return {"box_head": head, "box_predictor": FastRCNNPredictor(width, classes)}
+
+
+def small():
+    """Settings for small inputs: P5 of 3 x 4 cells, P6 of 2 x 2, and proposals for every map."""
+    anchors = AnchorGenerator(((8,), (16,), (32,), (64,), (128,)), ((0.5, 1.0, 2.0),) * 5)
+    size = {"min_size": 72, "max_size": 128, "rpn_anchor_generator": anchors}
+    return FEW | size | MORE | {"box_roi_pool": pooling(7, canonical_scale=16)}
+
+
+def published(make, **settings):
+    """In place of a state as published: statistics from a pass through BatchNorm, and answers that spread."""
+    model = seeded(lambda: condition(make(num_classes=91, **BLANK, **settings), images_of(SIZES), spread=3.0))
+    return {name: value for name, value in model.state_dict().items() if "num_batches_tracked" not in name}
 
 
 def images_of(sizes, first=0):

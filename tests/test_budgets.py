@@ -26,7 +26,7 @@ from rcnn_tutorial.training import TrainSettings
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rcnn_tutorial"
-LINES = 2_580  # 2,280 without RetinaNet and the pooling of R-FCN; the aim is 2,300 with them
+LINES = 2_482  # 2,280 without RetinaNet and the pooling of R-FCN; the aim is 2,300 with them
 SETTINGS = 31  # 30, and for Mask R-CNN, which has all of FPN's, its mask head
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

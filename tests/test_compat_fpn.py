@@ -4,13 +4,11 @@ Stage by stage in double precision and end to end in single precision, on small 
 and at full size.
 """
 
-from functools import cache, partial
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import WeightsEnum, resnet18
+from torchvision.models import WeightsEnum
 from torchvision.models.detection import (
     FasterRCNN,
     FasterRCNN_ResNet50_FPN_Weights,
@@ -22,9 +20,9 @@ from torchvision.models.detection import (
     ssdlite320_mobilenet_v3_large,
 )
 from torchvision.models.detection._utils import overwrite_eps
-from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor, resnet_fpn_backbone
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
+from torchvision.models.resnet import Bottleneck
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
@@ -32,8 +30,10 @@ from benchmarks.peer import tiny_faster_rcnn
 from rcnn_tutorial.detectors.fpn import FPNSettings, from_torchvision
 from rcnn_tutorial.nets import resnet
 from tests.peers import (
+    BLANK,
+    CHANNELS,
     CLASSES,
-    FEW,
+    MORE,
     SIZES,
     UNUSUAL,
     assert_copied,
@@ -41,70 +41,48 @@ from tests.peers import (
     assert_losses_equal,
     assert_stages_equal,
     assert_states_go_there_and_back,
+    box_heads,
     condition,
     images_of,
+    pooling,
+    published,
     seeded,
+    small,
     targets_of,
+    thin_fpn,
 )
 
 COCO = "FasterRCNN_ResNet50_FPN_Weights.COCO_V1"
-BLANK = {"weights": None, "weights_backbone": None}
-# more after NMS than one map may give: it shows whether the best of each map are taken, or the best of all
-MORE = {
-    "rpn_pre_nms_top_n_train": 100,
-    "rpn_pre_nms_top_n_test": 60,
-    "rpn_post_nms_top_n_train": 300,
-    "rpn_post_nms_top_n_test": 160,
-}
-
-
-def small():
-    """Settings for small inputs: P5 of 3 x 4 cells, P6 of 2 x 2, and proposals for every map."""
-    anchors = AnchorGenerator(((8,), (16,), (32,), (64,), (128,)), ((0.5, 1.0, 2.0),) * 5)
-    pooling = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2, canonical_scale=16)
-    size = {"min_size": 72, "max_size": 128, "rpn_anchor_generator": anchors, "box_roi_pool": pooling}
-    return FEW | size | MORE
-
-
-@cache
-def coco_state():
-    """In place of the COCO weights: statistics from a pass through BatchNorm, and scores that spread."""
-    make = partial(fasterrcnn_resnet50_fpn, num_classes=91, **BLANK, **small())
-    model = seeded(lambda: condition(make(), images_of(SIZES), spread=3.0))
-    return {name: value for name, value in model.state_dict().items() if "num_batches_tracked" not in name}
 
 
 def batch_norm():
-    model = fasterrcnn_resnet50_fpn(num_classes=91, **BLANK, **small())
-    model.load_state_dict(coco_state())
-    return model
+    model = FasterRCNN(thin_fpn(nn.BatchNorm2d, Bottleneck), **box_heads(classes=91), **small())
+    return condition(model, images_of(SIZES), spread=3.0)
 
 
 def frozen():
     """With normalisations as the COCO weights have them."""
-    model = FasterRCNN(resnet_fpn_backbone(backbone_name="resnet50", weights=None), 91, **small())
-    model.load_state_dict(coco_state())
+    model = FasterRCNN(thin_fpn(block=Bottleneck), **box_heads(classes=91), **small())
+    model.load_state_dict({name: v for name, v in batch_norm().state_dict().items() if "num_batches" not in name})
     overwrite_eps(model, 0.0)
     return model
 
 
 def unusual():
-    make = partial(resnet_fpn_backbone, backbone_name="resnet18", weights=None, trainable_layers=2)
     scales = ((10, 14), (20, 29), (40, 57), (80, 110), (150, 200))
     model = FasterRCNN(
-        make(norm_layer=nn.BatchNorm2d),
+        thin_fpn(nn.BatchNorm2d, trained=2),
         rpn_anchor_generator=AnchorGenerator(scales, ((0.6, 1.7),) * 5),
-        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], 5, 3, canonical_scale=12, canonical_level=3),
-        box_head=TwoMLPHead(256 * 5 * 5, 64),
-        box_predictor=FastRCNNPredictor(64, 7),
+        box_roi_pool=pooling(5, 3, canonical_scale=12, canonical_level=3),
         image_mean=(0.3, 0.4, 0.5),
         image_std=(0.3, 0.2, 0.1),
+        **box_heads(5),
         **(UNUSUAL | MORE | {"min_size": 100, "max_size": 150, "box_detections_per_img": 60}),
     )
     return condition(model, images_of(SIZES))
 
 
-PEERS = {"BatchNorm": batch_norm, "frozen, eps 0": frozen, "ResNet-18, other settings": unusual}
+PEERS = {"BatchNorm": batch_norm, "frozen, eps 0": frozen, "other settings": unusual}
 
 
 @pytest.fixture(scope="module", params=PEERS)
@@ -139,9 +117,7 @@ def test_states_go_there_and_back(peers):
 
 def little(backbone=None, **settings):
     """Of hardly any weights, drawn at random."""
-    backbone = backbone or resnet_fpn_backbone(backbone_name="resnet18", weights=None)
-    head = {"box_head": TwoMLPHead(256 * 7 * 7, 16), "box_predictor": FastRCNNPredictor(16, 7)}
-    return FasterRCNN(backbone, **(head | settings))
+    return FasterRCNN(backbone or thin_fpn(), **(box_heads(width=16) | settings))
 
 
 def test_the_model_given_stays_as_it_is():
@@ -149,22 +125,21 @@ def test_the_model_given_stays_as_it_is():
 
 
 def test_by_the_name_of_the_weights_and_at_full_size(monkeypatch):
-    """As published, of 800 x 1066 px; only the download is left out."""
-    asked = []
-    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda weights, **kwargs: asked.append(weights) or coco_state())
+    """As published, of 208 x 1333 px; only the download is left out."""
+    asked, state = [], published(fasterrcnn_resnet50_fpn, **small())
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda weights, **kwargs: asked.append(weights) or state)
     ours = from_torchvision(COCO)
-    assert ours.settings.training == FPNSettings.training
-    assert from_torchvision(FasterRCNN_ResNet50_FPN_Weights.COCO_V1).classes == ours.classes
+    assert ours.settings.training == FPNSettings.training and ours.settings.min_size == 800
     theirs = fasterrcnn_resnet50_fpn(weights=COCO)
-    assert asked == [FasterRCNN_ResNet50_FPN_Weights.COCO_V1] * 3
+    assert asked == [FasterRCNN_ResNet50_FPN_Weights.COCO_V1] * 2
     assert ours.classes == ("background", *FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:])
     assert len(ours.classes) == 91 and ours.classes[1] == "person" and ours.classes[-1] == "toothbrush"
     norms = [layer for layer in ours.modules() if isinstance(layer, resnet.FrozenBatchNorm2d)]
     assert len(norms) == 53 and {norm.eps for norm in norms} == {0.0} and ours.training
     trained = [sum(value.numel() for value in model.parameters() if value.requires_grad) for model in (theirs, ours)]
     assert trained[0] - trained[1] == 4 * 1024 + 4  # the offsets of the background
-    image = F.interpolate(images_of([(192, 256)], first=8)[0][None], (480, 640), mode="bilinear")[0]
-    assert ours.preprocess([image]).sizes == [(800, 1066)]
+    image = F.interpolate(images_of([(38, 256)], first=8)[0][None], (100, 640), mode="bilinear")[0]
+    assert ours.preprocess([image]).sizes == [(208, 1333)]
     assert_detections_equal(theirs.eval(), ours.eval(), [image])
 
 
@@ -188,10 +163,6 @@ def test_regions_are_read_from_torchvisions_levels(dtype, error):
     assert torch.allclose(ours.pool(list(maps.values()), boxes), expected, rtol=0, atol=error)
 
 
-def stages_3_to_5():
-    return resnet_fpn_backbone(backbone_name="resnet18", weights=None, returned_layers=[2, 3, 4])
-
-
 REFUSED = {
     "another head": lambda: fasterrcnn_resnet50_fpn_v2(**BLANK),
     "another network": lambda: fasterrcnn_mobilenet_v3_large_fpn(**BLANK, rpn_score_thresh=0.0),
@@ -203,15 +174,13 @@ REFUSED = {
     "keypoints": lambda: keypointrcnn_resnet50_fpn(**BLANK),
     "no detector": lambda: nn.Linear(1, 1),
     "no pyramid": lambda: tiny_faster_rcnn(7, head=16),
-    "normalised pyramid": lambda: little(_resnet_fpn_extractor(resnet18(), 5, norm_layer=nn.BatchNorm2d)),
+    "normalised pyramid": lambda: little(thin_fpn(norm_layer=nn.BatchNorm2d)),
     "three stages": lambda: little(
-        stages_3_to_5(), rpn_anchor_generator=AnchorGenerator(((32,), (64,), (128,), (256,)), ((1.0,),) * 4)
+        thin_fpn(maps=(2, 3, 4)), rpn_anchor_generator=AnchorGenerator(((32,), (64,), (128,), (256,)), ((1.0,),) * 4)
     ),
-    "two convolutions in the RPN": lambda: little(rpn_head=RPNHead(256, 3, conv_depth=2)),
+    "two convolutions in the RPN": lambda: little(rpn_head=RPNHead(CHANNELS, 3, conv_depth=2)),
     "heads on two maps": lambda: little(box_roi_pool=MultiScaleRoIAlign(["0", "1"], 7, 2)),
-    "bins of no square": lambda: little(
-        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], (7, 5), 2), box_head=TwoMLPHead(256 * 7 * 5, 16)
-    ),
+    "bins of no square": lambda: little(box_roi_pool=pooling((7, 5)), box_head=TwoMLPHead(CHANNELS * 7 * 5, 16)),
 }
 
 

@@ -3,8 +3,6 @@
 What stands in the way of equality, and holds here, is told in docs/equality.md.
 """
 
-from functools import cache, partial
-
 import pytest
 import torch
 from torch import nn
@@ -15,12 +13,10 @@ from torchvision.models.detection import (
     maskrcnn_resnet50_fpn,
     maskrcnn_resnet50_fpn_v2,
 )
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
 from torchvision.models.detection.rpn import AnchorGenerator
-from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+from torchvision.ops import FrozenBatchNorm2d
 
 from rcnn_tutorial.detectors import load
 from rcnn_tutorial.detectors import mask_rcnn as mask_rcnn_module
@@ -29,6 +25,9 @@ from rcnn_tutorial.detectors.mask_rcnn import MaskRCNN as Ours
 from rcnn_tutorial.detectors.mask_rcnn import MaskRCNNSettings
 from rcnn_tutorial.ops.masks import cut_masks, paste_masks
 from tests.peers import (
+    BLANK,
+    CHANNELS,
+    MORE,
     SIZES,
     UNUSUAL,
     assert_copied,
@@ -36,51 +35,47 @@ from tests.peers import (
     assert_losses_equal,
     assert_stages_equal,
     assert_states_go_there_and_back,
+    box_heads,
     condition,
     images_of,
     near,
+    pooling,
+    published,
     seeded,
+    small,
     targets_of,
+    thin_fpn,
 )
-from tests.test_compat_fpn import BLANK, MORE, small
 
-NAME = "MaskRCNN_ResNet50_FPN_Weights.COCO_V1"
-LEVELS = ["0", "1", "2", "3"]
+NAME = MaskRCNN_ResNet50_FPN_Weights.COCO_V1
 
 
 def small_masks():
-    pooling = MultiScaleRoIAlign(LEVELS, 14, 2, canonical_scale=16)
-    return small() | {"mask_roi_pool": pooling, "box_detections_per_img": 25}
-
-
-@cache
-def coco_state():
-    """In place of the COCO weights: statistics from a pass through BatchNorm, and answers that spread."""
-    make = partial(maskrcnn_resnet50_fpn, num_classes=91, **BLANK, **small_masks())
-    model = seeded(lambda: condition(make(), images_of(SIZES), spread=3.0))
-    return {name: value for name, value in model.state_dict().items() if "num_batches_tracked" not in name}
+    return small() | {"mask_roi_pool": pooling(14, canonical_scale=16), "box_detections_per_img": 25}
 
 
 def usual():
-    """Of a smaller network, so that it is quick, and with the published heads."""
-    model = MaskRCNN(resnet_fpn_backbone(backbone_name="resnet18", weights=None), 7, **small_masks())
-    return condition(model, images_of(SIZES))
+    """Of a smaller network, so that it is quick, and with a mask head of the published layers."""
+    settings = small_masks() | box_heads(width=128) | mask_heads((24,) * 4) | {"box_detections_per_img": 40}
+    return condition(MaskRCNN(thin_fpn(), **settings), images_of(SIZES))
+
+
+def mask_heads(channels):
+    """torchvision's mask head of these channels, for 7 classes."""
+    head = MaskRCNNHeads(CHANNELS, channels, 1)
+    return {"mask_head": head, "mask_predictor": MaskRCNNPredictor(channels[-1], channels[-1], 7)}
 
 
 def unusual(norm=nn.BatchNorm2d, **changes):
-    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, trainable_layers=2, norm_layer=norm)
-    pool = partial(MultiScaleRoIAlign, LEVELS, sampling_ratio=3, canonical_scale=12, canonical_level=3)
+    levels = {"canonical_scale": 12, "canonical_level": 3}
     settings = {
         "rpn_anchor_generator": AnchorGenerator(((8,), (16,), (32,), (64,), (128,)), ((0.6, 1.7),) * 5),
-        "box_roi_pool": pool(output_size=5),
-        "box_head": TwoMLPHead(256 * 5 * 5, 64),
-        "box_predictor": FastRCNNPredictor(64, 7),
-        "mask_roi_pool": pool(output_size=6),
-        "mask_head": MaskRCNNHeads(256, (24, 24, 24), 1),
-        "mask_predictor": MaskRCNNPredictor(24, 24, 7),
+        "box_roi_pool": pooling(5, 3, **levels),
+        "mask_roi_pool": pooling(6, 3, **levels),
     }
+    settings |= box_heads(5) | mask_heads((24,) * 3)
     settings |= UNUSUAL | MORE | {"min_size": 100, "max_size": 150, "box_detections_per_img": 30}
-    return MaskRCNN(backbone, **(settings | changes))
+    return MaskRCNN(thin_fpn(norm, trained=2), **(settings | changes))
 
 
 PEERS = {"published heads": usual, "other settings": lambda: condition(unusual(), images_of(SIZES))}
@@ -136,10 +131,10 @@ def test_the_model_given_stays_as_it_is():
 
 def test_by_the_name_of_the_weights(monkeypatch):
     """As published, of ResNet-50; only the download is left out."""
-    asked = []
-    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda weights, **kwargs: asked.append(weights) or coco_state())
+    asked, state = [], published(maskrcnn_resnet50_fpn, **small_masks())
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda weights, **kwargs: asked.append(weights) or state)
     ours = mask_rcnn_module.from_torchvision(NAME)
-    assert asked == [MaskRCNN_ResNet50_FPN_Weights.COCO_V1] and isinstance(ours, Ours)
+    assert asked == [NAME] and isinstance(ours, Ours)
     assert ours.settings.training == MaskRCNNSettings.training and ours.settings.mask_head == (4, 256, 28)
     assert ours.classes[1] == "person" and len(ours.classes) == 91 and ours.training and not ours.aligned
     theirs = maskrcnn_resnet50_fpn(weights=NAME, **small_masks())
@@ -158,15 +153,11 @@ def test_what_was_taken_over_is_saved_with_its_grid(tmp_path):
 
 REFUSED = {
     "another head": lambda: maskrcnn_resnet50_fpn_v2(**BLANK, rpn_score_thresh=0.0),
-    "masks from other maps": lambda: unusual(mask_roi_pool=MultiScaleRoIAlign(LEVELS, 6, 3, canonical_scale=20)),
-    "masks from other points": lambda: unusual(
-        mask_roi_pool=MultiScaleRoIAlign(LEVELS, 6, 2, canonical_scale=12, canonical_level=3)
-    ),
-    "masks of no square": lambda: unusual(
-        mask_roi_pool=MultiScaleRoIAlign(LEVELS, (6, 5), 3, canonical_scale=12, canonical_level=3)
-    ),
-    "several widths": lambda: unusual(mask_head=MaskRCNNHeads(256, (16, 24), 1)),
-    "dilated": lambda: unusual(mask_head=MaskRCNNHeads(256, (24, 24), 2)),
+    "masks from other maps": lambda: unusual(mask_roi_pool=pooling(6, 3, canonical_scale=20)),
+    "masks from other points": lambda: unusual(mask_roi_pool=pooling(6, canonical_scale=12, canonical_level=3)),
+    "masks of no square": lambda: unusual(mask_roi_pool=pooling((6, 5), 3, canonical_scale=12, canonical_level=3)),
+    "several widths": lambda: unusual(mask_head=MaskRCNNHeads(CHANNELS, (16, 24), 1)),
+    "dilated": lambda: unusual(mask_head=MaskRCNNHeads(CHANNELS, (24, 24), 2)),
 }
 
 

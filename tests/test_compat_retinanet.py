@@ -11,7 +11,6 @@ from torch import nn
 from torchvision.models import WeightsEnum
 from torchvision.models.detection import RetinaNet, retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FrozenBatchNorm2d, box_iou
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
@@ -21,6 +20,8 @@ from rcnn_tutorial.detectors import load
 from rcnn_tutorial.detectors.retinanet import RetinaNet as Ours
 from rcnn_tutorial.detectors.retinanet import RetinaNetSettings, from_torchvision
 from tests.peers import (
+    BLANK,
+    CHANNELS,
     SIZES,
     assert_copied,
     assert_detections_equal,
@@ -30,6 +31,7 @@ from tests.peers import (
     seeded,
     standardise,
     targets_of,
+    thin_fpn,
 )
 from tests.peers import gradients as gradients_of
 
@@ -58,20 +60,16 @@ def condition(model, images):
     return model
 
 
-def first(**changes):
+def first(norm=FrozenBatchNorm2d):
     """As the first version: P6 of P5, plain subnets, differences of the offsets."""
-    extra = LastLevelP6P7(256, 256)
-    net = resnet_fpn_backbone(
-        backbone_name="resnet18", weights=None, returned_layers=[2, 3, 4], extra_blocks=extra, **changes
-    )
+    net = thin_fpn(norm, maps=(2, 3, 4), extra_blocks=LastLevelP6P7(CHANNELS, CHANNELS))
     return RetinaNet(net, 7, anchor_generator=ANCHORS, **SMALL)
 
 
 def second(**changes):
     """As the second version: P6 of C5, subnets with GroupNorm, GIoU; and other settings."""
-    extra = LastLevelP6P7(512, 256)
-    net = resnet_fpn_backbone(backbone_name="resnet18", weights=None, returned_layers=[2, 3, 4], extra_blocks=extra)
-    head = RetinaNetHead(256, 4, 7, norm_layer=partial(nn.GroupNorm, 32))
+    net = thin_fpn(maps=(2, 3, 4), extra_blocks=LastLevelP6P7(512, CHANNELS))
+    head = RetinaNetHead(CHANNELS, 4, 7, norm_layer=partial(nn.GroupNorm, 8))
     head.regression_head._loss_type = "giou"
     anchors = AnchorGenerator(((10, 14), (20, 28), (40, 56), (80, 112), (160, 224)), ((0.6, 1.7),) * 5)
     few = {"score_thresh": 0.1, "nms_thresh": 0.4, "topk_candidates": 200}
@@ -186,7 +184,7 @@ def test_states_go_there_and_back(peers):
 
 
 def test_the_model_given_stays_as_it_is():
-    assert_copied(first(norm_layer=nn.BatchNorm2d), from_torchvision)
+    assert_copied(first(nn.BatchNorm2d), from_torchvision)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +196,7 @@ def test_the_model_given_stays_as_it_is():
 )
 def test_by_the_name_of_the_weights(name, make, extra, groups, box_loss, classes, monkeypatch):
     """As published, of ResNet-50; only the download is left out."""
-    model = seeded(lambda: condition(make(weights=None, weights_backbone=None, **SMALL), images_of(SIZES[:1])))
+    model = seeded(lambda: condition(make(**BLANK, **SMALL), images_of(SIZES[:1])))
     state = {key: value for key, value in model.state_dict().items() if make is not retinanet_resnet50_fpn or
              "num_batches_tracked" not in key}  # fmt: skip
     monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda weights, **kwargs: state)

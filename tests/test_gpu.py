@@ -1,9 +1,8 @@
 """On a GPU detectors and what surrounds them give what they give on a CPU, within the tolerances stated here.
 
 Numbers that are only compared, copied or combined one by one are equal. Sums have another order, so maps, losses and
-losses are equal to float32's rounding. Where such a rounding decides about a proposal, other detections follow: one in
-twenty may differ. The tests of `ops` and `nets` with the parameter `device`
-say the same of the operators.
+gradients are equal to float32's rounding. Where such a rounding decides about a proposal, other detections follow: one
+in twenty may differ. The tests of `ops` and `nets` with the parameter `device` say the same of the operators.
 """
 
 from dataclasses import replace

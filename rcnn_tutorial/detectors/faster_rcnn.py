@@ -32,14 +32,7 @@ class FasterRCNNSettings(TwoStageSettings):
     @classmethod
     def tiny(cls, steps: int = 600, **changes) -> "FasterRCNNSettings":
         """The laptop's: small anchors, fewer proposals and samples, all layers trained, a short training."""
-        rpn = RPNSettings(
-            scales=(16, 32, 64, 128),
-            inside=False,
-            beta=1 / 9,
-            before_nms=(1000, 1000),
-            after_nms=(300, 300),
-            least_side=1.0,
-        )
+        rpn = RPNSettings.tiny(16, 32, 64, 128)
         training = TrainSettings(steps, batch_size=4, lr=0.05, schedule="cosine", warmup=steps // 4, clip_norm=10.0)
         tiny = {"rpn": rpn, "sampling_ratio": 2, "background": (0.0, 0.5), "beta": 1 / 9, "nms_threshold": 0.4}
         return cls(**(tiny | {"min_size": None, "max_size": None, "training": training} | changes))

@@ -53,9 +53,8 @@ class FPNSettings(TwoStageSettings):
     min_size: int | None = 800  # section 5.2
     max_size: int | None = 1333
     divisor: int = 32
-    training: TrainSettings = TrainSettings(  # section 5.1: 8 GPUs of 2 images
-        90_000, batch_size=16, lr=0.02, weight_decay=1e-4, milestones=(60_000, 80_000)
-    )
+    # section 5.1: 8 GPUs of 2 images, and a weight decay of 1e-4
+    training: TrainSettings = TrainSettings(90_000, batch_size=16, lr=0.02, milestones=(60_000, 80_000))
     nms_threshold: float = 0.5
     channels: int = 256
     output_size: int = 7
@@ -65,13 +64,7 @@ class FPNSettings(TwoStageSettings):
     @classmethod
     def tiny(cls, steps: int = 600, **changes) -> Self:
         """The laptop's: anchors and s0 of half the size, fewer channels, proposals and samples, a short training."""
-        rpn = replace(
-            cls.rpn,
-            scales=((16,), (32,), (64,), (128,), (256,)),
-            before_nms=(1000, 1000),
-            after_nms=(300, 300),
-            least_side=1.0,
-        )
+        rpn = RPNSettings.tiny((16,), (32,), (64,), (128,), (256,))
         training = TrainSettings(steps, batch_size=4, lr=0.05, schedule="cosine", warmup=steps // 4, clip_norm=10.0)
         tiny = {"rpn": rpn, "rois": 128, "beta": 1 / 9, "channels": 64, "hidden": 256, "s0": 112.0, "divisor": 1}
         tiny |= {"min_size": None, "max_size": None, "training": training, "nms_threshold": 0.4}
@@ -85,10 +78,8 @@ class FPNSettings(TwoStageSettings):
         """
         expect(images >= 1, "images", "at least 1", images)
         old, ratio = self.training, images / self.training.batch_size
-        steps, warmup, *milestones = (round(step / ratio) for step in (old.steps, old.warmup, *old.milestones))
-        new = replace(
-            old, batch_size=images, lr=old.lr * ratio, steps=steps, warmup=warmup, milestones=tuple(milestones)
-        )
+        steps, warmup, *later = (round(step / ratio) for step in (old.steps, old.warmup, *old.milestones))
+        new = replace(old, batch_size=images, lr=old.lr * ratio, steps=steps, warmup=warmup, milestones=tuple(later))
         return replace(self, training=new)
 
 
@@ -165,8 +156,6 @@ class FPN(TwoStage):
         rois = as_rois(list(boxes), maps[0])  # (B P, 5)
         level = self.levels(rois[:, 1:].detach()) - level_of(self.head_strides[0])
         order, counts = grouped(level, len(self.head_strides))  # level after level
-        parts = [
-            self.pool_map(features, part, stride, size)
-            for features, part, stride in zip(maps, rois[order].split(counts.tolist()), self.head_strides, strict=False)
-        ]
+        read = zip(maps, rois[order].split(counts.tolist()), self.head_strides, strict=False)
+        parts = [self.pool_map(features, part, stride, size) for features, part, stride in read]
         return torch.cat(parts)[order.argsort()]

@@ -30,12 +30,13 @@ from torchvision.models import ResNet
 
 from rcnn_tutorial.compat import from_torchvision as from_torchvision
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
-from rcnn_tutorial.detectors.two_stage import Samples, given
+from rcnn_tutorial.detectors.two_stage import Detections, Samples, Targets, given
 from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.nets.backbones import ConvNet
 from rcnn_tutorial.nets.fpn import BottomUp
 from rcnn_tutorial.nets.heads import MaskHead
-from rcnn_tutorial.nets.preprocess import Batch, Size
+from rcnn_tutorial.nets.preprocess import Batch
+from rcnn_tutorial.ops.boxes import Size
 from rcnn_tutorial.ops.losses import mask_loss
 from rcnn_tutorial.ops.masks import cut_masks, paste_masks
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
@@ -52,9 +53,8 @@ class MaskRCNNSettings(FPNSettings):
     With the anchors of torchvision come its masks, too: cut and pasted as its weights are used to (docs/equality.md).
     """
 
-    training: TrainSettings = TrainSettings(  # section 3.1: 8 GPUs of 2 images
-        160_000, batch_size=16, lr=0.02, weight_decay=1e-4, milestones=(120_000,)
-    )
+    # section 3.1: 8 GPUs of 2 images, and a weight decay of 1e-4
+    training: TrainSettings = TrainSettings(160_000, batch_size=16, lr=0.02, milestones=(120_000,))
     mask_head: tuple[int, int, int] = (4, 256, 28)
 
     @classmethod
@@ -97,9 +97,7 @@ class MaskRCNN(FPN):
         """Whether masks are cut and pasted by the middles of pixels; not so with torchvision's grid of anchors."""
         return self.settings.rpn.anchors != "torchvision"
 
-    def roi_losses(
-        self, batch: Batch, maps: Sequence[Tensor], samples: Samples, targets: Sequence[dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    def roi_losses(self, batch: Batch, maps: Sequence[Tensor], samples: Samples, targets: Targets) -> dict[str, Tensor]:
         """Those of class and box, and `mask`, of the positive proposals among them."""
         losses = super().roi_losses(batch, maps, samples, targets)
         positive = samples.labels > 0  # (B, P)
@@ -113,11 +111,7 @@ class MaskRCNN(FPN):
         return self.mask_head(self.pool(maps, boxes, self.mask_size // 2))
 
     def mask_targets(
-        self,
-        boxes: Sequence[Tensor],
-        matched: Sequence[Tensor],
-        targets: Sequence[dict[str, Tensor]],
-        sizes: Sequence[Size],
+        self, boxes: Sequence[Tensor], matched: Sequence[Tensor], targets: Targets, sizes: Sequence[Size]
     ) -> Tensor:
         """What the branch is to predict: (R, m, m), the masks of the matched objects within the boxes.
 
@@ -141,22 +135,18 @@ class MaskRCNN(FPN):
         return torch.cat(parts)
 
     @torch.no_grad()
-    def detect(self, images: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> list[dict[str, Tensor]]:
+    def detect(self, images: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Detections:
         """Detections of images, as FPN's, with their `masks` (D, 1, H, W) bool."""
         batch, maps = self.maps(images)
         boxes = self.propose(self.rpn(maps), batch) if proposals is None else given(batch, proposals)
         return self.add_masks(batch, maps, self.classify(batch, self.pool(maps, boxes), boxes))
 
-    def add_masks(
-        self, batch: Batch, maps: Sequence[Tensor], detections: Sequence[dict[str, Tensor]]
-    ) -> list[dict[str, Tensor]]:
+    def add_masks(self, batch: Batch, maps: Sequence[Tensor], detections: Detections) -> Detections:
         """The detections, pixels of the image, with the masks of their classes: where the probability is above 0.5."""
         boxes, labels = ([detection[key] for detection in detections] for key in ("boxes", "labels"))
         logits = self.mask_logits(maps, batch.to_input(boxes))
         own = torch.cat(labels) - 1
         masks = logits[torch.arange(len(own), device=own.device), own].sigmoid()  # (D, K, m, m) -> (D, m, m)
-        parts = zip(detections, masks.split([len(part) for part in boxes]), batch.originals, strict=True)
-        return [
-            detection | {"masks": paste_masks(part, detection["boxes"], size, self.aligned)[:, None]}
-            for detection, part, size in parts
-        ]
+        parts = zip(masks.split([len(part) for part in boxes]), boxes, batch.originals, strict=True)
+        pasted = [paste_masks(*part, self.aligned)[:, None] for part in parts]  # (D_i, 1, H, W) each
+        return [detection | {"masks": masks} for detection, masks in zip(detections, pasted, strict=True)]

@@ -169,8 +169,7 @@ class RCNN(Saved, nn.Module):
         """Clip, suppress within each class and keep the best as `select` does, at the model's threshold or another."""
         threshold = float(self.nms_threshold) if nms_threshold is None else nms_threshold
         limits = threshold, self.settings.least_score, self.settings.detections
-        (detection,) = select([scores], [boxes], [size], *limits)
-        return detection
+        return select([scores], [boxes], [size], *limits)[0]
 
     def fit(
         self, dataset: Dataset, validation: Dataset | None = None, cache: FeatureCache | None = None, **options

@@ -28,17 +28,16 @@ from torchvision.models import ResNet
 
 from rcnn_tutorial.compat import from_torchvision as from_torchvision
 from rcnn_tutorial.detectors.fpn import stages_and_pixels
-from rcnn_tutorial.detectors.select import select
-from rcnn_tutorial.detectors.two_stage import Detector, to_input
+from rcnn_tutorial.detectors.two_stage import Detections, Detector, Targets, to_input
 from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.engine.targets import check_targets
 from rcnn_tutorial.nets.backbones import ConvNet
 from rcnn_tutorial.nets.fpn import BottomUp, DensePyramid
 from rcnn_tutorial.nets.heads import DenseHead
-from rcnn_tutorial.nets.preprocess import Batch, Size
+from rcnn_tutorial.nets.preprocess import Batch
 from rcnn_tutorial.nets.rpn import OnAnchors, Predictions
 from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, Matches, matched_boxes
-from rcnn_tutorial.ops.boxes import decode, encode
+from rcnn_tutorial.ops.boxes import Size, decode, encode
 from rcnn_tutorial.ops.losses import count_drawn, generalized_box_iou_loss, sigmoid_focal_loss, smooth_l1
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 from rcnn_tutorial.saving import describe
@@ -69,7 +68,8 @@ class RetinaNetSettings:
         finest: level of the finest map.
         extra: what P6 is made of (footnote 2).
         min_size, max_size, divisor: as TwoStageSettings has them.
-        training: batch_size is the images of a mini-batch (section 4.1: 8 GPUs of 2 images).
+        training: batch_size is the images of a mini-batch (section 4.1: 8 GPUs of 2 images); the weight decay is
+            1e-4 there, too.
         candidates: best scores of each level that are decoded (section 4.1, "Inference").
         nms_threshold: within a class.
         least_score: detections below it are not returned.
@@ -96,9 +96,7 @@ class RetinaNetSettings:
     min_size: int | None = 800
     max_size: int | None = 1333
     divisor: int = 32
-    training: TrainSettings = TrainSettings(
-        90_000, batch_size=16, lr=0.01, weight_decay=1e-4, milestones=(60_000, 80_000)
-    )
+    training: TrainSettings = TrainSettings(90_000, batch_size=16, lr=0.01, milestones=(60_000, 80_000))
     candidates: int = 1000
     nms_threshold: float = 0.5
     least_score: float = 0.05
@@ -129,13 +127,11 @@ class Dense(OnAnchors):
         super().__init__(strides, settings)
         losses = "smooth_l1", "l1", "giou"
         expect(settings.box_loss in losses, "box_loss", f"one of {losses}", repr(settings.box_loss))
-        subnet = settings.channels, settings.layers, settings.std, settings.groups, settings.prior
-        self.head = DenseHead(len(self.cell_anchors[0]), classes, *subnet, generator)
+        subnets = {"std": settings.std, "groups": settings.groups, "prior": settings.prior, "generator": generator}
+        self.head = DenseHead(len(self.cell_anchors[0]), classes, settings.channels, settings.layers, **subnets)
         self.classes = classes
 
-    def losses(
-        self, predictions: Predictions, matches: Matches, targets: Sequence[dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    def losses(self, predictions: Predictions, matches: Matches, targets: Targets) -> dict[str, Tensor]:
         """Focal loss of all anchors, and box loss of the positive ones, both divided by the number of the positive.
 
         Args:
@@ -154,9 +150,8 @@ class Dense(OnAnchors):
         reference = predictions.anchors.expand(len(targets), -1, -1)
         boxes = matched_boxes([target["boxes"] for target in targets], truth, reference)
         losses = {"class": self.class_loss(predictions.logits, wanted, matches.state)}
-        losses["box"] = self.box_loss(
-            predictions.offsets[positive], boxes[positive], reference[positive]
-        )  # waits for a GPU
+        # indexing by a mask waits for a GPU
+        losses["box"] = self.box_loss(predictions.offsets[positive], boxes[positive], reference[positive])
         return {name: loss / count for name, loss in losses.items()}
 
     def class_loss(self, logits: Tensor, wanted: Tensor, state: Tensor) -> Tensor:
@@ -227,11 +222,8 @@ class RetinaNet(Detector):
         self.network = network
 
     def forward(
-        self,
-        images: Sequence[Tensor],
-        targets: Sequence[dict[str, Tensor]] | None = None,
-        proposals: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        self, images: Sequence[Tensor], targets: Targets | None = None, proposals: Sequence[Tensor] | None = None
+    ) -> dict[str, Tensor] | Detections:
         """The losses of a mini-batch in training mode, else detections.
 
         Args:
@@ -251,15 +243,11 @@ class RetinaNet(Detector):
         return self.dense.losses(predictions, matches, targets)
 
     @torch.no_grad()
-    def detect(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+    def detect(self, images: Sequence[Tensor]) -> Detections:
         """Detections of images, pixels of the image."""
         batch, maps = self.maps(images)
         return self.choose(batch, self.dense(maps))
 
-    def choose(self, batch: Batch, predictions: Predictions) -> list[dict[str, Tensor]]:
+    def choose(self, batch: Batch, predictions: Predictions) -> Detections:
         """From the predictions to detections: the best of each map, NMS within each class, pixels of the image."""
-        settings = self.settings
-        limits = settings.nms_threshold, settings.least_score, settings.detections
-        chosen = select(*self.dense.candidates(predictions, batch.sizes), batch.sizes, *limits)
-        shown = batch.to_original([detection["boxes"] for detection in chosen])
-        return [detection | {"boxes": boxes} for detection, boxes in zip(chosen, shown, strict=True)]
+        return self.select(batch, *self.dense.candidates(predictions, batch.sizes))

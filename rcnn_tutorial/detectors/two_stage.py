@@ -32,14 +32,16 @@ from rcnn_tutorial.engine.devices import constant
 from rcnn_tutorial.engine.targets import check_targets
 from rcnn_tutorial.nets.heads import BoxHead
 from rcnn_tutorial.nets.preprocess import Batch, Preprocess
-from rcnn_tutorial.nets.rpn import RPN, Predictions, RPNSettings, Size
+from rcnn_tutorial.nets.rpn import RPN, Predictions, RPNSettings
 from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, match, matched_boxes, sample
-from rcnn_tutorial.ops.boxes import box_iou, clip_boxes_to_image, decode, encode
+from rcnn_tutorial.ops.boxes import Size, Weights, box_iou, clip_boxes_to_image, decode, encode
 from rcnn_tutorial.ops.losses import multi_task_loss
-from rcnn_tutorial.ops.pooling import roi_align, roi_pool
+from rcnn_tutorial.ops.pooling import Regions, roi_align, roi_pool
 from rcnn_tutorial.saving import Saved
 from rcnn_tutorial.training import TrainSettings
 
+Targets = Sequence[dict[str, Tensor]]  # of each image `boxes` (N, 4), `labels` (N,), and what else it has
+Detections = list[dict[str, Tensor]]  # of each image `boxes` (D, 4), `labels` (D,), `scores` (D,), best first
 LEAST_DETECTION = 1e-2  # pixels; a detection with a shorter side is none
 
 
@@ -72,7 +74,7 @@ class TwoStageSettings:
     share: float = 0.25
     foreground: float = 0.5
     background: tuple[float, float] = (0.1, 0.5)
-    weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    weights: Weights = (10.0, 10.0, 5.0, 5.0)
     beta: float = 1.0
     min_size: int | None = 600
     max_size: int | None = 1000
@@ -123,6 +125,13 @@ class Detector(Saved, nn.Module):
         maps = self.body(batch.tensor)
         return batch, [maps] if isinstance(maps, Tensor) else list(maps)
 
+    def select(self, batch: Batch, scores: list[Tensor], boxes: list[Tensor], least_side: float = 0.0) -> Detections:
+        """Detections, pixels of the image, from what `select` takes, pixels of the input."""
+        limits = self.settings.nms_threshold, self.settings.least_score, self.settings.detections
+        chosen = select(scores, boxes, batch.sizes, *limits, least_side)
+        shown = batch.to_original([detection["boxes"] for detection in chosen])
+        return [detection | {"boxes": own} for detection, own in zip(chosen, shown, strict=True)]
+
     def pixel_statistics(self) -> dict:
         """Mean and deviation of the pixels, as the constructor takes them."""
         return {"mean": self.preprocess.mean, "std": self.preprocess.std}
@@ -169,11 +178,8 @@ class TwoStage(Detector):
         self.head = BoxHead(hidden, width, len(classes), self.generator)
 
     def forward(
-        self,
-        images: Sequence[Tensor],
-        targets: Sequence[dict[str, Tensor]] | None = None,
-        proposals: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        self, images: Sequence[Tensor], targets: Targets | None = None, proposals: Sequence[Tensor] | None = None
+    ) -> dict[str, Tensor] | Detections:
         """The losses of a mini-batch in training mode, else detections.
 
         Args:
@@ -217,9 +223,7 @@ class TwoStage(Detector):
         (features,) = maps
         return self.pool_map(features, list(boxes), self.strides[0])
 
-    def pool_map(
-        self, features: Tensor, rois: Tensor | Sequence[Tensor], stride: int, size: int | None = None
-    ) -> Tensor:
+    def pool_map(self, features: Tensor, rois: Regions, stride: int, size: int | None = None) -> Tensor:
         """Regions of one map, (R, 5) with the image's index first, or a list of (R_i, 4), to (R, C, n, n)."""
         size = size or self.output_size
         if self.settings.sampling_ratio is None:
@@ -234,16 +238,12 @@ class TwoStage(Detector):
         """The box that each class makes of each proposal: (R, K, 4) and (R, 4) to (R, K, 4)."""
         return decode(offsets, reference[:, None], self.settings.weights)
 
-    def roi_losses(
-        self, batch: Batch, maps: Sequence[Tensor], samples: Samples, targets: Sequence[dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    def roi_losses(self, batch: Batch, maps: Sequence[Tensor], samples: Samples, targets: Targets) -> dict[str, Tensor]:
         """The losses of the second stage, from the proposals that were drawn."""
         scores, offsets = self.head(self.pool(maps, samples.boxes))
         return self.head_losses(scores, offsets, samples, targets)
 
-    def head_losses(
-        self, scores: Tensor, offsets: Tensor, samples: Samples, targets: Sequence[dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    def head_losses(self, scores: Tensor, offsets: Tensor, samples: Samples, targets: Targets) -> dict[str, Tensor]:
         """The head's two losses, divided by the number of proposals that were drawn (Fast R-CNN, equation 1)."""
         boxes = samples.boxes.detach()
         truths = matched_boxes([target["boxes"] for target in targets], samples.matched, boxes)
@@ -257,32 +257,26 @@ class TwoStage(Detector):
         return batch.to_original(self.rpn.propose(self.rpn(maps), batch.sizes).unpad())
 
     @torch.no_grad()
-    def detect(self, images: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> list[dict[str, Tensor]]:
+    def detect(self, images: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Detections:
         """Detections of images, from the RPN's proposals or from others, pixels of the image."""
         batch, maps = self.maps(images)
         boxes = self.propose(self.rpn(maps), batch) if proposals is None else given(batch, proposals)
         return self.classify(batch, self.pool(maps, boxes), boxes)
 
-    def classify(self, batch: Batch, pooled: Tensor, proposals: Tensor) -> list[dict[str, Tensor]]:
+    def classify(self, batch: Batch, pooled: Tensor, proposals: Tensor) -> Detections:
         """The second stage: from proposals (B, P, 4), and what was pooled of them, to detections, pixels of the image.
 
         Rows of padding have no area, so the boxes decoded from them have none, and `select` drops those.
         """
-        settings, shape = self.settings, proposals.shape[:2]
+        shape = proposals.shape[:2]
         scores, offsets = self.head(pooled)  # (B P, K+1) and (B P, K, 4)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # bfloat16 has too few different scores
         scores = scores.softmax(dim=1)[:, 1:].unflatten(0, shape)  # (B, P, K)
         boxes = self.decode(offsets, proposals.flatten(0, 1)).unflatten(0, shape)  # (B, P, K, 4)
-        limits = settings.nms_threshold, settings.least_score, settings.detections
-        chosen = select(list(scores), list(boxes), batch.sizes, *limits, least_side=LEAST_DETECTION)
-        shown = batch.to_original([detection["boxes"] for detection in chosen])
-        return [
-            {"boxes": boxes, "labels": detection["labels"], "scores": detection["scores"]}
-            for boxes, detection in zip(shown, chosen, strict=True)
-        ]
+        return self.select(batch, list(scores), list(boxes), LEAST_DETECTION)
 
 
-def to_input(batch: Batch, targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+def to_input(batch: Batch, targets: Targets) -> list[dict[str, Tensor]]:
     """The targets, with their boxes in pixels of the input, and what lies beyond its image cut off."""
     scaled = zip(targets, batch.to_input([target["boxes"] for target in targets]), batch.sizes, strict=True)
     return [target | {"boxes": clip_boxes_to_image(boxes, size)} for target, boxes, size in scaled]
@@ -296,7 +290,7 @@ def given(batch: Batch, proposals: Sequence[Tensor]) -> Tensor:
 
 def draw_samples(
     proposals: Sequence[Tensor] | Tensor,
-    targets: Sequence[dict[str, Tensor]],
+    targets: Targets,
     sizes: Sequence[Size],
     settings: TwoStageSettings,
     generator: torch.Generator | None = None,

@@ -90,15 +90,13 @@ def validate_scored(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None
     expect(0 <= iou_threshold <= 1, "iou_threshold", "a number in [0, 1]", iou_threshold)
 
 
-def validate_head(
-    class_scores: Tensor, offsets: Tensor, labels: Tensor, targets: Tensor, normalizer: float | None
-) -> None:
+def validate_head(scores: Tensor, offsets: Tensor, labels: Tensor, targets: Tensor, normalizer: float | None) -> None:
     """Refuse what `multi_task_loss` cannot take: other shapes, labels of another type or outside -1..K."""
-    expect(class_scores.ndim == 2 and class_scores.shape[1] >= 2, "class_scores", "(R, K+1) with K >= 1", class_scores)
-    rois, classes = len(class_scores), class_scores.shape[1] - 1
+    expect(scores.ndim == 2 and scores.shape[1] >= 2, "scores", "(R, K+1) with K >= 1", scores)
+    rois, classes = len(scores), scores.shape[1] - 1
     shapes = {"offsets": (offsets, (rois, classes, 4)), "labels": (labels, (rois,)), "targets": (targets, (rois, 4))}
     for name, (value, shape) in shapes.items():
-        expect(value.shape == shape, name, f"{shape}, as class_scores are {(rois, classes + 1)}", value)
+        expect(value.shape == shape, name, f"{shape}, as scores are {(rois, classes + 1)}", value)
     expect(labels.dtype == torch.int64, "labels", "int64", labels.dtype)
     if labels.device.type == "cpu" and rois:
         low, high = labels.min().item(), labels.max().item()

@@ -188,12 +188,7 @@ class DensePyramid(nn.Module):
     """
 
     def __init__(
-        self,
-        bottom_up: BottomUp,
-        channels: int = 256,
-        finest: int = 3,
-        extra: str = "C5",
-        generator: torch.Generator | None = None,
+        self, bottom_up: BottomUp, channels: int, finest: int, extra: str, generator: torch.Generator | None = None
     ):
         super().__init__()
         expect(extra in ("C5", "P5"), "extra", "'C5' or 'P5'", repr(extra))

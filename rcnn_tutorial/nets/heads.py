@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import log
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -134,25 +135,16 @@ class DenseHead(nn.Module):
         anchors: A, at each cell.
         classes: K, without the background.
         channels: of the maps, and of the layers between.
-        layers, std, groups, generator: as for Subnet.
+        layers: convolutions before the last, of each subnet.
         prior: of the scores.
+        options: `std`, `groups` and `generator` of both subnets.
     """
 
-    def __init__(
-        self,
-        anchors: int,
-        classes: int,
-        channels: int,
-        layers: int,
-        std: float | None = 0.01,
-        groups: int = 0,
-        prior: float = 0.01,
-        generator: torch.Generator | None = None,
-    ):
+    def __init__(self, anchors: int, classes: int, channels: int, layers: int, prior: float = 0.01, **options: Any):
         super().__init__()
         self.classes = classes
-        self.scores = Subnet(channels, layers, anchors * classes, std, groups, prior, generator)
-        self.boxes = Subnet(channels, layers, anchors * 4, std, groups, generator=generator)
+        self.scores = Subnet(channels, layers, anchors * classes, prior=prior, **options)
+        self.boxes = Subnet(channels, layers, anchors * 4, **options)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps (B, C, H, W) to logits (B, N, K) and offsets (B, N, 4), in the order of `anchor_grid`, map after map."""

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from rcnn_tutorial.engine.checks import check_images, check_preprocessing, check_resized, expect
 from rcnn_tutorial.engine.devices import constant
+from rcnn_tutorial.ops.boxes import Size
 from rcnn_tutorial.ops.warp import IMAGENET_MEAN
 
-Size = tuple[int, int]  # height, width
 Boxes = TypeVar("Boxes", Tensor, list[Tensor])
 
 
@@ -91,8 +91,7 @@ class Preprocess(nn.Module):
         check_resized(sizes, originals, self.smallest)
         height, width = (math.ceil(max(sides) / self.divisor) * self.divisor for sides in zip(*sizes, strict=True))
         tensor = images[0].new_zeros(len(images), 3, height, width)
-        mean, std = constant([self.mean, self.std], tensor)
-        mean, std = mean[:, None, None], std[:, None, None]  # (3, 1, 1) each
+        mean, std = constant([self.mean, self.std], tensor)[..., None, None]  # (3, 1, 1) each
         for i, (image, size) in enumerate(zip(images, sizes, strict=True)):
             image = (image - mean).div_(std)
             if size != originals[i]:

@@ -33,11 +33,9 @@ from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.engine.devices import constant
 from rcnn_tutorial.ops.anchors import ANCHORS, anchor_grid, inside
 from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, Matches, match, matched_boxes, sample
-from rcnn_tutorial.ops.boxes import box_iou, clip_boxes_to_image, decode, encode
+from rcnn_tutorial.ops.boxes import Size, box_iou, clip_boxes_to_image, decode, encode
 from rcnn_tutorial.ops.losses import count_drawn, smooth_l1
 from rcnn_tutorial.ops.nms import nms_mask
-
-Size = tuple[int, int]  # height, width
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,12 @@ class RPNSettings:
     after_nms: tuple[int, int] = (2_000, 300)
     nms_threshold: float = 0.7
     least_side: float = 16.0
+
+    @classmethod
+    def tiny(cls, *scales: float | tuple[float, ...]) -> "RPNSettings":
+        """The laptop's: all anchors count in the training, and fewer proposals remain."""
+        fewer: dict[str, Any] = {"before_nms": (1000, 1000), "after_nms": (300, 300), "least_side": 1.0}
+        return cls(scales=scales, inside=False, beta=1 / 9, **fewer)
 
 
 class Predictions(NamedTuple):
@@ -125,9 +129,7 @@ class OnAnchors(nn.Module):
         good = len(scales) == len(strides) and len({len(level) for level in scales}) == 1
         expect(good, "scales", f"as many for each of {len(strides)} maps", settings.scales)
         make = ANCHORS[settings.anchors]
-        self.cell_anchors = [
-            make(level, settings.ratios, stride) for level, stride in zip(scales, strides, strict=True)
-        ]
+        self.cell_anchors = [make(level, settings.ratios, step) for level, step in zip(scales, strides, strict=True)]
         self.head: nn.Module
         self.cached: tuple = (None, [])  # sizes, type and device of the maps of the last call, and their anchors
 
@@ -222,13 +224,9 @@ class RPN(OnAnchors):
     """
 
     def __init__(
-        self,
-        channels: int,
-        strides: Sequence[int],
-        settings: RPNSettings | None = None,
-        generator: torch.Generator | None = None,
+        self, channels: int, strides: Sequence[int], settings: RPNSettings, generator: torch.Generator | None = None
     ):
-        super().__init__(strides, settings or RPNSettings())
+        super().__init__(strides, settings)
         self.head = RPNHead(channels, len(self.cell_anchors[0]), generator)
 
     def sample(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.engine.devices import constant
+from rcnn_tutorial.ops.boxes import Size
 
 
 def exact_anchors(scales: Sequence[float], ratios: Sequence[float], stride: float) -> Tensor:
@@ -67,7 +68,7 @@ def torchvision_anchors(scales: Sequence[float], ratios: Sequence[float], stride
 ANCHORS = {"exact": exact_anchors, "caffe": caffe_anchors, "torchvision": torchvision_anchors}
 
 
-def grid_size(size: tuple[int, int], stride: int, ceil: bool = False) -> tuple[int, int]:
+def grid_size(size: Size, stride: int, ceil: bool = False) -> Size:
     """Compute height and width of the map of an image of this height and width, pixels.
 
     Args:
@@ -86,11 +87,7 @@ def grid_size(size: tuple[int, int], stride: int, ceil: bool = False) -> tuple[i
 
 
 def anchor_grid(
-    cell: Tensor,
-    size: tuple[int, int],
-    stride: float | tuple[float, float],
-    dtype: torch.dtype = torch.float32,
-    device=None,
+    cell: Tensor, size: Size, stride: float | tuple[float, float], dtype: torch.dtype = torch.float32, device=None
 ) -> Tensor:
     """Lay the anchors of one cell over every cell of a map.
 
@@ -112,7 +109,7 @@ def anchor_grid(
     return (corner[:, :, None] + cell.to(corner, non_blocking=True)).flatten(0, 2)  # (H, W, A, 4) -> (H W A, 4)
 
 
-def inside(boxes: Tensor, size: Tensor | tuple[int, int]) -> Tensor:
+def inside(boxes: Tensor, size: Tensor | Size) -> Tensor:
     """Tell which boxes do not cross the border of the image.
 
     Args:

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rcnn_tutorial.engine.checks import expect
+
 FOREGROUND, BACKGROUND, UNUSED = 1, 0, -1
 
 
@@ -42,10 +44,8 @@ def match(iou: Tensor, foreground: float, background: tuple[float, float], allow
     Source: R-CNN, section 2.3; Fast R-CNN, section 2.3; Faster R-CNN, section 3.1.2.
     """
     low, high = background
-    if iou.ndim < 2:
-        raise ValueError(f"iou: expected (..., N, M), got {tuple(iou.shape)}")
-    if not low <= high <= foreground:
-        raise ValueError(f"background: expected low <= high <= foreground = {foreground}, got {background}")
+    expect(iou.ndim >= 2, "iou", "(..., N, M)", iou)
+    expect(low <= high <= foreground, "background", f"low <= high <= foreground = {foreground}", background)
     if iou.shape[-1] == 0:
         iou = iou.new_zeros(*iou.shape[:-1], 1)
     best, truth = iou.max(dim=-1)
@@ -77,8 +77,7 @@ def sample(state: Tensor, size: int, share: float, generator: torch.Generator | 
         ValueError: a share outside [0, 1] or a negative size.
     Source: R-CNN, section 2.3; Fast R-CNN, section 2.3; Faster R-CNN, section 3.1.3.
     """
-    if size < 0 or not 0 <= share <= 1:
-        raise ValueError(f"size, share: expected size >= 0 and a share in [0, 1], got {size} and {share}")
+    expect(size >= 0 and 0 <= share <= 1, "size, share", "size >= 0 and a share in [0, 1]", (size, share))
     numbers = torch.rand(state.shape, generator=generator).double()
     numbers += torch.arange(state.shape[-1]) * 2.0**-44  # no two are equal: on every device the same are the smallest
     numbers = numbers.to(state.device, non_blocking=True)
@@ -106,10 +105,7 @@ def matched_boxes(truths: Sequence[Tensor], matched: Tensor, boxes: Tensor) -> T
     Raises:
         ValueError: not as many images.
     """
-    if not len(truths) == len(matched) == len(boxes):
-        raise ValueError(f"truths: expected {len(boxes)} images, got {len(truths)}")
-    # one more row, at index -1, stands for "none"
-    objects = torch.stack(
-        [torch.cat((gt.to(boxes), boxes.new_zeros(1, 4)))[i] for gt, i in zip(truths, matched, strict=True)]
-    )  # (B, S, 4)
+    expect(len(truths) == len(matched) == len(boxes), "truths", f"{len(boxes)} images", len(truths))
+    rows = (torch.cat((gt.to(boxes), boxes.new_zeros(1, 4))) for gt in truths)  # the last, at index -1, is "none"
+    objects = torch.stack([own[index] for own, index in zip(rows, matched, strict=True)])  # (B, S, 4)
     return torch.where((matched >= 0)[..., None], objects, boxes)

@@ -11,6 +11,8 @@ from torch import Tensor
 from rcnn_tutorial.engine.checks import expect, expect_boxes, lifted, validate
 from rcnn_tutorial.engine.devices import constant
 
+Size = tuple[int, int]  # height, width
+Weights = tuple[float, float, float, float]  # of tx, ty, tw and th
 MAX_LOG_GROWTH = math.log(1000 / 16)  # a decoded side grows at most 62.5 times: exp() cannot overflow
 
 
@@ -59,7 +61,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     return (inter / union).nan_to_num_(nan=0.0)
 
 
-def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+def clip_boxes_to_image(boxes: Tensor, size: Size) -> Tensor:
     """Cut off what lies outside the image.
 
     Args:
@@ -93,7 +95,7 @@ def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     return ((boxes[:, 2:] - boxes[:, :2]) >= min_size).all(dim=1).nonzero()[:, 0]
 
 
-def encode(boxes: Tensor, reference: Tensor, weights: tuple[float, float, float, float] = (1, 1, 1, 1)) -> Tensor:
+def encode(boxes: Tensor, reference: Tensor, weights: Weights = (1, 1, 1, 1)) -> Tensor:
     """Compute the offsets that move `reference` onto `boxes`.
 
     Args:
@@ -115,10 +117,7 @@ def encode(boxes: Tensor, reference: Tensor, weights: tuple[float, float, float,
 
 
 def decode(
-    offsets: Tensor,
-    reference: Tensor,
-    weights: tuple[float, float, float, float] = (1, 1, 1, 1),
-    clamp: float | None = MAX_LOG_GROWTH,
+    offsets: Tensor, reference: Tensor, weights: Weights = (1, 1, 1, 1), clamp: float | None = MAX_LOG_GROWTH
 ) -> Tensor:
     """Move `reference` by `offsets`: the inverse of `encode`.
 

@@ -5,7 +5,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from rcnn_tutorial.engine.checks import PADDING, expect, lifted, validate_head, validate_labels
+from rcnn_tutorial.engine.checks import PADDING, expect, lifted, validate_head, validate_labels, validate_mask
 from rcnn_tutorial.engine.processes import process_rank
 
 
@@ -52,17 +52,12 @@ def count_drawn(drawn: Tensor) -> Tensor:
 
 
 def multi_task_loss(
-    class_scores: Tensor,
-    offsets: Tensor,
-    labels: Tensor,
-    targets: Tensor,
-    normalizer: float | None = None,
-    beta: float = 1.0,
+    scores: Tensor, offsets: Tensor, labels: Tensor, targets: Tensor, normalizer: float | None = None, beta: float = 1.0
 ) -> dict[str, Tensor]:
     """Add up the log loss of the true class u and the smooth L1 loss of the offsets predicted for u, if u has a box.
 
     Args:
-        class_scores: (R, K+1) before the softmax; column 0 is the background.
+        scores: (R, K+1) before the softmax; column 0 is the background.
         offsets: (R, K, 4) predicted for each class but the background.
         labels: (R,) int64: 0 is background, 1..K the classes, -1 padding, which counts in neither sum.
         targets: (R, 4) offsets to be predicted, normalised to unit variance; read where the label is a class.
@@ -75,10 +70,10 @@ def multi_task_loss(
         ValueError: other shapes, labels of another type or outside -1..K, normalizer <= 0 or beta <= 0.
     Source: Fast R-CNN, equations 1 to 3.
     """
-    validate_head(class_scores, offsets, labels, targets, normalizer)
+    validate_head(scores, offsets, labels, targets, normalizer)
     valid, foreground = labels != PADDING, labels > 0
     # what is not looked at becomes 0 before the logarithm: whatever stands there, no NaN comes back as a gradient
-    log_p = torch.where(valid[:, None], lifted(class_scores), 0).log_softmax(dim=1)
+    log_p = torch.where(valid[:, None], lifted(scores), 0).log_softmax(dim=1)
     log_loss = -log_p.gather(1, labels.clamp(min=0)[:, None])[:, 0] * valid  # (R,)
 
     row = torch.arange(len(labels), device=labels.device)
@@ -180,6 +175,5 @@ def hinge(scores: Tensor, positive: Tensor) -> Tensor:
         ValueError: other shapes, or not booleans.
     Source: R-CNN, section 2.3; Cortes and Vapnik, Support-Vector Networks, 1995.
     """
-    expect(positive.dtype == torch.bool and positive.shape == scores.shape, "positive",
-           f"booleans of shape {tuple(scores.shape)}", positive)  # fmt: skip
+    validate_mask(positive, "positive", scores.shape)
     return (1 - torch.where(positive, scores, -scores)).clamp(min=0)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rcnn_tutorial.engine.checks import expect, lifted, validate
+from rcnn_tutorial.ops.boxes import Size
 from rcnn_tutorial.ops.pooling import roi_align
 
 MOST = 2**21  # pixels of masks that are computed at a time: 8 MB in float32, whatever their number
@@ -44,7 +45,7 @@ def cut_masks(masks: Tensor, boxes: Tensor, size: int, aligned: bool = True) -> 
 
 
 def paste_masks(
-    masks: Tensor, boxes: Tensor, size: tuple[int, int], aligned: bool = True, threshold: float | None = 0.5
+    masks: Tensor, boxes: Tensor, size: Size, aligned: bool = True, threshold: float | None = 0.5
 ) -> Tensor:
     """Stretch the cells of every mask over its box: a pixel reads the cells around its middle, bilinearly.
 

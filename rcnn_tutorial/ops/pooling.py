@@ -30,6 +30,10 @@ from rcnn_tutorial.engine import kernels, plain
 from rcnn_tutorial.engine.bilinear import bin_means, cell_means
 from rcnn_tutorial.engine.checks import as_rois, expect, height_and_width, is_count, validate_map, validate_windows
 from rcnn_tutorial.engine.maxima import LOWEST, maxima
+from rcnn_tutorial.ops.boxes import Size
+
+Regions = Tensor | Sequence[Tensor]  # (R, 5) with the image's index first, or a list of (R_i, 4); pixels
+Bins = int | Size  # (h, w), or one number for both
 
 
 def spatial_pyramid_pool(features: Tensor, levels: Sequence[int], windows: Tensor | None = None) -> Tensor:
@@ -65,9 +69,7 @@ def spatial_pyramid_pool(features: Tensor, levels: Sequence[int], windows: Tenso
     return torch.cat([level.flatten(1) for level in pooled.split([n * n for n in levels], dim=2)], dim=1)
 
 
-def roi_pool(
-    input: Tensor, boxes: Tensor | Sequence[Tensor], output_size: int | tuple[int, int], spatial_scale: float = 1.0
-) -> Tensor:
+def roi_pool(input: Tensor, boxes: Regions, output_size: Bins, spatial_scale: float = 1.0) -> Tensor:
     """Pool every region of interest to one size; values and gradients of torchvision's.
 
     A region's borders are rounded to whole cells, halves away from zero, and both belong to it. It is cut into
@@ -101,8 +103,8 @@ def roi_pool(
 
 def roi_align(
     input: Tensor,
-    boxes: Tensor | Sequence[Tensor],
-    output_size: int | tuple[int, int],
+    boxes: Regions,
+    output_size: Bins,
     spatial_scale: float = 1.0,
     sampling_ratio: int = -1,
     aligned: bool = False,
@@ -142,9 +144,7 @@ def roi_align(
     return (_means if plain() else bin_means)(input, rois[:, 0].long(), start, size, (height, width), points)
 
 
-def ps_roi_pool(
-    input: Tensor, boxes: Tensor | Sequence[Tensor], output_size: int | tuple[int, int], spatial_scale: float = 1.0
-) -> Tensor:
+def ps_roi_pool(input: Tensor, boxes: Regions, output_size: Bins, spatial_scale: float = 1.0) -> Tensor:
     """Average the cells of every bin of a region, each bin from maps of its own; torchvision's values.
 
     Borders are rounded as in `roi_pool`, and bins are cut as there, but the cell at a region's right and lower border
@@ -174,11 +174,7 @@ def ps_roi_pool(
 
 
 def ps_roi_align(
-    input: Tensor,
-    boxes: Tensor | Sequence[Tensor],
-    output_size: int | tuple[int, int],
-    spatial_scale: float = 1.0,
-    sampling_ratio: int = -1,
+    input: Tensor, boxes: Regions, output_size: Bins, spatial_scale: float = 1.0, sampling_ratio: int = -1
 ) -> Tensor:
     """Average points of every bin of a region, each bin from maps of its own; values and gradients of torchvision's.
 
@@ -224,9 +220,7 @@ def _maxima(features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
     return torch.cat(pooled).unflatten(0, rectangles.shape[:2]).transpose(1, 2).contiguous()  # (R S, C) -> (R, C, S)
 
 
-def _means(
-    features: Tensor, image: Tensor, start: Tensor, size: Tensor, bins: tuple[int, int], points: int | Tensor
-) -> Tensor:
+def _means(features: Tensor, image: Tensor, start: Tensor, size: Tensor, bins: Size, points: int | Tensor) -> Tensor:
     """(R, C, h, w) means over the bins of regions, as `bin_means` documents them."""
     exact = features.to(start.dtype)
     pooled = [exact[:0, :, :1, :1].expand(-1, -1, *bins)]
@@ -252,9 +246,7 @@ def _averages(features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
     return torch.cat(pooled)
 
 
-def _by_bin(
-    input: Tensor, boxes: Tensor | Sequence[Tensor], output_size: int | tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
+def _by_bin(input: Tensor, boxes: Regions, output_size: Bins) -> tuple[Tensor, Tensor, Tensor, Size]:
     """The regions (R, 5), what each bin reads as an image of its own, whose that is, (R h w,), and (h, w)."""
     validate_map(input, "input")
     bins = height_and_width(output_size)

@@ -13,6 +13,7 @@ from torch import Tensor
 from rcnn_tutorial.engine.checks import expect, validate
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1]
+Colour = float | Sequence[float] | Tensor  # one number, or one for each channel
 
 
 def dilate(boxes: Tensor, context: float = 16, size: float = 227) -> Tensor:
@@ -36,13 +37,7 @@ def dilate(boxes: Tensor, context: float = 16, size: float = 227) -> Tensor:
     return torch.cat((center - half, center + half), dim=-1)
 
 
-def warp(
-    image: Tensor,
-    boxes: Tensor,
-    size: int = 227,
-    context: float = 16,
-    fill: float | Sequence[float] | Tensor = IMAGENET_MEAN,
-) -> Tensor:
+def warp(image: Tensor, boxes: Tensor, size: int = 227, context: float = 16, fill: Colour = IMAGENET_MEAN) -> Tensor:
     """Stretch every box, with its context, to a square.
 
     All windows are one `grid_sample`. It is bilinear and does not smooth first, so a window that shrinks a lot skips
@@ -56,7 +51,7 @@ def warp(
         boxes: (R, 4), pixels.
         size: sides of the result, pixels.
         context: pixels of the result on each side of the box.
-        fill: colour of what lies outside the image, one number or one per channel; the paper takes the mean.
+        fill: of what lies outside the image; the paper takes the mean.
     Returns:
         (R, 3, size, size) in the order of the boxes, of the image's type; computed in float32 at least.
     Raises:

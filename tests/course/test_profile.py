@@ -12,7 +12,7 @@ from rcnn_tutorial.detectors.fast_rcnn import FastRCNN, FastRCNNSettings, compre
 from rcnn_tutorial.detectors.rcnn import RCNN
 from rcnn_tutorial.detectors.sppnet import SPPnet, SPPnetSettings
 from rcnn_tutorial.nets.backbones import VGG16, Conv, ConvNet, alexnet, tiny_net, vgg16, zf5
-from rcnn_tutorial.nets.rpn import RPN
+from rcnn_tutorial.nets.rpn import RPN, RPNSettings
 
 
 def test_counts_by_hand():
@@ -167,7 +167,7 @@ class OnOneMap(nn.Module):
 
 def test_proposals_cost_little_beside_the_convolutions():
     convolutions = sum(multiply_adds(on_meta(caffe_vgg16).convs, 1, 3, 600, 1000).values())
-    rpn = RPN(512, (16,))
+    rpn = RPN(512, (16,), RPNSettings())
     rpn.head = TwoScores(512, 9)  # as published
     with torch.no_grad():
         found = rpn([torch.zeros(1, 512, 38, 63)])  # VGG16's map of 1000 x 600 pixels

@@ -168,7 +168,7 @@ def test_a_gpu_gives_what_the_cpu_gives(shapes):
 
 
 def test_initial_weights_follow_the_generator():
-    first, second, other = (RPN(64, (16,), generator=generator(seed)).state_dict() for seed in (0, 0, 1))
+    first, second, other = (RPN(64, (16,), RPNSettings(), generator(seed)).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["head.conv.weight"], other["head.conv.weight"])
     for name, value in first.items():
@@ -182,4 +182,4 @@ def test_bad_settings_are_named():
         with pytest.raises(ValueError, match="scales: expected as many for each of 3 maps"):
             RPN(8, (8, 16, 32), RPNSettings(scales=scales))
     with pytest.raises(ValueError):
-        RPN(8, (8, 16))([torch.zeros(1, 8, 4, 4)])  # one map too few
+        RPN(8, (8, 16), RPNSettings())([torch.zeros(1, 8, 4, 4)])  # one map too few

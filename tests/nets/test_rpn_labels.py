@@ -72,7 +72,7 @@ def test_negatives_and_what_is_neither():
 
 
 def test_targets():
-    anchors = RPN(4, (16,))([torch.zeros(1, 4, 10, 12)]).anchors.double()
+    anchors = RPN(4, (16,), RPNSettings())([torch.zeros(1, 4, 10, 12)]).anchors.double()
     truths = objects(len(anchors), size=(600, 1000))
     offsets = encode(truths, anchors)
     back = (decode(offsets, anchors, clamp=None) - truths).abs().max().item()
@@ -93,7 +93,7 @@ def test_targets():
 
 
 def test_few_positives_in_an_image():
-    rpn = RPN(4, (16,))
+    rpn = RPN(4, (16,), RPNSettings())
     anchors, size = anchor_grid(rpn.cell_anchors[0], (38, 63), 16), [(600, 1000)]
     g, found = generator(), []
     for _ in range(20):
@@ -148,7 +148,7 @@ def test_mini_batches(positives, expected):
                          torch.tensor([[100.0, 10, 160, 60]]).expand(900, 4)))  # fmt: skip
     anchors = anchors[torch.randperm(len(anchors), generator=generator())]
     boxes = torch.tensor([[10.0, 10, 60, 60]])[: min(positives, 1)]
-    samples = RPN(4, (16,)).sample(anchors, [boxes], [(200, 200)], generator())
+    samples = RPN(4, (16,), RPNSettings()).sample(anchors, [boxes], [(200, 200)], generator())
     counts = tuple(int((samples.labels == label).sum()) for label in (1, 0))
     claim("FRCNN-22", condition=counts == expected, note=f"{positives} positives: {expected} drawn")
     assert samples.chosen.unique().numel() == 256
@@ -156,7 +156,7 @@ def test_mini_batches(positives, expected):
 
 def test_positives_beyond_their_share_are_padding():
     anchors = torch.tensor([[10.0, 10, 60, 60]] * 300 + [[100.0, 10, 160, 60]] * 20)
-    samples = RPN(4, (16,)).sample(anchors, [anchors[:1]], [(200, 200)], generator())
+    samples = RPN(4, (16,), RPNSettings()).sample(anchors, [anchors[:1]], [(200, 200)], generator())
     assert [int((samples.labels == label).sum()) for label in (1, 0, -1)] == [128, 20, 108]
     assert (samples.matched[samples.labels < 1] == -1).all() and not samples.matched[samples.labels == 1].any()
 

@@ -12,7 +12,7 @@ from experiments.variants import roi_warp
 from rcnn_tutorial.course.claims import claim
 from rcnn_tutorial.engine import bilinear
 from rcnn_tutorial.ops.pooling import roi_align, roi_pool
-from tests.ops.test_pooling import regions, seeded, value_and_gradient
+from tests.ops.test_pooling import BAD_REGIONS, MAP, ROI, regions, seeded, value_and_gradient
 
 RATIOS = [-1, 0, 1, 2, 3]
 
@@ -194,14 +194,6 @@ def test_gradients_are_those_of_finite_differences(args):
     assert rois.grad[:, 1:].all() and not rois.grad[:, 0].any()
 
 
-def test_there_is_no_second_derivative():
-    x = torch.randn(1, 1, 4, 4, requires_grad=True)
-    pooled = roi_align(x, torch.tensor([[0, 0, 0, 3.0, 3]]), 2)
-    (first,) = torch.autograd.grad(pooled.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        first.sum().backward()
-
-
 def warp_by_grid_sample(x, rois, size, scale):
     """The crop of (2h, 2w) points of each region by torch's own sampling, and its maxima of 2 x 2."""
     (height, width), (h, w) = x.shape[2:], size
@@ -274,25 +266,8 @@ def test_three_ways_to_pool_one_region():
           note="cells with a gradient: at most 1 per bin, at most 4, more")  # fmt: skip
 
 
-MAP = torch.zeros(2, 3, 8, 9)
-ROI = torch.tensor([[0.0, 1, 1, 3, 3]])
-
-
 @pytest.mark.parametrize("pool", [roi_align, roi_warp])
-@pytest.mark.parametrize(
-    ("input", "boxes", "size", "name"),
-    [
-        (MAP[0], ROI, 2, "input"),
-        (MAP.int(), ROI, 2, "input"),
-        (MAP, ROI[:, 1:], 2, "boxes"),
-        (MAP, ROI.int(), 2, "boxes"),
-        (MAP, [ROI[:, 1:]], 2, "boxes"),
-        (MAP, ROI + 2, 2, "boxes"),
-        (MAP, ROI * float("nan"), 2, "boxes"),
-        (MAP, ROI, 0, "output_size"),
-        (MAP, ROI, (2, 2, 2), "output_size"),
-    ],
-)
+@BAD_REGIONS
 def test_bad_regions_are_named(pool, input, boxes, size, name):
     with pytest.raises(ValueError, match=f"^{name}: .*expected"):
         pool(input, boxes, size)

@@ -196,8 +196,8 @@ def test_large_scores_do_not_overflow():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"class_scores": torch.zeros(3)}, r"class_scores: expected \(R, K\+1\)"),
-        ({"class_scores": torch.zeros(3, 1)}, r"class_scores: expected \(R, K\+1\)"),
+        ({"scores": torch.zeros(3)}, r"scores: expected \(R, K\+1\)"),
+        ({"scores": torch.zeros(3, 1)}, r"scores: expected \(R, K\+1\)"),
         ({"offsets": torch.zeros(3, 3, 4)}, r"offsets: expected \(3, 2, 4\)"),  # a slot for the background
         ({"offsets": torch.zeros(3, 8)}, r"offsets: expected \(3, 2, 4\)"),
         ({"labels": torch.zeros(2, dtype=torch.int64)}, r"labels: expected \(3,\)"),
@@ -211,7 +211,7 @@ def test_large_scores_do_not_overflow():
 )
 def test_bad_input_is_named(wrong, message):
     scores, offsets, labels, targets = by_hand()
-    good = {"class_scores": scores, "offsets": offsets, "labels": labels, "targets": targets}
+    good = {"scores": scores, "offsets": offsets, "labels": labels, "targets": targets}
     with pytest.raises(ValueError, match=message):
         multi_task_loss(**{**good, **wrong})
 

@@ -248,9 +248,10 @@ def test_gradient_goes_to_the_switches():
     assert x.grad.count_nonzero() == 1
 
 
-def test_there_is_no_second_derivative():
+@pytest.mark.parametrize("pool", [roi_pool, roi_align])
+def test_there_is_no_second_derivative(pool):
     x = torch.randn(1, 1, 4, 4, requires_grad=True)
-    pooled = roi_pool(x, torch.tensor([[0, 0, 0, 3.0, 3]]), 2)
+    pooled = pool(x, torch.tensor([[0, 0, 0, 3.0, 3]]), 2)
     (first,) = torch.autograd.grad(pooled.square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
         first.sum().backward()
@@ -417,11 +418,11 @@ def test_the_sliding_rule_fails():
     assert sliding_pyramid_pool(torch.zeros(2, 3, 10, 13), 6).shape == (2, 3, 9, 6)
 
 
-MAP = torch.zeros(2, 3, 8, 9)
+MAP = torch.zeros(2, 4, 8, 9)
 ROI = torch.tensor([[0.0, 1, 1, 3, 3]])
 
 
-@pytest.mark.parametrize(
+BAD_REGIONS = pytest.mark.parametrize(  # for every kind of pooling
     ("input", "boxes", "size", "name"),
     [
         (MAP[0], ROI, 2, "input"),
@@ -440,6 +441,9 @@ ROI = torch.tensor([[0.0, 1, 1, 3, 3]])
         (MAP, ROI, 2.5, "output_size"),
     ],
 )
+
+
+@BAD_REGIONS
 def test_bad_regions_are_named(input, boxes, size, name):
     with pytest.raises(ValueError, match=f"^{name}: .*expected"):
         roi_pool(input, boxes, size)

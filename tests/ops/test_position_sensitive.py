@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rcnn_tutorial.ops import pooling
 from rcnn_tutorial.ops.pooling import ps_roi_align, ps_roi_pool, roi_align
 from tests.ops.test_align import noise, untwisted
-from tests.ops.test_pooling import MAPS, feature_map, regions, seeded, value_and_gradient
+from tests.ops.test_pooling import BAD_REGIONS, MAP, MAPS, ROI, feature_map, regions, seeded, value_and_gradient
 
 RATIOS = [-1, 0, 1, 2, 3]
 BOTH = {"pool": ps_roi_pool, "align": ps_roi_align}
@@ -232,30 +232,18 @@ def test_the_rules_alone_give_the_same(rest, monkeypatch):
     torch.testing.assert_close(value_and_gradient(pool, x, rois, (2, 3), 1 / 8, *ratio), fast)
 
 
-MAP = torch.zeros(2, 4, 8, 9)
-ROI = torch.tensor([[0.0, 1, 1, 3, 3]])
-
-
 @pytest.mark.parametrize("pool", BOTH.values())
-@pytest.mark.parametrize(
-    ("input", "boxes", "size", "name"),
-    [
-        (MAP[0], ROI, 2, "input"),
-        (MAP.int(), ROI, 2, "input"),
-        (MAP, ROI, 3, "input"),  # 4 channels and 9 bins
-        (MAP, ROI, (4, 2), "input"),
-        (MAP, ROI[:, 1:], 2, "boxes"),
-        (MAP, ROI.int(), 2, "boxes"),
-        (MAP, [ROI[:, 1:]], 2, "boxes"),
-        (MAP, ROI + 2, 2, "boxes"),
-        (MAP, ROI * float("nan"), 2, "boxes"),
-        (MAP, ROI, 0, "output_size"),
-        (MAP, ROI, (2, 2, 1), "output_size"),
-    ],
-)
+@BAD_REGIONS
 def test_bad_regions_are_named(pool, input, boxes, size, name):
     with pytest.raises(ValueError, match=f"^{name}: .*expected"):
         pool(input, boxes, size)
+
+
+@pytest.mark.parametrize("pool", BOTH.values())
+@pytest.mark.parametrize("size", [3, (4, 2)])
+def test_channels_are_a_multiple_of_the_bins(pool, size):
+    with pytest.raises(ValueError, match="^input: .*expected"):
+        pool(MAP, ROI, size)
 
 
 def test_a_sampling_ratio_is_whole():

@@ -24,10 +24,10 @@ from rcnn_tutorial.detectors.two_stage import to_input
 from rcnn_tutorial.engine.checks import checked_classes
 from rcnn_tutorial.engine.targets import check_targets
 from rcnn_tutorial.nets.fpn import BottomUp
-from rcnn_tutorial.nets.preprocess import Preprocess, Size
+from rcnn_tutorial.nets.preprocess import Preprocess
 from rcnn_tutorial.ops.anchors import anchor_grid, exact_anchors
 from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, match
-from rcnn_tutorial.ops.boxes import box_iou, decode, encode
+from rcnn_tutorial.ops.boxes import Size, box_iou, decode, encode
 from rcnn_tutorial.ops.losses import multi_task_loss
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the offsets, one over the variances 0.1 and 0.2 of the released code
