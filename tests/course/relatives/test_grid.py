@@ -105,6 +105,6 @@ def test_pictures_without_objects(model):
         model(images)
 
 
-def test_it_overfits_two_pictures():
+def test_it_overfits_eight_pictures():
     losses, ap50 = overfitted(GridDetector(shipped_stages(), CLASSES), lr=0.02)
-    assert losses[-1] < 0.2 * losses[0] and ap50 > 0.7
+    assert losses[-1] < 0.3 * losses[0] and ap50 > 0.3

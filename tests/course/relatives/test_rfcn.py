@@ -110,6 +110,6 @@ def test_images_of_different_sizes_and_without_objects(model):
         assert (one["boxes"][:, 2] <= image.shape[2]).all() and (one["boxes"][:, 3] <= image.shape[1]).all()
 
 
-def test_it_overfits_two_pictures():
-    losses, ap50 = overfitted(SmallRFCN(load("faster_rcnn")), lr=0.03)
-    assert losses[-1] < 0.6 * losses[0] and ap50 > 0.7
+def test_it_overfits_eight_pictures():
+    losses, ap50 = overfitted(SmallRFCN(load("faster_rcnn")), lr=0.02)
+    assert losses[-1] < 0.7 * losses[0] and ap50 > 0.25

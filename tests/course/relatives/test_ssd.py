@@ -111,6 +111,6 @@ def test_detections_are_the_softmax_of_the_scores(model):
     assert found["scores"][0].item() == pytest.approx(best.item())
 
 
-def test_it_overfits_two_pictures():
+def test_it_overfits_eight_pictures():
     losses, ap50 = overfitted(SmallSSD(shipped_stages(), CLASSES), lr=0.03)
     assert losses[-1] < 0.2 * losses[0] and ap50 > 0.8
