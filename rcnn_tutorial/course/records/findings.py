@@ -5,7 +5,8 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from rcnn_tutorial.course.claims import Agreement, Expected
-from rcnn_tutorial.course.records import by_variant, difference, load
+from rcnn_tutorial.course.records import difference, load
+from rcnn_tutorial.course.records.rivals import changes
 
 
 class Finding(NamedTuple):
@@ -36,14 +37,11 @@ class Finding(NamedTuple):
 
     def claim(self) -> dict[str, Any]:
         """The arguments of `claims.claim`: the mean over the seeds with its spread, and what the source says."""
-        record = load(self.record)
         if self.relative:
-            values = by_variant(record, self.metric)
-            pairs = zip(values[self.variant], values[self.against], strict=True)
-            shares = [one / other - 1 for one, other in pairs]
+            shares = changes(self.record, self.variant, self.against, self.metric)
             measured, spread, runs = mean(shares), stdev(shares), len(shares)
         else:
-            gain = difference(record, self.variant, self.against, self.metric)
+            gain = difference(load(self.record), self.variant, self.against, self.metric)
             measured, spread, runs = gain.mean, gain.spread, gain.seeds
         note = f"{self.metric}, {self.called or self.variant} minus {self.against}{', relative' * self.relative}"
         return dict(
@@ -76,6 +74,10 @@ ALIGNED = "Fast R-CNN, RoIAlign"
 SPP_LOSES, RPN_GAINS = "63.1 against 66.0 % of mAP", "69.9 against 66.9 % of mAP"
 SMALL_GAIN, SLOW = "a large gain on small objects", "pyramids of images are slow"
 ALIGN_GAINS = "masks gain from RoIAlign"
+GRID = "the grid of YOLO misses small objects"
+REGIONS = "detectors that work with regions are more accurate"
+FASTER = "R-FCN and SSD are faster and less accurate"
+HALF, FIFTY = "Faster R-CNN, half the sides", "Faster R-CNN, 50 proposals"
 
 FINDINGS = tuple(
     Finding(*line)
@@ -158,6 +160,24 @@ FINDINGS = tuple(
         ("MASK-02", "mask_heads", "RoIAlign", "RoI pooling", "mask AP75", (0, 0.15), "> 0", AGREES, ALIGN_GAINS),
         ("MASK-06", "mask_heads", "RoIAlign", "softmax", "mask AP", (0.05, 0.3), "> 0", AGREES,
          "classes that do not compete are masked better", 0.0, False, "sigmoid"),
+        ("CMP-01", "relatives", "YOLO grid", "SSD", "AP_small_third", (-0.4, -0.2), "< 0", AGREES, GRID),
+        ("CMP-01", "relatives", "YOLO grid", "SSD", "AP_large_third", (-0.3, -0.1), None, SILENT),
+        ("CMP-06", "relatives", "Faster R-CNN", "SSD", "AP", (-0.2, -0.05), "> 0", DIFFERS, REGIONS),
+        ("CMP-06", "retina_losses", "two stages", "focal loss", "AP", (0.2, 0.3), "> 0", AGREES, REGIONS),
+        ("CMP-09", "relatives", "R-FCN", "Faster R-CNN", "AP", (-0.06, 0.08), "< 0", OPEN, FASTER),
+        ("CMP-09", "relatives", "R-FCN", "Faster R-CNN", "milliseconds", (-4, 0), "< 0", AGREES, FASTER),
+        ("CMP-09", "relatives", "SSD", "Faster R-CNN", "AP", (0.05, 0.2), "< 0", DIFFERS, FASTER),
+        ("CMP-09", "relatives", "SSD", "Faster R-CNN", "milliseconds", (-4, 0.5), "< 0", OPEN, FASTER),
+        ("CMP-12", "relatives", HALF, "Faster R-CNN", "AP", (-0.7, -0.2), -0.1588, DIFFERS, "15.88 % less", 0.0, True),
+        ("CMP-12", "relatives", HALF, "Faster R-CNN", "milliseconds", (-0.55, -0.3), -0.274, DIFFERS, "27.4 % less", 0.0,
+         True),
+        ("CMP-18", "relatives", "SSD", "Faster R-CNN", "AP_small_third", (0.1, 0.25), "< 0", DIFFERS,
+         "SSD is weak on small objects"),
+        ("CMP-18", "relatives", "SSD", "Faster R-CNN", "AP_large_third", (0, 0.25), "> 0", AGREES,
+         "SSD can lead on large objects"),
+        ("CMP-19", "relatives", FIFTY, "R-FCN", "milliseconds", (-7, 0), 0.0, DIFFERS, "as fast as R-FCN", 0.1),
+        ("CMP-19", "relatives", FIFTY, "SSD", "milliseconds", (-6, 0), 0.0, DIFFERS, "as fast as SSD", 0.1),
+        ("CMP-19", "relatives", FIFTY, "Faster R-CNN", "AP", (-0.05, 0), None, SILENT),
         ("X-08", "x_08", "features", "anchors", "AP_small_third", (0, 1), "> 0", AGREES,
          "a pyramid of features serves small objects"),
         ("X-08", "x_08", "features", "filters", "AP_small_third", (0, 1), "> 0", AGREES,
