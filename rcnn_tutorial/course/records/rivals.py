@@ -21,10 +21,11 @@ EVERY = ("ladder_shapes", "relatives", "strides", "retina_losses", "retina_ancho
 
 def values(metric: str = "AP", data: str = "shapes") -> dict[str, list[float]]:
     """The metric of every seed of each rival, on the scenes or, with "bccd", on blood cells."""
-    if data == "bccd":
-        found = by_variant(load(CELLS), metric)
-        return {name: found[name] for name in RIVALS}
-    return {name: by_variant(load(record), metric)[variant] for name, (record, variant) in RIVALS.items()}
+    found = {}
+    for name, (record, variant) in RIVALS.items():
+        record, variant = (CELLS, name) if data == "bccd" else (record, variant)
+        found[name] = [run["variants"][variant][metric] for run in load(record)["runs"].values()]
+    return found
 
 
 def points(x: str = "milliseconds", y: str = "AP", data: str = "shapes") -> dict[str, dict[str, list[float]]]:
