@@ -76,6 +76,7 @@ ALIGNED = "Fast R-CNN, RoIAlign"
 SPP_LOSES, RPN_GAINS = "63.1 against 66.0 % of mAP", "69.9 against 66.9 % of mAP"
 SMALL_GAIN, SLOW = "a large gain on small objects", "pyramids of images are slow"
 ALIGN_GAINS = "masks gain from RoIAlign"
+FOCAL, BEATS_OHEM = "focal loss", "36.0 against 32.8 %"
 
 FINDINGS = tuple(
     Finding(*line)
@@ -158,6 +159,17 @@ FINDINGS = tuple(
         ("MASK-02", "mask_heads", "RoIAlign", "RoI pooling", "mask AP75", (0, 0.15), "> 0", AGREES, ALIGN_GAINS),
         ("MASK-06", "mask_heads", "RoIAlign", "softmax", "mask AP", (0.05, 0.3), "> 0", AGREES,
          "classes that do not compete are masked better", 0.0, False, "sigmoid"),
+        ("RET-15", "retina_losses", FOCAL, "balanced CE", "AP", (0.1, 0.2), "> 0", AGREES, "34.0 against 31.1 %"),
+        ("RET-15", "retina_losses", FOCAL, "sampling 1:3", "AP", (0, 0.12), "> 0", AGREES,
+         "better than sampling of negatives"),
+        ("RET-15", "retina_losses", FOCAL, "OHEM", "AP", (-0.06, 0.04), "> 0", OPEN, BEATS_OHEM),
+        ("RET-15", "retina_losses", FOCAL, "OHEM", "AP50", (-0.15, 0), "> 0", DIFFERS, BEATS_OHEM),
+        ("RET-17", "retina_losses", FOCAL, "CE", "AP", (0.1, 0.22), "> 0", AGREES, "the loss is what brings it"),
+        ("RET-17", "retina_losses", FOCAL, "two stages", "AP", (-0.35, -0.2), "> 0", DIFFERS,
+         "more accurate than two stages"),
+        ("RET-17", "retina_losses", FOCAL, "two stages", "milliseconds", (-25, -5), "< 0", AGREES,
+         "the speed of one stage"),
+        ("RET-17", "retina_losses", FOCAL, "two stages", "seconds", (-60, -10), None, SILENT),
         ("X-08", "x_08", "features", "anchors", "AP_small_third", (0, 1), "> 0", AGREES,
          "a pyramid of features serves small objects"),
         ("X-08", "x_08", "features", "filters", "AP_small_third", (0, 1), "> 0", AGREES,
