@@ -74,6 +74,7 @@ ALIGNED = "Fast R-CNN, RoIAlign"
 SPP_LOSES, RPN_GAINS = "63.1 against 66.0 % of mAP", "69.9 against 66.9 % of mAP"
 SMALL_GAIN, SLOW = "a large gain on small objects", "pyramids of images are slow"
 ALIGN_GAINS = "masks gain from RoIAlign"
+FOCAL, BEATS_OHEM = "focal loss", "36.0 against 32.8 %"
 GRID = "the grid of YOLO misses small objects"
 REGIONS = "detectors that work with regions are more accurate"
 FASTER = "R-FCN and SSD are faster and less accurate"
@@ -160,6 +161,19 @@ FINDINGS = tuple(
         ("MASK-02", "mask_heads", "RoIAlign", "RoI pooling", "mask AP75", (0, 0.15), "> 0", AGREES, ALIGN_GAINS),
         ("MASK-06", "mask_heads", "RoIAlign", "softmax", "mask AP", (0.05, 0.3), "> 0", AGREES,
          "classes that do not compete are masked better", 0.0, False, "sigmoid"),
+        ("RET-15", "retina_losses", FOCAL, "balanced CE", "AP", (0.1, 0.2), "> 0", AGREES, "34.0 against 31.1 %"),
+        ("RET-15", "retina_losses", FOCAL, "sampling 1:3", "AP", (0, 0.12), "> 0", AGREES,
+         "better than sampling of negatives"),
+        ("RET-15", "retina_losses", FOCAL, "OHEM", "AP", (-0.06, 0.04), "> 0", OPEN, BEATS_OHEM),
+        ("RET-15", "retina_losses", FOCAL, "OHEM", "AP50", (-0.15, 0), "> 0", DIFFERS, BEATS_OHEM),
+        ("RET-17", "retina_losses", FOCAL, "CE", "AP", (0.1, 0.22), "> 0", AGREES, "the loss is what brings it"),
+        ("RET-17", "retina_losses", FOCAL, "two stages", "AP", (-0.35, -0.2), "> 0", DIFFERS,
+         "more accurate than two stages"),
+        ("RET-17", "retina_losses", FOCAL, "two stages", "milliseconds", (-25, -5), "< 0", AGREES,
+         "the speed of one stage"),
+        ("RET-17", "retina_losses", FOCAL, "two stages", "seconds", (-60, -10), None, SILENT),
+        ("RET-18", "retina_anchors", "nine anchors", "one anchor", "AP", (0.1, 0.3), 0.037, DIFFERS,
+         "34.0 against 30.3 %"),
         ("CMP-01", "relatives", "YOLO grid", "SSD", "AP_small_third", (-0.4, -0.2), "< 0", AGREES, GRID),
         ("CMP-01", "relatives", "YOLO grid", "SSD", "AP_large_third", (-0.3, -0.1), None, SILENT),
         ("CMP-06", "relatives", "Faster R-CNN", "SSD", "AP", (-0.2, -0.05), "> 0", DIFFERS, REGIONS),
@@ -175,6 +189,9 @@ FINDINGS = tuple(
          0.0, True),
         ("CMP-16", "strides", "C4, stride 8", "C4", "AP", (0, 0.95), 0.05, DIFFERS, "5 % more", 0.0, True),
         ("CMP-16", "strides", "C4, stride 8", "C4", "milliseconds", (0.05, 0.3), 0.63, DIFFERS, "63 % more", 0.0, True),
+        ("CMP-17", "ensembles", "faster_rcnn + fpn", "fpn", "AP", (0, 0.03), "> 0", AGREES,
+         "models that differ are better together"),
+        ("CMP-17", "ensembles", "fpn + mask_rcnn", "fpn", "AP", (-0.01, 0.01), None, SILENT),
         ("CMP-18", "relatives", "SSD", "Faster R-CNN", "AP_small_third", (0.1, 0.25), "< 0", DIFFERS,
          "SSD is weak on small objects"),
         ("CMP-18", "relatives", "SSD", "Faster R-CNN", "AP_large_third", (0, 0.25), "> 0", AGREES,
