@@ -107,7 +107,7 @@ def stage_seconds(model: MaskRCNN, images: Sequence[Tensor]) -> dict[str, float]
 
 
 def worst_masks(
-    answers: Sequence[dict], dataset: DetectionDataset, count: int = 6, room: int = 8
+    answers: Sequence[dict], dataset: DetectionDataset, count: int = 3, room: int = 8
 ) -> list[tuple[Tensor, Tensor, Tensor, str]]:
     """Find the detections with a good box, whose masks are worst.
 
@@ -136,6 +136,26 @@ def worst_masks(
             title = f"{name}: IoU {share:.2f}, box {best[d]:.2f}"
             found.append((share, image[:, rows, columns], other[rows, columns], own[rows, columns], title))
     return [item[1:] for item in sorted(found, key=lambda item: item[0])[:count]]
+
+
+def clear_picture(targets: Sequence[dict], least: int = 4, overlap: float = 0.01) -> int:
+    """The number of the picture whose smallest object is largest, among those whose objects hardly overlap.
+
+    Args:
+        targets: `boxes` of each picture.
+        least: so many objects a picture must have; if none has them, as many as the fullest one has.
+        overlap: the IoU above which boxes overlap; if they do in all pictures, any picture may be taken.
+    """
+    enough = min(least, max(len(target["boxes"]) for target in targets))
+
+    def order(i: int) -> tuple[bool, float]:
+        boxes = targets[i]["boxes"]
+        if not len(boxes):
+            return False, 0.0
+        crowded = box_iou(boxes, boxes).triu(diagonal=1).max() > overlap
+        return bool(crowded), -(boxes[:, 2:] - boxes[:, :2]).prod(dim=1).min().item()
+
+    return min((i for i, target in enumerate(targets) if len(target["boxes"]) >= enough), key=order)
 
 
 def cut_beside(masks: Tensor, boxes: Tensor, size: int) -> Tensor:

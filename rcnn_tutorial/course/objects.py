@@ -1,15 +1,32 @@
-"""Objects and boxes to compare a network that proposes with others: groups of objects, and three proposers."""
+"""Objects and boxes around a network that proposes: its anchors on objects, groups of objects, three proposers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from rcnn_tutorial.detectors.faster_rcnn import FasterRCNN
-from rcnn_tutorial.ops.boxes import box_iou
+from rcnn_tutorial.evaluation import predict
+from rcnn_tutorial.nets.rpn import Predictions
+from rcnn_tutorial.ops.boxes import box_iou, decode
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.proposals.windows import random_boxes
+
+
+def best_anchors_moved(found: Predictions, boxes: Tensor) -> tuple[Tensor, Tensor, list[float]]:
+    """Take for each object of a picture the anchor that fits it best, and move it by the offsets that the RPN gives it.
+
+    Args:
+        found: of the RPN, for one picture.
+        boxes: (M, 4) of the objects, pixels.
+    Returns:
+        the anchors (M, 4), where they are moved (M, 4), and the IoU of each object with its moved anchor, two digits.
+    """
+    best = box_iou(found.anchors, boxes).argmax(dim=0)  # (M,)
+    moved = decode(found.offsets[0, best].detach(), found.anchors[best])
+    return found.anchors[best], moved, [round(v, 2) for v in box_iou(moved, boxes).diag().tolist()]
 
 
 def object_groups(targets: Sequence[dict[str, Tensor]], overlap: float = 0.3) -> dict[str, Tensor]:
@@ -56,3 +73,21 @@ def three_proposers(detector: FasterRCNN, scenes: Dataset, top: int) -> dict[str
         found["selective search"].append(target["proposals"].to(device))
         found["random"].append(random_boxes(tuple(image.shape[1:]), top, chance).to(device))
     return found
+
+
+def predict_at_nms(detector: FasterRCNN, data: Dataset, overlap: float) -> tuple[list[dict], list[dict]]:
+    """Let a detector predict with another threshold of its last NMS, and leave it as it was.
+
+    Args:
+        detector: whose head's boxes NMS thins out.
+        data: of (image, target).
+        overlap: the IoU above which a box is a double.
+    Returns:
+        what `predict` returns, the answers and the targets.
+    """
+    usual = detector.settings
+    detector.settings = replace(usual, nms_threshold=overlap)
+    try:
+        return predict(detector, data, progress=False)
+    finally:
+        detector.settings = usual

@@ -165,3 +165,17 @@ def best_of_levels(anchors: Tensor, counts: Sequence[int], box: Tensor) -> tuple
     overlaps = [box_iou(part, box[None])[:, 0] for part in parts]
     best = torch.stack([part[iou.argmax()] for part, iou in zip(parts, overlaps, strict=True)])
     return best, [iou.max().item() for iou in overlaps]
+
+
+def level_sizes(maps: Sequence[Tensor], shapes: Sequence[Tensor]) -> list[str]:
+    """Tell of each level, from P2 on, how many cells its map has, and how large its square anchor is.
+
+    Args:
+        maps: (1, C, h, w) of each level.
+        shapes: of each level (3, 4), its anchors at the middle of a cell; the second is the square one.
+    """
+    lines = []
+    for k, (level, anchors) in enumerate(zip(maps, shapes, strict=True), 2):
+        side = anchors[1, 2] - anchors[1, 0]
+        lines.append(f"P{k}: {level.shape[3]:2} x {level.shape[2]:2} cells, squares of {side:3.0f} pixels")
+    return lines

@@ -95,6 +95,20 @@ def test_exact_cutting_and_pasting_loses_least(scenes):
     assert shares == masks.cut_and_pasted(scenes, 12, ways, 14)
 
 
+def test_the_clear_picture_has_objects_that_are_large_and_lie_apart():
+    def boxes(*rows):
+        return {"boxes": torch.tensor(rows, dtype=torch.float32).view(-1, 4)}
+
+    small, large = boxes([0, 0, 4, 4], [10, 0, 90, 80]), boxes([0, 0, 8, 8], [10, 0, 18, 8])
+    crowded, few, none = boxes([0, 0, 50, 50], [5, 5, 50, 50]), boxes([0, 0, 90, 90]), boxes()
+    pictures = [none, crowded, small, few, large]
+    assert masks.clear_picture(pictures, least=2) == 4  # not `small`, although its objects are larger on average
+    assert masks.clear_picture(pictures, least=2, overlap=0.9) == 1
+    assert masks.clear_picture(pictures, least=1) == 3
+    assert masks.clear_picture([none, few, crowded], least=4) == 2  # as many as there are
+    assert masks.clear_picture([none, none]) == 0
+
+
 def test_stages_take_time_and_the_worst_masks_come_first(fpn, scenes):
     model, _ = masks.with_mask_head(fpn, fpn.classes, 1)
     image, target = scenes[29]

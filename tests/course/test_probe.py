@@ -9,6 +9,7 @@ from rcnn_tutorial.course.probe import (
     centre_cells,
     class_by_third,
     four_designs,
+    level_sizes,
     level_steps,
     merging_steps,
     pyramid_cost,
@@ -114,3 +115,9 @@ def test_level_steps_of_two_constants():
     of = {name: dict(zip(sides.tolist(), each.tolist(), strict=True)) for name, each in levels.items()}
     assert [of["s0 = 224"][side] for side in (8, 223, 224, 448)] == [2, 3, 4, 5]
     assert [of["s0 = 112"][side] for side in (55, 56, 112, 224)] == [2, 3, 4, 5]
+
+
+def test_each_level_tells_its_cells_and_the_side_of_its_squares():
+    shapes = [torch.tensor([[-9.0, -4, 9, 4], [-8, -8, 8, 8], [-4, -9, 4, 9]]) * times for times in (1, 16)]
+    told = level_sizes([torch.zeros(1, 4, 48, 64), torch.zeros(1, 4, 3, 4)], shapes)
+    assert told == ["P2: 64 x 48 cells, squares of  16 pixels", "P3:  4 x  3 cells, squares of 256 pixels"]

@@ -34,6 +34,7 @@ from rcnn_tutorial.course.draw.mask_branch import (
     own_masks,
     paint,
     ramp_slide,
+    two_readings,
     worst_masks,
 )
 from rcnn_tutorial.course.draw.masks import masks
@@ -239,6 +240,7 @@ __all__ = [
     "time_bar",
     "time_shares",
     "trade_off",
+    "two_readings",
     "windows_by_iou",
     "words",
     "worst_masks",

@@ -7,13 +7,28 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.patches import Patch
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MultipleLocator
 from torch import Tensor
 
+from rcnn_tutorial.course.draw.maps import cut
 from rcnn_tutorial.course.draw.masks import dense
 from rcnn_tutorial.course.draw.pictures import boxes, greyed, picture
-from rcnn_tutorial.course.draw.style import COLORS, DETECTION, MISTAKE, TRUTH, Style, class_color, ink, on_cpu
+from rcnn_tutorial.course.draw.regions import POINT, rounded
+from rcnn_tutorial.course.draw.style import (
+    COLORS,
+    DETECTION,
+    MISTAKE,
+    PALE,
+    PROPOSAL,
+    TRUTH,
+    Style,
+    class_color,
+    ink,
+    on_cpu,
+    words,
+)
 
 WIDE = 10.9  # inches
 POOLED, ALIGNED = COLORS[1], COLORS[0]  # RoI pooling, RoIAlign
@@ -97,6 +112,48 @@ def fill_shares(shares: dict[str, Sequence[float]]) -> None:
     ax.tick_params(axis="x", length=0)
 
 
+def two_readings(ramp: Sequence[float], region: tuple[float, float], read: dict[str, Sequence[float]],
+                 points: int = 2) -> None:  # fmt: skip
+    """One region of a ramp, read in two ways: above the whole cells of RoI pooling's bins, below RoIAlign's points.
+
+    A cell lies where its number says, so that places along the picture are pixels.
+
+    Args:
+        ramp: a number for each cell, evenly spaced: the place of its middle, pixels.
+        region: its left and its right border, pixels.
+        read: for "RoI pooling" and "RoIAlign" where each of the n bins looks, pixels.
+        points: of RoIAlign in each bin, along one side.
+    """
+    (x1, x2), stride = region, ramp[1] - ramp[0]
+    first, _, end, _ = rounded((x1 / stride, 0, x2 / stride, 0))
+    n = len(read["RoIAlign"])
+    exact = [(x1 + j * (x2 - x1) / n, x1 + (j + 1) * (x2 - x1) / n) for j in range(n)]
+    whole = [(ramp[low] - stride / 2, ramp[high - 1] + stride / 2) for low, high in cut(first, end, n)]
+    figure, axes = plt.subplots(2, 1, figsize=(WIDE, 6), sharex=True)
+    for ax, name, bins, color in zip(axes, read, (whole, exact), (POOLED, ALIGNED), strict=True):
+        for low, high in bins:
+            ax.add_patch(Rectangle((low, 0), high - low, 1, fc=(*to_rgb(color), 0.3), ec=words(color), lw=3))
+        ax.vlines([number - stride / 2 for number in (*ramp, ramp[-1] + stride)], 0, 1, color=PALE, lw=0.8)
+        ax.hlines((0, 1), ramp[0] - stride / 2, ramp[-1] + stride / 2, color=PALE, lw=0.8)
+        for number in ramp:
+            ax.text(number + 0.2 * stride, 0.72, f"{number:g}", ha="center", va="center", fontsize=17)
+        (middles,) = ax.plot(ramp, [0.5] * len(ramp), ".", color="black", ms=7)
+        right = ax.vlines([sum(each) / 2 for each in exact], -0.2, 1.2, color=TRUTH, ls=":", lw=3)
+        boxes(ax, torch.tensor([[x1, -0.1, x2, 1.1]]), styles=Style(PROPOSAL, 3, "--"))
+        (place,) = ax.plot(read[name], [1.36] * n, "v", color=color, mec="black", ms=14)
+        for at in read[name]:
+            ax.text(at, 1.56, f"{at:g}", ha="center", va="bottom", fontsize=17, weight="bold")
+        ax.set(xlim=(ramp[0] - stride / 2 - 1, ramp[-1] + stride / 2 + 1), ylim=(-0.25, 1.9))
+        ax.set_title(name, loc="left")
+        ax.set_axis_off()
+    across = [low + (k + 0.5) * (high - low) / points for low, high in exact for k in range(points)]
+    (dots,) = axes[1].plot(across, [0.3] * len(across), "o", color=POINT, mec="black", ms=12)
+    signs = {"region": Line2D([], [], color=PROPOSAL, lw=3, ls="--"), "middle of its bins": right,
+             "where a bin looks": place, "point": dots, "middle of a cell": middles}  # fmt: skip
+    figure.legend(signs.values(), signs.keys(), loc="outside lower center", ncols=5, frameon=False,
+                  columnspacing=1.2, handlelength=1.6)  # fmt: skip
+
+
 @on_cpu
 def ramp_slide(starts: Tensor, centre: Tensor, read: dict[str, Tensor]) -> None:
     """Where a bin of a sliding window looks, by RoI pooling and by RoIAlign, and where it should.
@@ -141,38 +198,38 @@ def border_shifts(borders: Tensor, shifts: dict[str, Tensor]) -> None:
 
 @on_cpu
 def mask_questions(
-    crop: Tensor, target: Tensor, logits: Tensor, gradients: dict[str, Tensor], classes: Sequence[str]
+    crop: Tensor, truth: Tensor, logits: Tensor, gradients: dict[str, Tensor], classes: Sequence[str]
 ) -> None:
-    """One RoI: what it should answer, what each class's mask answers, and which cells the loss pulls at.
+    """One RoI: what the masks of some classes answer, and beside each answer which cells the losses pull at.
 
     Args:
         crop: (3, h, w), the pixels under the RoI.
-        target: (m, m) in [0, 1].
+        truth: (h, w) bool, which of them belong to the object.
         logits: (K, m, m) before the sigmoid.
         gradients: for each loss (K, m, m), that of the loss with respect to the logits.
-        classes: K names.
+        classes: K names. Two fit.
     """
     assert gradients, "nothing was drawn"
-    rows = 1 + len(gradients)
-    figure, axes = plt.subplots(rows, len(classes) + 1, figsize=(WIDE, 2.2 * rows + 0.8))
-    picture(crop, axes[0, 0]).set_title("RoI")
-    _cells(axes[1, 0], target, "Greys", (0, 1))
-    axes[1, 0].set_title("target")
-    for ax in axes[2:, 0]:
-        ax.set_axis_off()
+    rows, columns = len(classes), 2 + len(gradients)
+    figure = plt.figure(figsize=(WIDE, 2.6 * rows + 0.7))
+    grid = figure.add_gridspec(rows, columns)
+    left = picture(crop, figure.add_subplot(grid[:, 0]))
+    left.set_title("RoI")
+    true_border(left, truth)
     most = max(each.abs().max().item() for each in gradients.values())
     for k, name in enumerate(classes):
-        _cells(axes[0, k + 1], logits[k].sigmoid(), "Greys", (0, 1))
-        axes[0, k + 1].set_title(name)
-        for ax, each in zip(axes[1:, k + 1], gradients.values(), strict=True):
+        ax = figure.add_subplot(grid[k, 1])
+        _cells(ax, logits[k].sigmoid(), "Greys", (0, 1))
+        ax.set_title(f"mask of {name}")
+        for column, (loss, each) in enumerate(gradients.items(), start=2):
+            ax = figure.add_subplot(grid[k, column])
             _cells(ax, each[k], "RdBu_r", (-most, most))
             total = each[k].abs().sum().item()
-            ax.set_title(f"sum {total:.2f}" if total else "all 0")
-    for ax, name in zip(axes[:, 1], ("answers", *gradients), strict=True):
-        ax.text(-0.08, 0.5, name, transform=ax.transAxes, rotation=90, ha="right", va="center")
-    key = {"black": "yes", RED: "a step lowers the logit", BLUE: "a step raises the logit"}
+            ax.set_title(f"{loss}: sum {total:.2f}" if total else f"{loss}: all 0")
+    key = {"black": "mask: yes", RED: "a step lowers the logit", BLUE: "a step raises the logit"}
     handles = [Patch(color=color, label=told) for color, told in key.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    handles += left.plot([], [], ":", color=TRUTH, lw=2.5, label="true border")
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
 
 
 def _cells(ax: Axes, values: Tensor, colors: str, limits: tuple[float, float]) -> None:
@@ -237,38 +294,28 @@ def right_masks(answer: dict, target: dict, image: Tensor, threshold: float) -> 
 
 
 @on_cpu
-def own_masks(
-    images: Sequence[Tensor], targets: Sequence[dict], before: Sequence[dict], after: Sequence[dict],
-    threshold: float = 0.5,
-) -> None:  # fmt: skip
-    """The learner's own masks on some pictures, in two rows: before the training and after it.
+def own_masks(image: Tensor, target: dict, before: dict, after: dict, threshold: float = 0.5) -> None:
+    """The learner's own masks on one picture, before the training and after it.
 
-    A mask is green if it has an IoU of at least 0.5 with an object of its class, and vermillion if not. The pictures
-    are grey, and the borders of the true masks dotted.
+    A mask is green if it has an IoU of at least 0.5 with an object of its class, and vermillion if not. The picture
+    is grey, and the borders of the true masks dotted.
 
     Args:
-        images: (3, H, W) each. Two fit.
-        targets: of each `masks` and `labels`.
-        before, after: of each `masks`, `labels` and `scores`, best first.
+        image: (3, H, W).
+        target: its `masks` and `labels`.
+        before, after: `masks`, `labels` and `scores` of detections, best first.
         threshold: the least score of a detection that is drawn and counted.
     """
-    assert images, "nothing was drawn"
-    ratios = [image.shape[2] / image.shape[1] for image in images]
-    figure, axes = plt.subplots(
-        2, len(images), figsize=(WIDE, 1.5 * WIDE / sum(ratios) + 1.4), width_ratios=ratios, squeeze=False
-    )
-    for line, (name, answers) in zip(axes, {"before": before, "after": after}.items(), strict=True):
-        counts = torch.zeros(2, dtype=torch.int64)
-        for ax, image, target, answer in zip(line, images, targets, answers, strict=True):
-            masks, right = right_masks(answer, target, image, threshold)
-            picture(greyed(image), ax)
-            paint(ax, masks, [DETECTION if r else MISTAKE for r in right.tolist()], 0.75)
-            for mask in dense(target["masks"], tuple(image.shape[1:])):
-                true_border(ax, mask)
-            counts += torch.tensor([int(right.sum()), len(right) - int(right.sum())])
-        line[0].set_title(f"{name}: {counts[0]} right, {counts[1]} wrong", loc="left")
+    figure, axes = plt.subplots(1, 2, figsize=(WIDE, WIDE / 2 * image.shape[1] / image.shape[2] + 0.9))
+    for ax, (name, answer) in zip(axes, {"before": before, "after": after}.items(), strict=True):
+        masks, right = right_masks(answer, target, image, threshold)
+        picture(greyed(image), ax)
+        paint(ax, masks, [DETECTION if r else MISTAKE for r in right.tolist()], 0.75)
+        for mask in dense(target["masks"], tuple(image.shape[1:])):
+            true_border(ax, mask)
+        ax.set_title(f"{name}: {int(right.sum())} right, {int((~right).sum())} wrong")
     handles = [Patch(color=DETECTION, label="right"), Patch(color=MISTAKE, label="wrong")]
-    handles += plt.plot([], [], ":", color=TRUTH, lw=2, label="true border")
+    handles += axes[0].plot([], [], ":", color=TRUTH, lw=2.5, label="true border")
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
@@ -280,12 +327,11 @@ def worst_masks(items: Sequence[tuple[Tensor, Tensor, Tensor, str]]) -> None:
         items: for each the picture's part (3, h, w), the true mask and the found one (h, w) bool, and a title.
     """
     assert items, "nothing was drawn"
-    columns = min(3, len(items))
-    rows = -(-len(items) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(WIDE, 3.3 * rows + 0.5), squeeze=False)
-    for ax in axes.flat[len(items) :]:
-        ax.set_axis_off()
-    for ax, (part, truth, found, title) in zip(axes.flat, items, strict=False):
+    ratios = [part.shape[2] / part.shape[1] for part, *_ in items]
+    figure, axes = plt.subplots(
+        1, len(items), figsize=(WIDE, WIDE / sum(ratios) + 0.9), width_ratios=ratios, squeeze=False
+    )
+    for ax, (part, truth, found, title) in zip(axes[0], items, strict=True):
         picture(greyed(part), ax).set_title(title)
         paint(ax, found[None], [MISTAKE], 0.85)
         true_border(ax, truth)

@@ -40,6 +40,13 @@ FAST_RCNN = NetworkMap(
 )
 EXACT, CELLS, CHOSEN, POINT = Style(PROPOSAL, 3, "--"), Style("black", 3), COLORS[6], COLORS[3]
 LATER = Style(COLORS[1], 3, "--")
+MEANINGS = {  # of the kinds of `failures`
+    "class": "wrong class,\nIoU 0.5 or more",
+    "place": "right class,\nIoU 0.1 to 0.5",
+    "duplicate": "a second box\nof an object",
+    "background": "all other\nwrong boxes",
+    "missed": "an object that\nno box hits",
+}
 
 
 def rounded(roi: Sequence[float]) -> list[int]:
@@ -301,10 +308,12 @@ def loss_curves() -> None:
 def kind_groups(kinds: dict[str, Sequence[dict[str, int]]], ax: Axes | None = None) -> None:
     """What several detectors get wrong, kind beside kind: the mean over seeds, and as a line its standard deviation.
 
+    Below the name of each kind stands what it means.
+
     Args:
         kinds: for each detector and each seed the `counts` of its `failures`; what is correct is not drawn.
     """
-    ax = ax or plt.subplots(figsize=(10.9, 4.8))[1]
+    ax = ax or plt.subplots(figsize=(10.9, 5.2))[1]
     names = list(dict.fromkeys(k for seeds in kinds.values() for each in seeds for k in each if k != "correct"))
     width = 0.8 / len(kinds)
     for i, ((name, seeds), color) in enumerate(zip(kinds.items(), COLORS, strict=False)):
@@ -313,7 +322,10 @@ def kind_groups(kinds: dict[str, Sequence[dict[str, int]]], ax: Axes | None = No
         places = [column + (i - (len(kinds) - 1) / 2) * width for column in range(len(names))]
         ax.bar(places, counts.mean(dim=0).tolist(), 0.92 * width, yerr=spread, color=color, label=name, capsize=5,
                error_kw={"lw": 2, "capthick": 2})  # fmt: skip
-    ax.set_xticks(range(len(names)), names)
+    ax.set_xticks(range(len(names)), names, weight="bold")
+    for column, name in enumerate(names):
+        ax.annotate(MEANINGS.get(name, ""), (column, 0), xycoords=("data", "axes fraction"), xytext=(0, -24),
+                    textcoords="offset points", ha="center", va="top", fontsize=14)  # fmt: skip
     ax.set(ylabel="detections" + " (missed: objects)" * ("missed" in names), ylim=(0, None))
     ax.tick_params(axis="x", length=0)
     runs = max(map(len, kinds.values()))

@@ -14,8 +14,10 @@ from tests.course.draw.figures import (
     key,
     labels,
     legend,
+    looks,
     panels,
     points,
+    rectangles,
     render,
     texts,
     titles,
@@ -126,26 +128,64 @@ def test_border_shifts_tell_the_largest_and_the_mean():
     assert labels(left) == ("a border, pixels", "it moves by, pixels") and left.get_ylim() == right.get_ylim()
 
 
-def test_mask_questions_show_answers_above_and_gradients_below():
+def test_two_readings_show_whole_cells_above_and_points_below():
+    ramp = [16.0 * c for c in range(8)]
+    draw.two_readings(ramp, (22, 94), {"RoI pooling": [32, 80], "RoIAlign": [40, 76]}, points=2)
+    render()
+    upper, lower = panels()
+    assert [ax.get_title("left") for ax in panels()] == ["RoI pooling", "RoIAlign"]
+    for ax, bins, read in ((upper, [(8, 56), (56, 104)], [32, 80]), (lower, [(22, 58), (58, 94)], [40, 76])):
+        *drawn, region = rectangles(ax)
+        assert [(r.get_x(), r.get_x() + r.get_width()) for r in drawn] == bins
+        assert (region.get_x(), region.get_x() + region.get_width()) == (22, 94) and region.get_linestyle() == "--"
+        cells, places = texts(ax)[:8], texts(ax)[8:]
+        assert cells == [f"{number:g}" for number in ramp] and places == [str(at) for at in read]
+        assert all(abs(x - number) < 8 for (_, (x, _)), number in zip(written(ax), ramp, strict=False))
+        middles, signs = ax.lines[:2]
+        assert [x for x, _ in points(middles)] == ramp and [x for x, _ in points(signs)] == read
+        (exact,) = (c for c in ax.collections if ":" in str(c.get_linestyle()) or c.get_linewidth()[0] == 3)
+        assert [segment[0][0] for segment in exact.get_segments()] == [40, 76]
+    assert [x for x, _ in points(lower.lines[2])] == [31, 49, 67, 85] and len(upper.lines) == 2
+    assert looks(rectangles(upper)[0]) == POOLED and looks(rectangles(lower)[0]) == ALIGNED
+    told = legend(plt.gcf().legends[0])
+    assert told == ["region", "middle of its bins", "where a bin looks", "point", "middle of a cell"]
+    place = plt.gcf().legends[0].get_window_extent()
+    assert place.x0 >= 0 and place.x1 <= plt.gcf().bbox.x1
+
+
+def test_bins_that_share_a_cell_overlap_as_in_roi_pooling():
+    draw.two_readings([0.0, 8, 16, 24, 32], (8, 16), {"RoI pooling": [10, 22], "RoIAlign": [10, 14]})
+    upper, _ = panels()
+    assert [(r.get_x(), r.get_width()) for r in rectangles(upper)[:2]] == [(4, 8), (12, 8)]
+    draw.two_readings([0.0, 8, 16, 24, 32], (8, 24), {"RoI pooling": [12, 20], "RoIAlign": [12, 20]})
+    upper, _ = panels()
+    assert [(r.get_x(), r.get_width()) for r in rectangles(upper)[:2]] == [(4, 16), (12, 16)]
+
+
+def test_mask_questions_show_an_answer_and_beside_it_the_gradients():
     logits = torch.tensor([[[4.0, -4], [0, 0]], [[0, 0], [0, 0]]])
     one = torch.zeros(2, 2, 2)
     one[0, 0, 1] = -0.5
     other = torch.full((2, 2, 2), 0.25)
-    draw.mask_questions(IMAGE, torch.eye(2), logits, {"sigmoid": one, "softmax": other}, ("disc", "ring"))
+    draw.mask_questions(IMAGE, MASKS[1], logits, {"sigmoid": one, "softmax": other}, ("disc", "ring"))
     axes = panels()
-    assert titles() == ["RoI", "disc", "ring", "target", "sum 0.50", "all 0", "", "sum 1.00", "sum 1.00"]
+    assert titles() == [
+        "RoI", "mask of disc", "sigmoid: sum 0.50", "softmax: sum 1.00",
+        "mask of ring", "sigmoid: all 0", "softmax: sum 1.00",
+    ]  # fmt: skip
+    assert torch.tensor(axes[0].images[0].get_array()).equal(IMAGE.permute(1, 2, 0))
+    assert borders(axes[0])[-1] == draw.TRUTH and extent_of_border(axes[0], -1) == [35, 15, 60, 45]
     answers = torch.tensor(axes[1].images[0].get_array())
     assert answers[0, 0] > 0.98 and answers[0, 1] < 0.02 and answers[1, 0] == 0.5
-    assert torch.tensor(axes[3].images[0].get_array()).equal(torch.eye(2))
-    for ax, values in ((axes[4], one[0]), (axes[5], one[1]), (axes[7], other[0])):
+    for ax, values in ((axes[2], one[0]), (axes[3], other[0]), (axes[5], one[1])):
         assert torch.tensor(ax.images[0].get_array()).equal(values)
         assert ax.images[0].get_clim() == (-0.5, 0.5)  # one scale for all
-    red, _, blue = (axes[4].images[0].get_cmap()(share)[:3] for share in (0.95, 0.5, 0.05))
+    red, _, blue = (axes[2].images[0].get_cmap()(share)[:3] for share in (0.95, 0.5, 0.05))
     assert red[0] > red[2] and blue[2] > blue[0]  # red goes down
-    assert [texts(axes[k]) for k in (1, 4, 7)] == [["answers"], ["sigmoid"], ["softmax"]]
-    told = {text: to_rgb(color) for color, text in ((c, t) for t, c in key(plt.gcf().legends[0]).items())}
-    lowers, raises = told["a step lowers the logit"], told["a step raises the logit"]
-    assert lowers[0] > lowers[2] and raises[2] > raises[0] and told["yes"] == (0, 0, 0)
+    told = key(plt.gcf().legends[0])
+    lowers, raises = (to_rgb(told[f"a step {what} the logit"]) for what in ("lowers", "raises"))
+    assert lowers[0] > lowers[2] and raises[2] > raises[0] and to_rgb(told["mask: yes"]) == (0, 0, 0)
+    assert told["true border"] == (draw.TRUTH, ":")
 
 
 def test_cut_and_paste_colours_what_is_wrong():
@@ -179,23 +219,24 @@ def test_an_object_is_found_once_and_by_its_class():
     assert right_masks(ANSWER, none, IMAGE, 0.5)[1].tolist() == [False, False]
 
 
-def test_own_masks_stand_in_two_rows_and_are_counted():
+def test_own_masks_stand_side_by_side_and_are_counted():
     before = ANSWER | {"masks": MASKS.flip(2)[:, None]}
-    draw.own_masks([IMAGE, IMAGE], [TRUTH, TRUTH], [before, ANSWER], [ANSWER, ANSWER], threshold=0.5)
-    axes = panels()
-    assert axes[0].get_title("left") == "before: 2 right, 2 wrong" and len(axes) == 4
-    assert axes[2].get_title("left") == "after: 4 right, 0 wrong"
-    assert "before: 2 right, 2 wrong" in describe(plt.gcf())
-    assert {color for color, _ in layers(axes[0])} == {draw.MISTAKE} and all(map(grey, axes))
-    assert layers(axes[2]) == [(draw.DETECTION, 150), (draw.DETECTION, 750)]
-    assert draw.TRUTH in borders(axes[0])
+    draw.own_masks(IMAGE, TRUTH, before, ANSWER, threshold=0.5)
+    left, right = panels()
+    assert titles() == ["before: 0 right, 2 wrong", "after: 2 right, 0 wrong"]
+    assert "before: 0 right, 2 wrong" in describe(plt.gcf())
+    assert {color for color, _ in layers(left)} == {draw.MISTAKE} and grey(left) and grey(right)
+    assert layers(right) == [(draw.DETECTION, 150), (draw.DETECTION, 750)]
+    assert all(borders(ax).count(draw.TRUTH) == 2 for ax in panels())
     assert legend(plt.gcf().legends[0]) == ["right", "wrong", "true border"]
+    draw.own_masks(IMAGE, TRUTH, before, ANSWER, threshold=0.7)
+    assert titles() == ["before: 0 right, 1 wrong", "after: 1 right, 0 wrong"]
 
 
 def test_worst_masks_have_their_titles_and_both_borders():
-    items = [(IMAGE, MASKS[0], MASKS[1], f"ring {k}") for k in range(4)]
+    items = [(IMAGE, MASKS[0], MASKS[1], f"ring {k}") for k in range(3)]
     draw.worst_masks(items)
-    assert titles()[:4] == ["ring 0", "ring 1", "ring 2", "ring 3"]
+    assert titles() == ["ring 0", "ring 1", "ring 2"]
     ax = panels()[0]
     assert layers(ax) == [(draw.MISTAKE, 750)] and borders(ax)[-1] == draw.TRUTH and grey(ax)
     assert extent_of_border(ax, -1) == [5, 5, 15, 20]

@@ -247,4 +247,22 @@ def test_kind_groups_have_means_and_spreads():
     assert labels(ax) == ("", "detections (missed: objects)")
     centres = [r.get_x() + r.get_width() / 2 for r in rectangles(ax)]
     assert centres[0] == pytest.approx(-centres[3]) and centres[0] < centres[3]
-    assert texts(ax) == []
+
+
+def test_kind_groups_say_below_each_kind_what_it_means():
+    draw.kind_groups({"one": [dict.fromkeys(("missed", "duplicate", "class", "place", "background", "other"), 1)]})
+    render()
+    ax = plt.gca()
+    names = [t.get_text() for t in ax.get_xticklabels()]
+    below = {names[round(x)]: text for text, (x, _) in written(ax)}
+    assert below == {
+        "missed": "an object that\nno box hits",
+        "duplicate": "a second box\nof an object",
+        "class": "wrong class,\nIoU 0.5 or more",
+        "place": "right class,\nIoU 0.1 to 0.5",
+        "background": "all other\nwrong boxes",
+        "other": "",
+    }
+    boxes = [t.get_window_extent() for t in (*ax.get_xticklabels(), *ax.texts) if t.get_text()]
+    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+    assert min(box.y0 for box in boxes) >= 0 and min(t.get_fontsize() for t in ax.texts) >= 13
