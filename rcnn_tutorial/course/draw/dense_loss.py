@@ -86,5 +86,6 @@ def first_losses(curves: dict[str, Sequence[float]]) -> None:
     for (name, values), color in zip(curves.items(), (COLORS[3], GOOD, MISTAKE), strict=False):
         ax.plot(range(1, len(values) + 1), values, "o-", lw=2.5, color=color, label=name)
     ax.set(yscale="log", xlabel="step", ylabel="class loss (logarithmic)")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False)
     assert curves, "nothing was drawn"

@@ -52,6 +52,8 @@ def test_each_training_has_its_line():
     assert colors == {"prior 0.5": "#CC79A7", "prior 0.01": draw.GOOD, "over all anchors": draw.MISTAKE}
     assert [looks(line)[0] for line in ax.lines] == list(colors.values())
     assert ax.get_yscale() == "log" and labels(ax) == ("step", "class loss (logarithmic)")
+    render()
+    assert list(ticks(ax.xaxis)) == [1, 2]
 
 
 def test_the_sums_are_divided_by_difficulty():
