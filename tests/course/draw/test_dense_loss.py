@@ -53,7 +53,7 @@ def test_each_training_has_its_line():
     assert [looks(line)[0] for line in ax.lines] == list(colors.values())
     assert ax.get_yscale() == "log" and labels(ax) == ("step", "class loss (logarithmic)")
     render()
-    assert list(ticks(ax.xaxis)) == [1, 2]
+    assert all(place == round(place) for place in ticks(ax.xaxis))
 
 
 def test_the_sums_are_divided_by_difficulty():
