@@ -183,7 +183,8 @@ def trade_off(
             deviations.
         table: for each property what it is for each detector; it may be empty.
         xlabel, ylabel: what was measured.
-        ladder: whether each detector improves on the one before it; else there are no arrows.
+        ladder: whether each detector improves on the one before it; else there are no arrows, and a dashed line joins
+            those that no other one beats in both.
     """
     assert points, "nothing was drawn"
     table = {row: {name: fill(text, 12) for name, text in values.items()} for row, values in table.items()}
@@ -203,6 +204,11 @@ def trade_off(
     for start, end in zip(names, names[1:] if ladder else (), strict=False):
         ax.annotate("", end.xy, start.xy, arrowprops=ARROW)
         lines.append((start.xy, end.xy))
+    if not ladder:
+        front = _front([name.xy for name in names])
+        ax.plot(*zip(*front, strict=True), color=PALE, lw=2, ls="--", zorder=1, label="Pareto front")
+        ax.legend(frameon=False, loc="upper left")
+        lines += zip(front, front[1:], strict=False)
     ax.set(xscale="log", xlabel=xlabel)
     ax.margins(x=0.42, y=0.14)
     ax.set_ylabel(_from(ax, ylabel))
@@ -215,6 +221,15 @@ def trade_off(
         _table(axes[1, 0], names, table, heights)
     figure.draw_without_rendering()  # from here on the axes have their place
     _place(ax, names, lines)
+
+
+def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points, from the left to the right, that lie higher than all to the left of them."""
+    front: list[tuple[float, float]] = []
+    for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or y > front[-1][1]:
+            front.append((x, y))
+    return front
 
 
 def _from(ax: Axes, label: str) -> str:

@@ -13,7 +13,11 @@ from rcnn_tutorial.course.draw.pictures import boxes, picture
 from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, TRUTH, Style, ink, on_cpu
 from rcnn_tutorial.course.literature import Published
 
-TINTS = ("#CFE3F1", "#F8E3BD", "#C5E8DC", "#EED9E5")  # of equal entries of a column
+TINTS = (  # of equal entries of the last three columns
+    ("#CFE3F1", "#9CC4E4", "#EDF4FA"),
+    ("#F8E3BD", "#EFC272", "#FDF5E5"),
+    ("#C5E8DC", "#86CBB2", "#E9F6F1"),
+)
 HEADS = ("detector", "accuracy, %", "images a second", "tested on", "trained on", "GPU")
 
 
@@ -37,9 +41,10 @@ def published(rows: Sequence[Published], hidden: bool = False) -> None:
             texts = (each.name, f"{each.accuracy:.1f} {each.measure}", f"{each.per_second:g}", each.test, each.training,
                      each.gpu)  # fmt: skip
             if column > 2:
-                color = seen.setdefault(texts[column], TINTS[len(seen)])
+                if texts[column] not in seen:
+                    seen[texts[column]] = TINTS[column - 3][len(seen)]
                 corner = (wide[column] + 0.03, row + 0.04)
-                ax.add_patch(Rectangle(corner, wide[column + 1] - wide[column] - 0.06, 0.92, fc=color))
+                ax.add_patch(Rectangle(corner, wide[column + 1] - wide[column] - 0.06, 0.92, fc=seen[texts[column]]))
             ax.text(middle, row + 0.5, texts[column], **places)
     ax.hlines(range(1, len(rows) + 1), 0, wide[-1], color=PALE, lw=0.8)
     ax.set(xlim=(0, wide[-1]), ylim=(len(rows) + 1, 0))
@@ -73,7 +78,7 @@ def grid_cells(image: Tensor, objects: Tensor, cells: Sequence[int], side: int) 
     centers = (objects[:, :2] + objects[:, 2:]) / 2
     ax.plot(*centers.T, "o", ms=9, color="black", mec="white", mew=1.5)
     lost = len(cells) - len(set(cells))
-    ax.set_title(f"{len(cells)} centres in {len(set(cells))} cells: {lost} cannot be found", fontsize=18)
+    ax.set_title(f"{len(cells)} centres in {len(set(cells))} cells: {lost} left out", fontsize=18)
 
 
 @on_cpu

@@ -56,9 +56,9 @@ def exists(name: str) -> bool:
 
 
 def by_variant(record: dict, metric: str = "AP50") -> dict[str, list[float]]:
-    """For each variant of an experiment the metric of every seed."""
+    """For each variant of an experiment that has the metric, its value with every seed."""
     runs = [run["variants"] for run in record["runs"].values()]
-    return {variant: [run[variant][metric] for run in runs] for variant in runs[0]}
+    return {variant: [run[variant][metric] for run in runs] for variant in runs[0] if metric in runs[0][variant]}
 
 
 def difference(record: dict, variant: str, against: str, metric: str = "AP50", draws: int = 1000) -> Difference:
