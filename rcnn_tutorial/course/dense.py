@@ -10,12 +10,12 @@ from torch.utils.data import Dataset
 
 from rcnn_tutorial.course.profile import Laps
 from rcnn_tutorial.detectors.fpn import FPN
-from rcnn_tutorial.detectors.retinanet import RetinaNet, RetinaNetSettings
-from rcnn_tutorial.detectors.two_stage import to_input
+from rcnn_tutorial.detectors.retinanet import Dense, RetinaNet, RetinaNetSettings
+from rcnn_tutorial.detectors.two_stage import Targets, to_input
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.nets.preprocess import Batch
 from rcnn_tutorial.nets.rpn import Predictions
-from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED
+from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, Matches
 from rcnn_tutorial.training import train
 
 
@@ -61,15 +61,38 @@ def stage_seconds(model: RetinaNet | FPN, images: Sequence[Tensor]) -> dict[str,
     return {stage: seconds / len(images) for stage, seconds in lap.seconds.items()}
 
 
+class OverAllDense(Dense):
+    """A mistake: the gradients are those of a loss divided by all anchors, in place of the positive ones.
+
+    The losses have the values of Dense's, so that they can be compared.
+    """
+
+    def losses(self, predictions: Predictions, matches: Matches, targets: Targets) -> dict[str, Tensor]:
+        """As Dense's."""
+        share = (matches.state == FOREGROUND).sum().clamp(min=1) / matches.state.numel()
+        losses = super().losses(predictions, matches, targets)
+        return {name: share * loss + ((1 - share) * loss).detach() for name, loss in losses.items()}
+
+
+class OverAllRetinaNet(RetinaNet):
+    """RetinaNet with that mistake."""
+
+    dense_class = OverAllDense
+
+
 def first_losses(
     fpn: FPN, classes: Sequence[str], data: Dataset, priors: Sequence[float], steps: int
 ) -> dict[str, list[float]]:
-    """The class loss of the first steps of a training, for each prior; everything else is equal."""
+    """The class loss of the first steps of a training, for each prior; everything else is equal.
+
+    The last curve has the last prior, but all anchors divide the sum whose gradients are taken.
+    """
     curves = {}
-    for prior in priors:
+    kinds = [(f"prior {prior}", prior, RetinaNet) for prior in priors]
+    for name, prior, kind in [*kinds, (f"prior {priors[-1]}, over all anchors", priors[-1], OverAllRetinaNet)]:
         settings = RetinaNetSettings.tiny(steps, prior=prior)
-        model = on_fpn(fpn, classes, settings)
-        curves[f"prior {prior}"] = list(train(model, data, settings.training, progress=False).losses["class"])
+        model = on_fpn(fpn, classes, settings, kind)
+        curves[name] = list(train(model, data, settings.training, progress=False).losses["class"])
     return curves
 
 

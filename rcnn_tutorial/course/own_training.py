@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, Subset
 from rcnn_tutorial.course.records import by_variant, load
 from rcnn_tutorial.data.wrappers import length, target_of
 from rcnn_tutorial.evaluation import coco_ap, size_thirds
+from rcnn_tutorial.ops.boxes import box_iou
 
 NAMES = {  # of each column: the metric of `coco_ap` with thirds, and that of a record
     "AP50": ("AP50", "AP50"),
@@ -54,6 +55,16 @@ def report(
 def fullest(targets: Sequence[dict[str, Tensor]]) -> int:
     """The number of the picture with most objects, the first of several."""
     return max(range(len(targets)), key=lambda i: len(targets[i]["boxes"]))
+
+
+def clearest(targets: Sequence[dict[str, Tensor]], count: int) -> list[int]:
+    """The numbers of the pictures with three objects, or about as many, whose boxes overlap least; `count` of them."""
+
+    def unclear(i: int) -> tuple[int, float]:
+        boxes = targets[i]["boxes"]
+        return abs(len(boxes) - 3), box_iou(boxes, boxes).fill_diagonal_(0).sum().item()
+
+    return sorted(range(len(targets)), key=unclear)[:count]
 
 
 def with_objects(dataset: Dataset, count: int) -> Subset:

@@ -6,7 +6,7 @@ import torch
 from rcnn_tutorial.course import dense
 from rcnn_tutorial.data import load_dataset
 from rcnn_tutorial.detectors import load
-from rcnn_tutorial.detectors.retinanet import RetinaNetSettings
+from rcnn_tutorial.detectors.retinanet import RetinaNet, RetinaNetSettings
 from tests.detectors.scenes import Scenes, batch
 
 
@@ -35,8 +35,27 @@ def test_seconds_of_each_stage(fpn):
 
 def test_first_losses_differ_by_the_prior_alone(fpn):
     curves = dense.first_losses(fpn, fpn.classes, Scenes(4), (0.5, 0.01), 1)
-    assert list(curves) == ["prior 0.5", "prior 0.01"] and [len(each) for each in curves.values()] == [1, 1]
+    assert list(curves) == ["prior 0.5", "prior 0.01", "prior 0.01, over all anchors"]
+    assert [len(each) for each in curves.values()] == [1, 1, 1]
     assert curves["prior 0.5"][0] > 10 * curves["prior 0.01"][0]
+    assert curves["prior 0.01, over all anchors"] == pytest.approx(curves["prior 0.01"], rel=1e-5)
+
+
+def test_over_all_anchors_the_gradient_alone_is_smaller(fpn):
+    images, targets = batch(1)
+    found = []
+    for kind in (RetinaNet, dense.OverAllRetinaNet):
+        model = dense.on_fpn(fpn, fpn.classes, RetinaNetSettings.tiny(), kind).train()
+        losses = model(images, targets)
+        sum(losses.values()).backward()
+        bias = model.dense.head.scores.last.bias.grad
+        found.append((losses["class"].item(), losses["box"].item(), bias))
+    batched, maps = model.maps(images)
+    predictions = model.dense(maps)
+    state = model.dense.label(predictions.anchors, [targets[0]["boxes"]], batched.sizes).state
+    (*losses, gradient), (*same, smaller) = found
+    assert same == pytest.approx(losses, rel=1e-5) and gradient.abs().max() > 0
+    assert torch.allclose(smaller * state.numel(), gradient * (state == 1).sum(), rtol=1e-3, atol=1e-5)
 
 
 def test_the_right_answers_are_those_of_the_loss():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rcnn_tutorial.course import own_training
-from rcnn_tutorial.course.own_training import fullest, gradient_norms, report, with_objects
+from rcnn_tutorial.course.own_training import clearest, fullest, gradient_norms, report, with_objects
 
 CLASSES = ("background", "disc", "ring")
 BOXES = torch.tensor([[0, 0, 8, 8], [10, 0, 30, 20], [40, 0, 80, 40.0]])
@@ -53,3 +53,9 @@ def test_gradient_norms_tell_which_layers_a_loss_reaches():
     norms = gradient_norms(losses, [first, second, apart])
     assert (norms > 0).tolist() == [[True, False, False], [True, True, False], [False, True, False]]
     assert norms[0, 0] == pytest.approx(2 + 2**0.5)  # of the weights, all 1, and of the bias
+
+
+def test_the_clearest_pictures_have_about_three_objects_that_do_not_overlap():
+    crowded = torch.tensor([[0, 0, 8, 8], [0, 0, 8, 9], [40, 0, 80, 40.0]])
+    found = [{"boxes": boxes} for boxes in (BOXES[:0], crowded, BOXES[:2], BOXES, BOXES[:1])]
+    assert clearest(found, 3) == [3, 1, 2] and clearest(found, 9) == [3, 1, 2, 4, 0]

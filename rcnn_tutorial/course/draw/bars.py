@@ -8,15 +8,19 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, on_cpu, percent
+from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, ink, on_cpu, percent
 
 
 def shares(rows: dict[str, float], ax: Axes | None = None, what: str = "positive") -> None:
-    """The share of each set, of windows or objects, in [0, 1], that is `what`."""
+    """The share of each set, of windows or objects, in [0, 1], that is `what`; words for a long bar stand in it."""
     ax = ax or plt.subplots(figsize=(9, 0.7 * len(rows) + 0.6))[1]
     ax.barh(list(rows), 1, color=PALE, alpha=0.3, height=0.6)
     bars = ax.barh(list(rows), list(rows.values()), color=GOOD, height=0.6)
-    ax.bar_label(bars, [f"{percent(share)} {what}" for share in rows.values()], padding=6)
+    for bar, share in zip(bars, rows.values(), strict=True):
+        color, ha, gap = (ink(GOOD), "right", -6) if share > 0.5 else ("black", "left", 6)
+        end = (share, bar.get_y() + bar.get_height() / 2)
+        text = f"{percent(share)} {what}"
+        ax.annotate(text, end, (gap, 0), textcoords="offset points", ha=ha, va="center", color=color)
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xticks=[])
     ax.tick_params(length=0)

@@ -5,7 +5,7 @@ from textwrap import fill
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.own_results import judged
@@ -64,9 +64,9 @@ def pipeline(
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
 
 
-def time_bar(seconds: dict[str, float], ax: Axes | None = None) -> None:
+def time_bar(seconds: dict[str, float]) -> None:
     """The stages of one run as one bar, each with its share; those too narrow for their name are named below."""
-    ax = ax or plt.subplots(figsize=(9, 2))[1]
+    _, ax = plt.subplots(figsize=(9, 2))
     total, left = sum(seconds.values()), 0.0
     assert total > 0, "nothing was drawn"
     for i, (name, value) in enumerate(seconds.items()):
@@ -84,3 +84,26 @@ def time_bar(seconds: dict[str, float], ax: Axes | None = None) -> None:
         columns = max(1, int(characters(ax) / (max(map(len, below)) + 5)))
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=columns, frameon=False, fontsize=12,
                   handlelength=1)  # fmt: skip
+
+
+def time_bars(runs: dict[str, dict[str, float]]) -> None:
+    """The stages of several runs, one bar for each on one axis of milliseconds; a stage has one colour in all of them.
+
+    Args:
+        runs: for each run the seconds of its stages.
+    """
+    _, ax = plt.subplots(figsize=(10.9, 0.9 * len(runs) + 1.7), layout="constrained")
+    colors = dict(zip({stage: None for stages in runs.values() for stage in stages}, COLORS, strict=False))
+    for name, stages in runs.items():
+        left = 0.0
+        for stage, seconds in stages.items():
+            ax.barh(name, 1000 * seconds, left=left, height=0.6, color=colors[stage])
+            left += 1000 * seconds
+        ax.text(left, name, f" {left:.0f} ms", va="center")
+    ax.margins(x=0.12)
+    ax.invert_yaxis()
+    ax.set(xlim=(0, None), xlabel="milliseconds for a picture")
+    ax.tick_params(axis="y", length=0)
+    handles = [Patch(color=color, label=stage) for stage, color in colors.items()]
+    ax.figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, handlelength=1)
+    assert runs, "nothing was drawn"

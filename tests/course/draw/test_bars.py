@@ -20,6 +20,15 @@ def test_shares_print_their_value():
     assert texts(plt.gca()) == ["50 % found"]
 
 
+def test_the_words_of_a_long_share_stand_in_its_bar():
+    draw.shares({"many": 0.94, "few": 0.1}, what="from the easy")
+    render()
+    ax = plt.gca()
+    inside, outside = (text.get_window_extent() for text in ax.texts)
+    many, few = (bar.get_window_extent() for bar in rectangles(ax)[2:])
+    assert many.x0 < inside.x0 and inside.x1 < many.x1 and few.x1 < outside.x0
+
+
 def test_ablation_says_where_its_axis_does_not_start_at_0():
     draw.ablation({"one": [0.5, 0.6], "two": [0.55, 0.58]}, "AP")
     assert plt.gca().get_title(loc="right") == "the axis does not start at 0"

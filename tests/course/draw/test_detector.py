@@ -19,6 +19,7 @@ from tests.course.draw.figures import (
     render,
     texts,
     thin,
+    ticks,
     titles,
     written,
 )
@@ -105,3 +106,25 @@ def test_time_bar_breaks_long_names():
 def test_time_bar_of_nothing():
     with pytest.raises(AssertionError, match="nothing was drawn"):
         draw.time_bar({})
+
+
+def test_time_bars_share_one_axis_and_one_colour_for_a_stage():
+    draw.time_bars({"two": {"maps": 0.1, "RPN": 0.05, "head": 0.1}, "one": {"maps": 0.08, "subnets": 0.07}})
+    render()
+    ax = plt.gca()
+    assert [(p.get_x(), p.get_width()) for p in ax.patches] == [
+        pytest.approx(pair) for pair in [(0, 100), (100, 50), (150, 100), (0, 80), (80, 70)]
+    ]
+    assert texts(ax) == [" 250 ms", " 150 ms"] and ax.get_xlabel() == "milliseconds for a picture"
+    assert [name for _, name in sorted((y, name) for y, name in ticks(ax.yaxis).items())] == ["two", "one"]
+    assert ax.get_xlim()[0] == 0 and ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row on top
+    colors = dict(zip(("maps", "RPN", "head", "subnets"), draw.COLORS, strict=False))
+    assert fills(ax) == [colors[stage] for stage in ("maps", "RPN", "head", "maps", "subnets")]
+    (names,) = plt.gcf().legends
+    assert key(names) == colors
+    assert all(text.get_window_extent().x1 <= plt.gcf().bbox.x1 for text in ax.texts)
+
+
+def test_time_bars_of_nothing():
+    with pytest.raises(AssertionError, match="nothing was drawn"):
+        draw.time_bars({})
