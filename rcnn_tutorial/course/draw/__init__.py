@@ -73,7 +73,7 @@ from rcnn_tutorial.course.draw.regions import (
     roi_steps,
     slide,
 )
-from rcnn_tutorial.course.draw.rivals import grid_cells, published, sensitive_maps
+from rcnn_tutorial.course.draw.side_by_side import grid_cells, published, sensitive_maps
 from rcnn_tutorial.course.draw.stages import (
     SPPNET,
     cost_bars,
