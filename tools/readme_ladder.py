@@ -1,4 +1,4 @@
-"""Make what the README says of the ladder, from its records: three pictures, and the table between the two marks."""
+"""Make what the README says of the ladder and of the rivals, from their records: pictures, and tables between marks."""
 
 from pathlib import Path
 
@@ -6,17 +6,29 @@ from matplotlib import pyplot as plt
 
 from rcnn_tutorial.cache import fingerprint
 from rcnn_tutorial.course import draw, records
-from rcnn_tutorial.course.records import ladder
+from rcnn_tutorial.course.records import ladder, rivals
 
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- ladder -->\n", "<!-- end of ladder -->"
-TRAINED = ROOT / "docs/trained_shapes.jpg"
+TRAINED, RIVALS = ROOT / "docs/trained_shapes.jpg", ROOT / "docs/rivals_shapes.jpg"
 NAMES = {"shapes": "ladder_shapes", "blood cells": "ladder_bccd"}
 
 
 def found() -> dict[str, dict]:
     """The records, by the name of their data."""
     return {data: records.load(name) for data, name in NAMES.items()}
+
+
+def tables() -> dict[str, str]:
+    """README's tables, by the name that is in their marks."""
+    return {
+        "ladder": ladder.markdown(ladder.summary(found())),
+        "rivals": ladder.markdown(rivals.summary(), list(rivals.RIVALS)),
+    }
+
+
+def marks(name: str) -> tuple[str, str]:
+    """What stands before a table and behind it."""
+    return f"<!-- {name} -->\n", f"<!-- end of {name} -->"
 
 
 def picture(data: str) -> Path:
@@ -40,10 +52,15 @@ def main() -> None:
     about = fingerprint(ladder.shipped_points(race)).encode()
     plt.savefig(TRAINED, dpi=110, pil_kwargs={"quality": 85, "comment": about})
     print(TRAINED)
+    draw.trade_off(rivals.points(), {}, ladder.X_LABEL, "AP, shapes", ladder=False)
+    about = fingerprint(rivals.points()).encode()
+    plt.savefig(RIVALS, dpi=110, pil_kwargs={"quality": 85, "comment": about})
+    print(RIVALS)
     readme = ROOT / "README.md"
-    before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
-    table = ladder.markdown(ladder.summary(found()))
-    readme.write_text(f"{before}{BEGIN}\n{table}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    for name, table in tables().items():
+        begin, end = marks(name)
+        before, rest = readme.read_text(encoding="utf-8").split(begin)
+        readme.write_text(f"{before}{begin}\n{table}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
     print(readme)
 
 

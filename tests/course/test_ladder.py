@@ -11,7 +11,7 @@ from torch import nn
 from experiments import ladder
 from rcnn_tutorial.cache import fingerprint
 from rcnn_tutorial.course import records
-from rcnn_tutorial.course.records import by_variant
+from rcnn_tutorial.course.records import by_variant, rivals
 from rcnn_tutorial.course.records.ladder import (
     CHANGES,
     DETECTORS,
@@ -143,14 +143,19 @@ def test_each_rung_removes_what_was_done_twice(data):
 def test_the_readme_shows_the_records():
     found = readme_ladder.found()
     readme = (readme_ladder.ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme.split(readme_ladder.BEGIN)[1].split(readme_ladder.END)[0]
-    assert table.strip() == markdown(summary(found))
+    for name, rows in readme_ladder.tables().items():
+        begin, end = readme_ladder.marks(name)
+        assert readme.split(begin)[1].split(end)[0].strip() == rows
+    assert markdown(summary(found)) in readme
     for data, record in found.items():
         path = readme_ladder.picture(data)
         assert f"(docs/{path.name})" in readme
         with Image.open(path) as picture:
             assert picture.info["comment"] == readme_ladder.comment(record)
     points = shipped_points(found["shapes"])
+    with Image.open(readme_ladder.RIVALS) as picture:
+        assert picture.info["comment"] == fingerprint(rivals.points()).encode()
+    assert f"(docs/{readme_ladder.RIVALS.name})" in readme
     with Image.open(readme_ladder.TRAINED) as picture:
         assert picture.info["comment"] == fingerprint(points).encode()
     assert f"(docs/{readme_ladder.TRAINED.name})" in readme

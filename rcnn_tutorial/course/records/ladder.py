@@ -114,9 +114,9 @@ def summary(found: dict[str, dict]) -> dict[str, list[str]]:
     return rows | {f"paper: {title}": list(PAPERS[title]) for title in list(PAPERS)[:4]}
 
 
-def markdown(rows: dict[str, Sequence[str]]) -> str:
+def markdown(rows: dict[str, Sequence[str]], detectors: Sequence[str] = DETECTORS) -> str:
     """A table with a column for each detector, as Markdown."""
-    lines = [("", *DETECTORS), ("---",) * (1 + len(DETECTORS)), *((title, *cells) for title, cells in rows.items())]
+    lines = [("", *detectors), ("---",) * (1 + len(detectors)), *((title, *cells) for title, cells in rows.items())]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

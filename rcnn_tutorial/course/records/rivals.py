@@ -1,7 +1,7 @@
 """Six detectors that were trained on equal terms, as records have them, and what each of them costs."""
 
 from collections.abc import Iterator, Sequence
-from statistics import mean
+from statistics import mean, stdev
 
 import numpy as np
 
@@ -32,6 +32,22 @@ def points(x: str = "milliseconds", y: str = "AP", data: str = "shapes") -> dict
     """For `draw.trade_off`: x and y of every seed of each rival."""
     across, up = values(x, data), values(y, data)
     return {name: {"x": across[name], "y": up[name]} for name in RIVALS}
+
+
+def summary() -> dict[str, list[str]]:
+    """The rows of README's table of the six: means over the seeds, and the standard deviation of the AP."""
+    rows = {
+        f"AP, {title}": [f"{mean(seeds):.3f} ± {stdev(seeds):.3f}" for seeds in values("AP", data).values()]
+        for title, data in (("shapes", "shapes"), ("blood cells", "bccd"))
+    }
+    for title, metric, form in (
+        ("AP, shapes, smallest third", "AP_small_third", ".3f"),
+        ("AP, shapes, largest third", "AP_large_third", ".3f"),
+        ("ms per image, shapes", "milliseconds", ".0f"),
+        ("seconds of training, shapes", "seconds", ".0f"),
+    ):
+        rows[title] = [format(mean(seeds), form) for seeds in values(metric).values()]
+    return rows
 
 
 def changes(name: str, variant: str, against: str, metric: str) -> list[float]:
