@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from torch.utils.data import Dataset, Subset
 
-from experiments.designs import OneMap, Single
+from experiments.designs import OneMap, Single, SingleFPN
 from experiments.faster_rcnn import SETTINGS, STEPS, mirrored, scenes
 from experiments.faster_rcnn import settings as faster_settings
 from experiments.fpn import settings as fpn_settings
@@ -145,12 +145,6 @@ class FromC5(OneMap):
     body_class = C5
 
 
-class FromC3(OneMap):
-    """All proposals and regions are read from C3, at a stride of 8 pixels."""
-
-    body_class = Single
-
-
 def without_last_stride(stages: BottomUp) -> BottomUp:
     """Remove C4's stride: the same weights look at the same pixels, from twice as many places along each side."""
     halve, _, again, _ = cast(list[nn.Conv2d], list(cast(nn.Sequential, stages.stages[2])))
@@ -163,7 +157,7 @@ def without_last_stride(stages: BottomUp) -> BottomUp:
 def strides(seed: int) -> dict[str, dict]:
     """CMP-08, -11 and -16: which map is read, and C4 without its stride."""
     kinds: dict[str, tuple[type[OneMap], Callable[[BottomUp], BottomUp]]] = {
-        "C3": (FromC3, lambda stages: stages),
+        "C3": (SingleFPN, lambda stages: stages),
         "C4": (FromC4, lambda stages: stages),
         "C5": (FromC5, lambda stages: stages),
         "C4, stride 8": (FromC4, without_last_stride),

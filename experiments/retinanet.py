@@ -5,26 +5,20 @@ layers learn.
 """
 
 from dataclasses import replace
-from time import process_time
 from typing import cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Subset
 
-from experiments.measure import by_size, measure
+from experiments.comparison import fitted
 from experiments.scenes import TEST, TRAIN, Experiment, device
 from rcnn_tutorial.course.dense import on_fpn
-from rcnn_tutorial.data import load_dataset
-from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.detectors import load
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.detectors.retinanet import Dense, RetinaNet, RetinaNetSettings, octaves
-from rcnn_tutorial.evaluation import predict
 from rcnn_tutorial.nets.backbones import tiny_net
 from rcnn_tutorial.ops.assign import BACKGROUND, FOREGROUND
 from rcnn_tutorial.ops.losses import sigmoid_focal_loss
-from rcnn_tutorial.training import train
 
 STEPS, NEGATIVES = 400, 3  # negatives that are drawn for each positive anchor, as in SSD
 SETTINGS = {"train": TRAIN, "test": TEST, "steps": STEPS}
@@ -75,16 +69,7 @@ def settings(seed: int, **changes) -> RetinaNetSettings:
 def tested(model: torch.nn.Module, seed: int) -> dict:
     """Train on the scenes of a seed, and measure."""
     torch.manual_seed(seed)  # of the negatives that are drawn
-    training = Subset(load_dataset("shapes", "train"), range(seed * TRAIN, (seed + 1) * TRAIN))
-    data = Augment(training, seed=seed, jitter=0, scale=(1, 1))  # flips alone
-    start = process_time()  # other users of the machine do not count
-    train(model, data, model.settings.training, progress=False)  # type: ignore[union-attr]
-    seconds = round(process_time() - start, 1)
-    start = process_time()
-    found, targets = predict(model, Subset(load_dataset("shapes", "test"), range(TEST)), progress=False)
-    spent = {"seconds": seconds, "milliseconds": round(1000 * (process_time() - start) / TEST, 1)}
-    classes = load("fpn").classes
-    return measure(found, targets, classes) | by_size(found, targets, classes) | spent
+    return fitted(model, seed, model.settings.training)  # type: ignore[union-attr, arg-type]
 
 
 def losses(seed: int) -> dict[str, dict]:

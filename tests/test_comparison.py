@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from experiments import comparison
-from experiments.comparison import FromC3, FromC4, FromC5, merged, trunk, without_last_stride
+from experiments.comparison import FromC4, FromC5, merged, trunk, without_last_stride
+from experiments.designs import SingleFPN
 from experiments.fpn import settings
 from rcnn_tutorial.detectors import load
 from tests.detectors.scenes import CLASSES, Scenes
@@ -40,7 +41,7 @@ def test_a_stride_is_removed_and_every_second_cell_stays(picture):
 
 
 @pytest.mark.parametrize("kind, change, stride", [
-    (FromC3, lambda stages: stages, 8),
+    (SingleFPN, lambda stages: stages, 8),
     (FromC4, lambda stages: stages, 16),
     (FromC5, lambda stages: stages, 32),
     (FromC4, without_last_stride, 8),
