@@ -18,12 +18,12 @@ BIN := .venv/bin
 READY := .venv/ready
 DOCS_READY := .venv/docs-ready
 
-.PHONY: lab test check lint notebooks run claims bench slides handouts book docs clean
+.PHONY: lab test check whole lint notebooks run claims bench slides handouts book docs clean
 
 lab: $(READY)
 	$(BIN)/jupyter lab $(LAB) notebooks/
 
-test: lint check notebooks
+test: lint check whole notebooks
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -32,7 +32,11 @@ lint: $(READY)
 
 # Each file's tests stay together, so that they share what the first of them made.
 check: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -p no:nbval -m "not own" tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -p no:nbval -m "not own and not whole" tests
+
+# What starts whole programs: the command, several processes, killed trainings.
+whole: $(READY)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:nbval -m whole tests
 
 notebooks: $(READY)
 	$(BIN)/python -m pytest -q --nbval notebooks/
