@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +53,7 @@ class Video:
 
 
 class VideoWriter:
-    """Write the frames of an MP4 file one after the other, by OpenCV. To be used in a `with` statement.
+    """Write the frames of an MP4 file one after the other, by OpenCV; `close` ends it.
 
     Args:
         path: of the file, with the suffix .mp4.
@@ -66,13 +65,6 @@ class VideoWriter:
     def __init__(self, path: str | PathLike, rate: float):
         self.path, self.rate, self._writer = Path(path), rate, None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._writer is not None:
-            self._writer.release()
-
     def write(self, frame: np.ndarray) -> None:
         """Add a frame (H, W, 3) uint8 RGB; the first one decides the size, and the others must have it."""
         cv2: Any = _opencv()
@@ -82,6 +74,11 @@ class VideoWriter:
             if not self._writer.isOpened():
                 raise OSError(f"{self.path}: OpenCV cannot write this video; is the folder writable?")
         self._writer.write(np.ascontiguousarray(frame[..., ::-1]))  # OpenCV's order is blue, green, red
+
+    def close(self) -> None:
+        """End the file, which is no video before."""
+        if self._writer is not None:
+            self._writer.release()
 
 
 def is_video(path: str | PathLike) -> bool:
