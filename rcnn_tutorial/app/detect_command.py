@@ -64,6 +64,7 @@ def command(
     """
     from rcnn_tutorial.app.detect import PROPOSALS, model_of, needs_proposals
     from rcnn_tutorial.app.detect_folder import detect_into
+    from rcnn_tutorial.data.videos import can_write
 
     model = model_of(weights, device)
     if needs_proposals(model):
@@ -92,6 +93,8 @@ def command(
     typer.echo(f"{_several(looked, 'picture')} in {seconds:.1f} s, {1000 * seconds / max(looked, 1):.0f} ms each.")
     if results.skipped:
         typer.echo(f"{_several(len(results.skipped), 'file')} could not be read and left out.")
+    if draw and not can_write() and any(one.frame is not None for one in results.detected):
+        typer.echo("No video was drawn, because OpenCV writes it: pip install opencv-python")
     if results.drawn:
         typer.echo(f"Drawn: {results.folder}")
     typer.echo(f"Detections: {results.json}, {results.csv}")

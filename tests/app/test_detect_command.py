@@ -8,6 +8,7 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,13 +18,16 @@ from pycocotools.cocoeval import COCOeval
 from typer.testing import CliRunner
 
 from rcnn_tutorial.app import detect as detect_module
+from rcnn_tutorial.app import detect_folder
 from rcnn_tutorial.app.cli import app
 from rcnn_tutorial.app.detect import detect
 from rcnn_tutorial.app.detect_command import table
 from rcnn_tutorial.app.detect_folder import detect_into
+from rcnn_tutorial.data import videos
 from rcnn_tutorial.data.coco import CocoDetection
 from rcnn_tutorial.data.generated.shapes import CLASSES, scene
 from rcnn_tutorial.data.images import check_image, read_image
+from rcnn_tutorial.data.videos import Video
 from rcnn_tutorial.evaluation import coco_ap
 from tests.app.pictures import BOX, FindsColours, picture
 
@@ -184,6 +188,61 @@ def test_ctrl_c_keeps_what_was_found(folder, monkeypatch):
     monkeypatch.setattr(FindsColours, "answer", answer)
     assert "Interrupted: the files hold what was found so far." in run("photos", status=130).output
     assert [image["file_name"] for image in content("runs/detect/detections.json")["images"]] == ["a/1.png"]
+
+
+def film(path, frames=6):
+    """A red object that moves four pixels to the right in each frame, and is away in the last one."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (96, 80))
+    for number in range(frames):
+        left = 10 + 4 * number
+        shown = picture((96, 80), (left, 20, left + 40, 60) if number < frames - 1 else None)
+        writer.write(np.array(shown)[..., ::-1])
+    writer.release()
+
+
+def test_a_video_becomes_an_annotated_video_and_its_frames_have_numbers(folder):
+    film("photos/a/film.avi")
+    told = run("photos/a", "--batch", "4").output
+    written = content("runs/detect/detections.json")
+    images = [(image["file_name"], image.get("frame")) for image in written["images"]]
+    assert images == [("1.png", None), *(("film.avi", number) for number in range(6))]
+    lefts = [a["bbox"][0] for a in written["annotations"]]
+    assert np.abs(np.array(lefts) - [30, 10, 14, 18, 22, 26]).max() <= 1  # none in the last frame
+    rows = list(csv.DictReader(Path("runs/detect/detections.csv").read_text().splitlines()))
+    assert [(row["file"], row["frame"]) for row in rows][:2] == [("1.png", ""), ("film.avi", "0")] and len(rows) == 6
+    video = Video("runs/detect/film.avi.mp4")
+    assert video.count == 6 and video.rate == pytest.approx(10) and "7 pictures in" in told
+    frame = next(iter(video))[1].mul(255).permute(1, 2, 0).numpy()
+    assert frame.shape == (80, 96, 3)
+    assert np.abs(frame[59, 20:40].mean(axis=0) - (0, 114, 178)).max() < 70  # the lower edge of its box
+
+
+def test_every_leaves_frames_out_and_two_videos_stay_apart(folder):
+    film("photos/a/film.avi")
+    film("photos/b/film.avi")
+    results = detect_into(None, FindsColours(), ["photos/a/film.avi", "photos/b/film.avi"], every=2, progress=False)
+    assert [d.frame for d in results.detected] == [0, 2, 4, 0, 2, 4]
+    assert [path.as_posix() for path in results.drawn] == ["runs/detect/a/film.avi.mp4", "runs/detect/b/film.avi.mp4"]
+    assert [(Video(path).count, Video(path).rate) for path in results.drawn] == [(3, 5.0), (3, 5.0)]
+    assert repr(results.detected[0]) == "Detected(film.avi, frame 0, 96x80: red 0.90)"
+
+
+def test_a_video_without_a_library_is_left_out_and_told(folder, monkeypatch):
+    film("photos/a/film.avi")
+    monkeypatch.setattr(videos, "find_spec", lambda name: None)
+    assert "1 file could not be read and left out." in run("photos/a").output
+    result = CliRunner().invoke(app, ["detect", "weights.pt", "photos/a/film.avi"])
+    assert "film.avi: this is a video, and no library is installed that reads it" in str(result.exception)
+
+
+def test_where_only_reading_is_possible_no_video_is_drawn(folder, monkeypatch):
+    film("photos/a/film.avi")
+    monkeypatch.setattr(detect_folder, "can_write", lambda: False)
+    results = detect_into("out", FindsColours(), "photos/a/film.avi", progress=False)
+    assert len(results.detected) == 6 and not results.drawn
+    monkeypatch.setattr(videos, "can_write", lambda: False)
+    assert "No video was drawn, because OpenCV writes it" in run("photos/a").output
+    assert "No video" not in run("photos/a", "--no-pictures").output + run("photos/a/1.png").output
 
 
 def test_the_table_counts_objects_and_pictures(folder):
