@@ -13,6 +13,7 @@ from rcnn_tutorial.course.draw.bars import ablation, measures, missed_by_size, s
 from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, paired, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
 from rcnn_tutorial.course.draw.dense_loss import anchor_bar, first_losses, focal_curves, loss_by_difficulty
+from rcnn_tutorial.course.draw.detections import detections
 from rcnn_tutorial.course.draw.detector import pipeline, time_bar, time_bars
 from rcnn_tutorial.course.draw.judged import judged
 from rcnn_tutorial.course.draw.kernels import align_points, mask_scan, mask_words, pool_steps
@@ -50,6 +51,7 @@ from rcnn_tutorial.course.draw.network import (
 from rcnn_tutorial.course.draw.network_map import BOXES, FPN, MASK_RCNN, RCNN, RETINANET, NetworkMap, network_map
 from rcnn_tutorial.course.draw.overlap import iou_slide, iou_table, nms_step, nms_strip, rivals, threshold_curve
 from rcnn_tutorial.course.draw.own_results import own_results
+from rcnn_tutorial.course.draw.painted import painted
 from rcnn_tutorial.course.draw.pictures import (
     boxes,
     contact_sheet,
@@ -156,6 +158,7 @@ __all__ = [
     "crowd",
     "cut_and_paste",
     "designs",
+    "detections",
     "fill_shares",
     "filter_steps",
     "first_losses",
@@ -207,6 +210,7 @@ __all__ = [
     "own_masks",
     "own_results",
     "paint",
+    "painted",
     "paired",
     "part_labels",
     "patch_curves",
