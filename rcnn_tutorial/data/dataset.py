@@ -128,6 +128,8 @@ class DetectionDataset(Dataset):
                 samples.append(sample)
             except FileError as error:
                 problems.append(error)
+            except OSError as error:  # a file that may not be read, or a name longer than any file has
+                problems.append(FileError(error.filename or str(item), error.strerror or str(error)))
         self.skipped = {error.file: error.reason for error in problems}
         if problems and on_error == "raise":
             raise ValueError(_summary(self.skipped))

@@ -20,6 +20,7 @@ from rcnn_tutorial.data.files import (
     SUFFIXES,
     check_annotated,
     find_images,
+    has_annotation,
     id_of,
     pick_split,
     read_lines,
@@ -99,9 +100,9 @@ class VOCDetection(DetectionDataset):
             raise FileError(file, "there is no picture beside it")
         if name not in images:
             path = self.root / "JPEGImages" / name
-            path = path if path.suffix.lower() in SUFFIXES else path.with_name(f"{path.name}.jpg")
+            path = path if path.suffix.lower() in SUFFIXES else path.parent / f"{path.name}.jpg"
             raise FileError(path, f"no such file, but {self.split} names it")
-        annotated = file.is_file()
+        annotated = has_annotation(file)
         root = parse(file) if annotated else ElementTree.Element("annotation")
         size = check_image(images[name], stated_size(root, file))
         stated = [stated_object(element, file) for element in root.findall("object")]
