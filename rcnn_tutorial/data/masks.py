@@ -16,7 +16,6 @@ from torch import Tensor
 
 from rcnn_tutorial.data.images import FileError
 
-
 # What `_decompress` understands: all but a number's last character have the bit of 32, and no run has 30 bits
 RUNS = re.compile("([P-o]{0,6}[0-O])*")
 

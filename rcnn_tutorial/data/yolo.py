@@ -165,6 +165,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         """Construct a dict; YAML alone would take the last of two values that one key has."""
+        self.flatten_mapping(node)
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         values = super().construct_mapping(node, deep)
         if len(values) < len(keys):
@@ -225,6 +226,9 @@ def _pictures(root, split, content, file):
     """The files of a split."""
     names = split_names(split)
     stated = [entry for name in names for entry in _as_list(content.get(name))]
+    for value in (*stated, content.get("path")):
+        if isinstance(value, list | dict):
+            raise FileError(file, f"path and {split} must be a path, or a list of such, got {shown(value)}")
     places = [_place(entry, root, content.get("path")) for entry in stated]
     if not places or None in places:
         folders = [root / inner for name in names for inner in (f"images/{name}", f"{name}/images")]

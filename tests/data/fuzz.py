@@ -24,8 +24,8 @@ from random import Random
 import numpy as np
 
 from rcnn_tutorial.data.targets import check_target
-from tests.data.fuzz_folders import LAYOUTS, OBJECTS, Layout, clipped, write
-from tests.data.fuzz_mutations import MUTATIONS, Outcome
+from tests.data.fuzz_folders import LAYOUTS, OBJECTS, Layout, Outcome, layout_of, write
+from tests.data.fuzz_mutations import MUTATIONS
 
 SECONDS, MEGABYTES = 2.0, 300
 NOBODY = 65534
@@ -43,7 +43,7 @@ class TooLong(BaseException):
 def make(seed: int, index: int) -> tuple[Layout, list[str], list[Outcome], Random]:
     """A folder in memory, the names of its mutations, what they may lead to, and what is random in the reading."""
     random = Random(f"{seed}-{index}")
-    layout = LAYOUTS[random.choice(list(LAYOUTS))]()
+    layout = layout_of(random.choice(LAYOUTS))
     wanted, names, outcomes = random.choice((1, 2)), [], []
     while len(outcomes) < wanted:
         mutation = random.choice(MUTATIONS)
@@ -158,7 +158,9 @@ def _read(layout, root, on_error, public):
 def _item(dataset, index):
     image, target = dataset[index]
     target = check_target(target, "target", dataset.classes, area=True, size=image.shape[-2:])
-    if not (image.ndim == 3 and image.shape[0] == 3 and image.isfinite().all() and 0 <= image.min() <= image.max() <= 1):
+    if not (
+        image.ndim == 3 and image.shape[0] == 3 and image.isfinite().all() and 0 <= image.min() <= image.max() <= 1
+    ):
         raise Wrong(f"a picture of {tuple(image.shape)} with values beyond 0 to 1")
     names = [dataset.classes[label] for label in target["labels"]]
     objects = [(name, *box) for name, box in zip(names, target["boxes"].tolist(), strict=True)]

@@ -10,7 +10,7 @@ import json
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -43,6 +43,21 @@ class Special:
 
 
 @dataclass
+class Outcome:
+    """What a mutation may lead to.
+
+    Attributes:
+        expect: "read", "refused" or "either".
+        stem: the one picture that is hit, or None for all.
+        renamed: {stem: its new name}.
+    """
+
+    expect: str
+    stem: str | None = None
+    renamed: tuple[str, str] | None = None
+
+
+@dataclass
 class Layout:
     """A valid folder in memory.
 
@@ -66,6 +81,7 @@ class Layout:
     masks: Callable = field(default=lambda files, stem, size: None)
 
 
+@cache
 def picture(mode="RGB", size=(WIDTH, HEIGHT), kind="JPEG", **options):
     """The bytes of a picture whose pixels differ from each other."""
     values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -290,16 +306,29 @@ def clipped(objects, size):
     ]
     if len(inside) < len(objects):
         raise ValueError("a box that no reader may take")
-    return [row for row in inside if np.float32(row[1]) < np.float32(row[3]) and np.float32(row[2]) < np.float32(row[4])]
+    return [
+        row for row in inside if np.float32(row[1]) < np.float32(row[3]) and np.float32(row[2]) < np.float32(row[4])
+    ]
 
 
-LAYOUTS = {
-    "voc": voc,
-    "labelimg": labelimg,
-    "coco": coco,
-    "yolo": yolo,
-    "polygons": lambda: yolo(polygons=True),
-}
+@cache
+def _layouts():
+    made = [voc(), labelimg(), coco(), yolo(), yolo(polygons=True)]
+    return {layout.name: layout for layout in made}
+
+
+LAYOUTS = ("voc", "labelimg", "coco", "yolo", "polygons")
+
+
+def layout_of(name: str) -> Layout:
+    """A valid folder that can be changed."""
+    made = _layouts()[name]
+    return replace(made, files=dict(made.files))
+
+
+def is_bytes(layout: Layout, path: str) -> bool:
+    """Whether there is still a file, which a mutation can change further."""
+    return isinstance(layout.files.get(path), bytes)
 
 
 def write(files: Content, root: Path) -> None:
