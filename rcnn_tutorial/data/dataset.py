@@ -206,6 +206,10 @@ class DetectionDataset(Dataset):
         """Name the file of one image."""
         return Path(self._files[index][0])
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Give (width, height) of one image, pixels, without reading it."""
+        return self._files[index][1]
+
 
 def _column(samples, name):
     """A field of all objects that stay, or None where a sample lacks it."""

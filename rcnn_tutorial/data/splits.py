@@ -197,7 +197,7 @@ def _finish(name, layout, parts, notes, on_error):
     if "val" not in parts:
         if len(train) < 3:
             raise ValueError(
-                f"data: {name} has {many(len(train), 'training picture')}, expected 3 at least, to take one for validation"
+                f"data: {name} has {many(len(train), 'training picture')}, expected 3, to take one for validation"
             )
         places = {str(index): index for index in range(len(train))}
         drawn = sorted(places[i] for i in pick_split(places, "val", name))
