@@ -204,7 +204,9 @@ def fitting(path: Any, what: str) -> Iterator[None]:
         ValueError: what the content raised.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # such as that of complex weights, whose other half is dropped
+            yield
     except MemoryError:
         raise
     except Exception as error:
@@ -236,7 +238,9 @@ def read_archive(path: Any, parts: Collection[str] = (), kind: str = "what torch
             if damaged:
                 raise ValueError(f"wrong checksum of {damaged}")
             file.seek(0)
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that it takes a while to check sparse tensors
+                content = torch.load(file, map_location="cpu", weights_only=True)
         except MemoryError:
             raise
         except Exception as error:  # a damaged file can make the reader raise nearly anything

@@ -1,5 +1,6 @@
 """A detector as a file: weights, class names, settings and network travel together, so that nobody restates them."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
@@ -111,7 +112,7 @@ def _is_of(value: Any, hint: Any) -> bool:
     if get_origin(hint) in (Union, UnionType):
         return any(_is_of(value, part) for part in get_args(hint))
     if hint in (int, float):
-        return type(value) in (int, float) and (hint is float or value % 1 == 0)
+        return type(value) in (int, float) and (hint is float or (value % 1 == 0 and abs(value) < 2**31))
     if hint in (bool, str, NoneType):
         return type(value) is hint
     if tuple in (hint, get_origin(hint)):
@@ -134,6 +135,9 @@ def read(path: Any) -> dict:
     content = read_archive(path, plain | {"weights": dict}, "a detector that save() wrote")
     if not all(isinstance(name, str) for name in content["classes"]):
         raise ValueError(f"{path}: classes are {content['classes'][:5]}, expected names")
+    for name, values in content["normalise"].items():
+        if not _is_of(values, tuple[float, float, float]) or not all(map(math.isfinite, values)):
+            raise ValueError(f"{path}: {name} is {values!r}, expected three numbers")
     return content
 
 

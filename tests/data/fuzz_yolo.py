@@ -154,7 +154,7 @@ def yolo_list_of_files(random, layout):
     if not _is_yolo(layout):
         return None
     odd = random.choice([b"", b"/", b"..", b".", b"a\0b", b"x" * 5000, b"\xff.jpg", b"images/train", b"\\",
-                         b"nowhere.jpg", b"//", b"images/train/../train/a.jpg", b"/dev/zero", b"images/train/a.jpg"])  # fmt: skip
+                         b"nowhere.jpg", b"//", b"images/../images/train/a.jpg", b"/dev/zero"])  # fmt: skip
     layout.files["train.txt"] = b"\n".join(
         [b"./images/train/a.jpg", b"images\\train\\b.jpg", odd, b"images/train/c.jpg"]
     )
