@@ -298,6 +298,6 @@ def test_changed_checkpoints(tmp_path, monkeypatch, cases):
         except Exception as error:
             wrong.append(f"case {index}, {make.__name__}: {error!r}")
     assert not wrong, "\n".join(wrong[:10])
-    assert counts["replaced", "refused"] > cases / 3 and not counts["malicious", "used"]
+    assert counts["replaced", "refused"] > cases / 5 and not counts["malicious", "used"]
     write_archive(values, path)
     Run(torch.nn.Linear(2, 2), Numbers(), settings).load(path)
