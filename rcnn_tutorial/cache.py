@@ -7,8 +7,8 @@ whoever changes that calls `clear`.
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
+UNPACKED, AT_MOST = 2**26, 100  # an archive of more bytes unpacked has at most so many for each of its own
 PLAIN = (str, int, float, bool, bytes, type(None), Path, torch.dtype, torch.device)
 
 
@@ -192,6 +193,28 @@ def write_archive(value: Any, path: Path) -> None:
     os.replace(partial, path)
 
 
+@contextmanager
+def fitting(path: Any, what: str) -> Iterator[None]:
+    """Name the file in whatever is raised where its content is used, which can be nearly anything.
+
+    Args:
+        path: of the file.
+        what: does not fit, as the message says it.
+    Raises:
+        ValueError: what the content raised.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # such as that of complex weights, whose other half is dropped
+            yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError | OSError) and str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {what}: {error}") from error
+
+
 def read_archive(path: Any, parts: Collection[str] = (), kind: str = "what torch.save wrote") -> Any:
     """Read what `torch.save` wrote, onto the CPU, once the checksums of all its parts are right.
 
@@ -199,7 +222,7 @@ def read_archive(path: Any, parts: Collection[str] = (), kind: str = "what torch
 
     Args:
         path: of the file.
-        parts: keys that its dict must have; none for any content.
+        parts: keys that its dict must have, or a dict of them and the types of their values; none for any content.
         kind: of file, what the error message says was expected.
     Raises:
         FileNotFoundError: no such file.
@@ -207,11 +230,17 @@ def read_archive(path: Any, parts: Collection[str] = (), kind: str = "what torch
     """
     with open(path, "rb") as file:
         try:
-            damaged = ZipFile(file).testzip()
+            archive = ZipFile(file)
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > max(UNPACKED, AT_MOST * os.stat(file.fileno()).st_size):
+                raise ValueError(f"would take {unpacked} bytes")
+            damaged = archive.testzip()
             if damaged:
                 raise ValueError(f"wrong checksum of {damaged}")
             file.seek(0)
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that it takes a while to check sparse tensors
+                content = torch.load(file, map_location="cpu", weights_only=True)
         except MemoryError:
             raise
         except Exception as error:  # a damaged file can make the reader raise nearly anything
@@ -219,4 +248,7 @@ def read_archive(path: Any, parts: Collection[str] = (), kind: str = "what torch
     keys = content.keys() if isinstance(content, dict) else ()
     if missing := set(parts) - set(keys):
         raise ValueError(f"{path}: holds {sorted(map(str, keys))}, which lacks {sorted(missing)}, expected {kind}")
+    for name, types in parts.items() if isinstance(parts, dict) else ():
+        if not isinstance(content[name], types):
+            raise ValueError(f"{path}: {name} is a {type(content[name]).__name__}, expected {kind}")
     return content

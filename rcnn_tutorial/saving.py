@@ -1,11 +1,14 @@
 """A detector as a file: weights, class names, settings and network travel together, so that nobody restates them."""
 
+import math
 import os
+from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
-from typing import Any, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import ResNet, get_model
 
 from rcnn_tutorial.cache import read_archive
@@ -90,7 +93,7 @@ def settings_from(kind: type, values: dict) -> Any:
     """Settings of this dataclass from plain values, those nested in it too.
 
     Raises:
-        ValueError: a setting that the dataclass does not have, or lacks.
+        ValueError: a setting that the dataclass does not have, or lacks, or one of another type.
     """
     hints = get_type_hints(kind)
     if different := hints.keys() ^ values.keys():
@@ -98,8 +101,28 @@ def settings_from(kind: type, values: dict) -> Any:
     made = {}
     for name, value in values.items():
         nested: list[Any] = [part for part in (hints[name], *get_args(hints[name])) if is_dataclass(part)]
+        if not (_is_of(value, hints[name]) or (nested and isinstance(value, dict))):
+            raise ValueError(f"settings: {name} of {kind.__name__} is {value!r}, expected {hints[name]}")
         made[name] = settings_from(nested[0], value) if isinstance(value, dict) else value
     return kind(**made)
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a plain value is of the type that a dataclass states; a list may stand for a tuple."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(_is_of(value, part) for part in get_args(hint))
+    if hint in (int, float):
+        return type(value) in (int, float) and (hint is float or (value % 1 == 0 and abs(value) < 2**31))
+    if hint in (bool, str, NoneType):
+        return type(value) is hint
+    if tuple in (hint, get_origin(hint)):
+        kinds = get_args(hint)
+        if not isinstance(value, list | tuple):
+            return False
+        if kinds[1:] == (...,):
+            kinds = kinds[:1] * len(value)
+        return hint is tuple or (len(kinds) == len(value) and all(map(_is_of, value, kinds)))
+    return not is_dataclass(hint)
 
 
 def read(path: Any) -> dict:
@@ -108,5 +131,42 @@ def read(path: Any) -> dict:
     Raises:
         ValueError: another file.
     """
-    parts = ("detector", "classes", "settings", "network", "normalise", "weights")
-    return read_archive(path, parts, "a detector that save() wrote")
+    plain = {"detector": str, "classes": list, "settings": dict, "network": (dict, NoneType), "normalise": dict}
+    content = read_archive(path, plain | {"weights": dict}, "a detector that save() wrote")
+    if not all(isinstance(name, str) for name in content["classes"]):
+        raise ValueError(f"{path}: classes are {content['classes'][:5]}, expected names")
+    for name, values in content["normalise"].items():
+        if not _is_of(values, tuple[float, float, float]) or not all(map(math.isfinite, values)):
+            raise ValueError(f"{path}: {name} is {values!r}, expected three numbers")
+    return content
+
+
+def restored(content: dict, make: Callable[[nn.Module], nn.Module], net: nn.Module | None) -> nn.Module:
+    """Make the detector of a file, with its weights.
+
+    Args:
+        content: as `read` gives it.
+        make: the detector from a network.
+        net: the network, where the file does not know how to make one.
+    Raises:
+        ValueError: weights that are not those of such a detector. All else is raised by what is made of wrong content.
+    """
+    if net is None:
+        with torch.device("meta"):
+            sketch = make(rebuild(content["network"]))
+        _check_shapes(sketch, content["weights"])
+        net = rebuild(content["network"])
+    model = make(net)
+    model.load_state_dict(content["weights"])
+    return model
+
+
+def _check_shapes(model, weights):
+    """Refuse weights of another model before that takes memory: it was made on "meta", where nothing does."""
+    for name, expected in model.state_dict().items():
+        value = weights.get(name)
+        if not isinstance(value, Tensor) or value.layout != torch.strided:
+            raise ValueError(f"weights: {name} is {type(value).__name__}, expected a tensor")
+        if value.shape != expected.shape or value.is_floating_point() != expected.is_floating_point():
+            got, wanted = (f"{t.dtype} {tuple(t.shape)}" for t in (value, expected))
+            raise ValueError(f"weights: {name} is {got}, expected {wanted}")

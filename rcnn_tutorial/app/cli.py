@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rcnn_tutorial.app import detect_command
+from rcnn_tutorial.app import data, detect_command
 
 app = typer.Typer(
     name="rcnn-tutorial",
@@ -16,14 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-@app.callback()
-def _subcommands() -> None:
-    """Be there: without this, typer would leave out the name of a subcommand that is the only one."""
-
-
 app.command("detect")(detect_command.command)
+app.add_typer(data.commands, name="data")
 
 
 def main() -> None:

@@ -83,6 +83,8 @@ def load_dataset(
 
 def _voc(folder, known, split, transform, classes, on_error, masks=False):
     if classes is None:
+        if "background" in known:
+            raise ValueError(f'{folder}: objects are named "background" as label 0 is; leave them out by `classes`')
         return VOCDetection(folder, split, known, transform, on_error, masks=masks)
     check_known(classes, known, folder)
     return VOCDetection(folder, split, classes, transform, on_error, other_classes="skip", masks=masks)

@@ -10,6 +10,7 @@ confirms, backslashes in file names, a size or a list of annotations that is mis
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -19,7 +20,7 @@ import numpy as np
 from torch import Tensor, tensor
 
 from rcnn_tutorial.data.dataset import DetectionDataset, Sample, clean_boxes
-from rcnn_tutorial.data.files import check_known, flag
+from rcnn_tutorial.data.files import check_known, flag, is_text, read_file
 from rcnn_tutorial.data.images import FileError, check_image
 from rcnn_tutorial.data.masks import box_of, decode, parse_segmentation
 
@@ -62,6 +63,8 @@ class CocoDetection(DetectionDataset):
         content = _read_json(self.annotations)
         categories = sorted(_by_id(content["categories"], self.annotations, "categories").items())
         self._names = {number: _text(category, "name", self.annotations) for number, category in categories}
+        if no_text := [name for name in self._names.values() if not is_text(name)]:
+            raise FileError(self.annotations, f"a category is named {no_text[0]!r}, which is no text")
         listed = tuple(self._names.values())
         names = listed if classes is None else classes
         if repeated := [name for name in names if listed.count(name) > 1]:
@@ -124,7 +127,7 @@ class CocoDetection(DetectionDataset):
     def _path(self, entry):
         name = _text(entry, "file_name", self.annotations)
         path = self.images / name
-        return path if "\\" not in name or path.exists() else self.images / name.replace("\\", "/")
+        return path if "\\" not in name or os.path.exists(path) else self.images / name.replace("\\", "/")
 
     def _name(self, annotation, path):
         category_id = _whole(annotation, "category_id", path)
@@ -145,7 +148,7 @@ class CocoDetection(DetectionDataset):
 
 def _read_json(file):
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_file(file), object_pairs_hook=_unambiguous)
     except FileNotFoundError:
         raise FileError(file, "no such file") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -158,6 +161,15 @@ def _read_json(file):
         if not all(isinstance(entry, dict) for entry in content[key]):
             raise FileError(file, f'"{key}" must be a list of objects')
     return content
+
+
+def _unambiguous(pairs):
+    """An object of JSON; json alone would take the last of two values that one key has."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"an object has the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return values
 
 
 def _by_id(entries, file, what):
@@ -244,7 +256,12 @@ def _rectangle(stated, box):
 
 
 def _four_numbers(values):
-    return isinstance(values, list) and len(values) == 4 and all(isinstance(v, int | float) for v in values)
+    return isinstance(values, list) and len(values) == 4 and all(map(_is_number, values))
+
+
+def _is_number(value):
+    """Whether it can be a coordinate: true is no number here, and a whole number may be too long for a float."""
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
 
 
 def _box(annotation, segmentation, size, file):
@@ -263,7 +280,7 @@ def _area(annotation, segmentation, box, size, file):
         return decode(segmentation, size).sum() if segmentation is not None else (box[2:] - box[:2]).prod()
     try:
         area = math.nan if isinstance(stated, bool) else float(stated)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         area = math.nan
     if not 0 <= area < math.inf:
         raise FileError(file, f"area is {stated!r}, expected a number of at least 0")

@@ -1,16 +1,32 @@
 """What all readers of data sets do with files: find pictures, read a list, know a flag, divide what has no splits."""
 
 import codecs
+import errno
 import hashlib
+import os
+import reprlib
+import stat
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePath
+
+from rcnn_tutorial.data.images import FileError
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp")
 VALIDATION = ("val", "valid", "validation")  # what tools call this split
 HELD_OUT = 0.15  # share of the pictures that go to "val", and as many to "test", where nothing says which
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict, SHORT.maxstring = 3, 8, 8, 200
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+
+
+class NoSplitError(ValueError):
+    """A data set has no such split."""
+
+
+class UnannotatedError(NoSplitError):
+    """None of the pictures of a split is annotated."""
 
 
 def find_images(folder: str | PathLike) -> dict[str, Path]:
@@ -37,12 +53,61 @@ def visible_files(folder: str | PathLike, pattern: str = "*") -> list[Path]:
 
 def id_of(file: Path, folder: str | PathLike) -> str:
     """Name a file from a folder on, with slashes and without its suffix."""
-    return file.relative_to(folder).with_suffix("").as_posix()
+    return without_suffix(file.relative_to(folder))
+
+
+def without_suffix(file: PurePath) -> str:
+    """Leave out the suffix of a path, also of one such as "/", which has no name that could have one."""
+    return (file.with_suffix("") if file.name else file).as_posix()
+
+
+def has_annotation(file: Path) -> bool:
+    """Whether a picture has an annotation file.
+
+    Raises:
+        FileError: there is a folder in its place, or a link to a file that is lost: without a word its picture would
+            count as one without objects.
+    """
+    if os.path.lexists(file) and not os.path.isfile(file):
+        raise FileError(file, "not a file, but a folder, a pipe, or a link to what is not there")
+    return os.path.isfile(file)
+
+
+def read_file(file: str | PathLike) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        OSError: what `open` raises, or a pipe, which would be waited for, or a device, which has no end.
+    """
+    if not stat.S_ISREG(os.stat(file).st_mode):
+        raise OSError(errno.EINVAL, "Not a file", str(file))
+    return Path(file).read_bytes()
+
+
+def plain_number(text: str) -> float:
+    """Read a number as files state it; Python alone would also take 1_0 for 10.
+
+    Raises:
+        ValueError: no number.
+    """
+    if "_" in text:
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
+
+
+def is_text(text: str) -> bool:
+    """Whether a name can be written and printed: JSON and YAML can state halves of letters, such as "\\ud800"."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def shown(value: object) -> str:
+    """Write a value that a file states for an error message: a few kB of YAML can hold a list of a billion entries."""
+    return SHORT.repr(value)
 
 
 def read_lines(file: str | PathLike) -> list[str]:
     """Read the lines of a text file in UTF-8, or in UTF-16 as PowerShell's `>` writes it, without outer white space."""
-    content = Path(file).read_bytes()
+    content = read_file(file)
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if wide else "utf-8-sig", errors="replace")
     return [line.strip() for line in text.splitlines()]
@@ -74,7 +139,8 @@ def pick_split(ids: Collection[str], split: str, folder: str | PathLike) -> list
     Returns:
         The sorted ids of one part.
     Raises:
-        ValueError: another split, or fewer than three pictures to divide.
+        NoSplitError: another split.
+        ValueError: fewer than three pictures to divide.
     """
     parts = {name: [] for name in ("train", *VALIDATION, "test")}
     for name in ids:
@@ -90,7 +156,7 @@ def pick_split(ids: Collection[str], split: str, folder: str | PathLike) -> list
         if parts.get(name):
             return sorted(parts[name])
     there = ", ".join(name for name in parts if parts[name])
-    raise ValueError(f"split {split!r} is not in {folder}; there: {there}")
+    raise NoSplitError(f"split {split!r} is not in {folder}; there: {there}")
 
 
 def _digest(name: str) -> bytes:
@@ -105,10 +171,10 @@ def check_annotated(files: Sequence[Path], split: str) -> None:
         files: where the annotations of each picture would be.
         split: named in the error.
     Raises:
-        ValueError: pictures, and not one of the files.
+        UnannotatedError: pictures, and not one of the files.
     """
     if files and not any(file.is_file() for file in files):
-        raise ValueError(
+        raise UnannotatedError(
             f"split {split!r}: none of its {len(files)} pictures has an annotation file; there is no {files[0]}"
         )
 

@@ -8,7 +8,10 @@ others do not. The annotation's size tells which raster the boxes are about: the
 alone makes the sizes agree. A square or mirrored picture cannot be told apart and stays as stored.
 """
 
+import os
+import stat
 import warnings
+from functools import cache
 from os import PathLike
 
 import numpy as np
@@ -18,12 +21,19 @@ from torch import Tensor
 
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)  # the values of EXIF's orientation that exchange width and height
+# What cameras, scanners and drawing programs write. Pillow reads more: for PostScript it would start another program.
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "MPO", "PPM", "JPEG2000", "AVIF", "TGA", "DIB")
+# A picture of many pixels has no more of them for each byte of its file: a header alone would fill the memory
+MANY_PIXELS, PIXELS_PER_BYTE = 2**24, 10_000
+LONGEST_REASON = 1000  # characters of an error message; what a file holds can be of any length
 
 
 class FileError(ValueError):
     """A file that cannot be used; `file` names it and `reason` says why."""
 
     def __init__(self, file: str | PathLike, reason: str = ""):
+        if len(reason) > LONGEST_REASON:
+            reason = f"{reason[: LONGEST_REASON - 20]} ... {reason[-15:]}"
         # One argument suffices, so that a DataLoader's worker can hand the error on.
         super().__init__(f"{file}: {reason}" if reason else str(file))
         self.file, self.reason = str(file), reason
@@ -107,9 +117,16 @@ def read_numbers(path: str | PathLike, size: tuple[int, int]) -> np.ndarray:
 def _guarded(path, use):
     """`use` on the open image, with every failure turned into a FileError."""
     try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, and a device has no end
+            raise FileError(path, "not a file")
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of metadata that cannot be read; the pixels can
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=_formats()) as image:
+                if image.width * image.height > max(MANY_PIXELS, PIXELS_PER_BYTE * status.st_size):
+                    size = f"{image.width}x{image.height}"
+                    raise FileError(path, f"too many pixels to be meant ({size} in {status.st_size} bytes)")
                 return use(image)
     except FileError:
         raise
@@ -123,6 +140,13 @@ def _guarded(path, use):
         raise
     except Exception as error:  # the decoders raise a dozen types on broken files
         raise FileError(path, f"not a readable image ({error})") from error
+
+
+@cache
+def _formats():
+    """Those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _orientation(path, image, size):

@@ -4,6 +4,7 @@ A dense mask takes a byte for each pixel: the masks of a hundred detections in e
 take 150 GB. `encode_masks` keeps the lengths of their runs, as pycocotools counts them: about a thousandth of that.
 """
 
+import re
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -14,6 +15,9 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from rcnn_tutorial.data.images import FileError
+
+# What `_decompress` understands: all but a number's last character have the bit of 32, and no run has 30 bits
+RUNS = re.compile("([P-o]{0,6}[0-O])*")
 
 
 def encode_masks(masks: Tensor) -> list[dict]:
@@ -97,17 +101,18 @@ def parse_segmentation(segmentation: object, size: tuple[int, int], file: str | 
     if not isinstance(segmentation, dict) or segmentation.get("size") != [height, width]:
         raise FileError(file, f"a segmentation must be polygons, or RLE of size {[height, width]}")
     counts = segmentation.get("counts")
-    runs = _decompress(counts) if isinstance(counts, str) else counts
+    if isinstance(counts, str) and RUNS.fullmatch(counts):
+        counts = _decompress(counts)
+    runs = counts
     if not isinstance(runs, list) or not all(type(v) is int and v >= 0 for v in runs) or sum(runs) != width * height:
         raise FileError(file, f"the runs of an RLE must be whole numbers and cover {width * height} pixels")
     return np.array(runs)
 
 
 def _is_polygon(polygon, reach):
-    try:
-        return len(polygon) % 2 == 0 and all(-reach <= v <= 2 * reach for v in polygon)
-    except TypeError:
+    if not isinstance(polygon, list) or len(polygon) % 2:
         return False
+    return all(type(v) in (int, float) and -reach <= v <= 2 * reach for v in polygon)  # a boolean is no number
 
 
 def _with_area(polygons):

@@ -18,8 +18,10 @@ import numpy as np
 from rcnn_tutorial.data.dataset import DetectionDataset, Sample, clean_boxes
 from rcnn_tutorial.data.files import (
     SUFFIXES,
+    NoSplitError,
     check_annotated,
     find_images,
+    has_annotation,
     id_of,
     pick_split,
     read_lines,
@@ -99,9 +101,9 @@ class VOCDetection(DetectionDataset):
             raise FileError(file, "there is no picture beside it")
         if name not in images:
             path = self.root / "JPEGImages" / name
-            path = path if path.suffix.lower() in SUFFIXES else path.with_name(f"{path.name}.jpg")
+            path = path if path.suffix.lower() in SUFFIXES else path.parent / f"{path.name}.jpg"
             raise FileError(path, f"no such file, but {self.split} names it")
-        annotated = file.is_file()
+        annotated = has_annotation(file)
         root = parse(file) if annotated else ElementTree.Element("annotation")
         size = check_image(images[name], stated_size(root, file))
         stated = [stated_object(element, file) for element in root.findall("object")]
@@ -183,7 +185,7 @@ def _read_split(folder, split, images):
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         there = ", ".join(sorted(p.stem for p in folder.glob("*.txt"))) or "none"
-        raise ValueError(f"split {split!r} is not in {folder}; there: {there}")
+        raise NoSplitError(f"split {split!r} is not in {folder}; there: {there}")
     return [_listed(line.replace("\\", "/"), images) for line in read_lines(path) if line]
 
 

@@ -4,6 +4,7 @@ Its coordinates are 1-based and inclusive: the first pixel is 1, and xmax is the
 they become 0-based and exclusive, so that only the upper left corner moves: x1 = xmin - 1, x2 = xmax.
 """
 
+import math
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from os import PathLike
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.data.files import FLAGS, flag
+from rcnn_tutorial.data.files import FLAGS, flag, read_file
 from rcnn_tutorial.data.images import FileError
 
 DIFFICULT = FLAGS | {"no": False, "yes": True, "": False, "unspecified": False}
@@ -25,7 +26,7 @@ DIFFICULT = FLAGS | {"no": False, "yes": True, "": False, "unspecified": False}
 def parse(file: Path) -> ElementTree.Element:
     """Read an annotation file as a tree; a FileError names what is no annotation."""
     try:
-        root = defusedxml.ElementTree.fromstring(file.read_bytes())
+        root = defusedxml.ElementTree.fromstring(read_file(file))
     except (OSError, SyntaxError, ValueError, LookupError) as error:  # ParseError is a SyntaxError
         raise FileError(file, f"not a readable XML file ({error})") from None
     if root.tag != "annotation":
@@ -35,7 +36,7 @@ def parse(file: Path) -> ElementTree.Element:
 
 def stated_size(root: ElementTree.Element, file: Path) -> tuple[int, int] | None:
     """Read (width, height); None where the annotation leaves the size out, or states labelImg's 0 x 0."""
-    element = root.find("size")
+    element = _only(root, "size", file)
     if element is None:
         return None
     width, height = (_number(element, tag, file, missing="0") for tag in ("width", "height"))
@@ -57,8 +58,7 @@ class VocObject(NamedTuple):
 
 def stated_object(element: ElementTree.Element, file: Path) -> VocObject:
     """Read one <object>; a FileError says what is missing or wrong."""
-    name = (element.findtext("name") or "").strip()
-    box = element.find("bndbox")
+    name, box = _text(element, "name", file), _only(element, "bndbox", file)
     if not name or box is None:
         raise FileError(file, "an object without <name> or <bndbox>")
     xmin, ymin, xmax, ymax = (_number(box, tag, file) for tag in ("xmin", "ymin", "xmax", "ymax"))
@@ -84,20 +84,35 @@ def check_pixels(objects: Sequence[VocObject], file: Path) -> None:
 
 
 def _difficult(element, file):
-    text = (element.findtext("difficult") or "").strip()
+    text = _text(element, "difficult", file)
     value = flag(text, DIFFICULT)
     if value is None:
         raise FileError(file, f"<difficult> is {text!r}, expected 0, 1, true, false, yes, no or Unspecified")
     return value
 
 
+def _only(element, tag, file):
+    """The inner element of a name; None where there is none. Of two it cannot be known which is meant."""
+    first, *others = element.findall(tag) or [None]
+    if others:
+        raise FileError(file, f"<{element.tag}> has {len(others) + 1} <{tag}>, expected one")
+    return first
+
+
+def _text(element, tag, file):
+    inner = _only(element, tag, file)
+    return ("" if inner is None else inner.text or "").strip()
+
+
 def _number(element, tag, file, missing=""):
-    text = (element.findtext(tag) or missing).strip()
+    text = _text(element, tag, file) or missing
+    if "_" in text:  # which Python takes for 1000 in 1_000
+        raise FileError(file, f"<{tag}> is {text!r}, expected a number")
     try:
         value = Decimal(text)  # decimal, because 1.1 - 1 is not 0.1 in binary
     except InvalidOperation:
         raise FileError(file, f"<{tag}> is {text!r}, expected a number") from None
-    if not value.is_finite():
+    if not value.is_finite() or not math.isfinite(value):  # a decimal may be too large for a float
         raise FileError(file, f"<{tag}> is {text!r}, expected a finite number")
     return value
 

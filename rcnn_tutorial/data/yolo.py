@@ -5,6 +5,7 @@ number of its class, and the corners of a polygon. All lengths are shares of the
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -17,13 +18,20 @@ from rcnn_tutorial.data.dataset import DetectionDataset, Sample, clean_boxes
 from rcnn_tutorial.data.files import (
     SUFFIXES,
     VALIDATION,
+    NoSplitError,
     check_annotated,
     check_known,
     find_images,
+    has_annotation,
     id_of,
+    is_text,
     pick_split,
+    plain_number,
+    read_file,
     read_lines,
+    shown,
     split_names,
+    without_suffix,
 )
 from rcnn_tutorial.data.images import FileError, check_image
 from rcnn_tutorial.data.masks import box_of
@@ -70,7 +78,7 @@ class YoloDetection(DetectionDataset):
             raise FileError(file, 'a class is named "background" as label 0 is; leave it out by `classes`')
         super().__init__(tuple(self._names.values()) if classes is None else classes, transform, other_classes)
         check_known(self.classes[1:], self._names.values(), file)
-        self._keypoints = int(math.prod(content.get("kpt_shape") or [0]))  # numbers after the box, of pose labels
+        self._keypoints = _keypoints(content, file)
 
         pictures = _pictures(self.root, split, content, file)
         images = {_id(picture, self.root): picture for picture in pictures}
@@ -81,7 +89,7 @@ class YoloDetection(DetectionDataset):
 
     def _sample(self, name, path, file):
         size = check_image(path)
-        annotated = file.is_file()
+        annotated = has_annotation(file)
         lines = read_lines(file) if annotated else []
         objects = [self._object(line, number, size, file) for number, line in enumerate(lines, start=1) if line]
         left_out = self._others([name for name, *_ in objects], file)
@@ -109,7 +117,7 @@ class YoloDetection(DetectionDataset):
             return FileError(file, f"line {number}: {reason}, got {line!r}")
 
         try:
-            kind, *shares = (float(value) for value in line.split())
+            kind, *shares = (plain_number(value) for value in line.split())
         except ValueError:
             raise error("expected numbers with spaces between") from None
         name = self._names.get(int(kind)) if kind % 1 == 0 else None
@@ -137,6 +145,12 @@ def has_classes(root: str | PathLike) -> bool:
     return _find_listing(Path(root)) is not None
 
 
+def names_splits(root: str | PathLike) -> bool:
+    """Whether data.yaml says which pictures are for training; else their folders say it, or nothing does."""
+    file = _find_listing(Path(root))
+    return file is not None and bool(_read(file).get("train"))
+
+
 def _find_listing(root):
     """data.yaml, or the only file of its kind; else classes.txt; None where there is neither."""
     for pattern in ("data.y*ml", "[!.]*.y*ml"):
@@ -153,12 +167,32 @@ def _listing(root):
     return file
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML of plain values, without what has two meanings, or grows without end."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Construct a dict; YAML alone would take the last of two values that one key has."""
+        self.flatten_mapping(node)
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        values = super().construct_mapping(node, deep)
+        if len(values) < len(keys):
+            raise yaml.constructor.ConstructorError(problem=f"a key stands twice among {shown(keys)}")
+        return values
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse "<<", which takes the fields of others: nine lines of it make a billion fields."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(problem="<< is not understood; write the fields out")
+
+
 def _read(file):
     if file.name == CLASSES:
         return {"names": [line for line in read_lines(file) if line]}
     try:
-        content = yaml.safe_load(file.read_bytes())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        content = yaml.load(read_file(file), _Loader)
+    except MemoryError:
+        raise
+    except Exception as error:  # what it constructs raises nearly anything: "!!int ''" an IndexError
         raise FileError(file, f"not a readable YAML file ({error})") from None
     if not isinstance(content, dict):
         raise FileError(file, "expected fields such as names, train and val")
@@ -169,26 +203,39 @@ def _names(content, file):
     """{number of the class: name}."""
     names = content.get("names")
     if not isinstance(names, list | dict) or not names:
-        raise FileError(file, f"names is {names!r}, expected a list, or a dict from number to name")
+        raise FileError(file, f"names is {shown(names)}, expected a list, or a dict from number to name")
     names = dict(enumerate(names)) if isinstance(names, list) else names
     if content.get("nc", len(names)) != len(names):
-        raise FileError(file, f"nc is {content['nc']!r}, but there are {len(names)} names")
+        raise FileError(file, f"nc is {shown(content['nc'])}, but there are {len(names)} names")
     for name in names.values():
-        if isinstance(name, bool) or not isinstance(name, str | int | float):
-            raise FileError(file, f"names holds {name!r}, expected text: put it in quotation marks")
-    try:
-        names = {int(number): str(name).strip() for number, name in names.items()}
-    except (TypeError, ValueError):
-        raise FileError(file, f"names has the keys {list(names)}, expected whole numbers") from None
+        if isinstance(name, bool) or not isinstance(name, str | int | float) or not is_text(str(name)):
+            raise FileError(file, f"names holds {shown(name)}, expected text: put it in quotation marks")
+    if not all(re.fullmatch(r"\s*[0-9]{1,9}\s*", str(number)) for number in names):
+        raise FileError(file, f"names has the keys {shown(list(names))}, expected whole numbers")
+    numbers = [int(number) for number in names]
+    if len(set(numbers)) < len(numbers):
+        raise FileError(file, f"names has the keys {shown(list(names))}, of which two are the same number")
+    names = dict(zip(numbers, (str(name).strip() for name in names.values()), strict=True))
     if len(set(names.values())) < len(names):
         raise FileError(file, f"names must differ, got {list(names.values())}")
     return dict(sorted(names.items()))
+
+
+def _keypoints(content, file):
+    """How many numbers stand behind the box in labels of poses."""
+    shape = content.get("kpt_shape") or [0]
+    if not isinstance(shape, list) or not all(type(number) is int and 0 <= number < 10_000 for number in shape):
+        raise FileError(file, f"kpt_shape is {shown(shape)}, expected a list of whole numbers")
+    return math.prod(shape)
 
 
 def _pictures(root, split, content, file):
     """The files of a split."""
     names = split_names(split)
     stated = [entry for name in names for entry in _as_list(content.get(name))]
+    for value in (*stated, content.get("path")):
+        if isinstance(value, list | dict):
+            raise FileError(file, f"path and {split} must be a path, or a list of such, got {shown(value)}")
     places = [_place(entry, root, content.get("path")) for entry in stated]
     if not places or None in places:
         folders = [root / inner for name in names for inner in (f"images/{name}", f"{name}/images")]
@@ -196,12 +243,12 @@ def _pictures(root, split, content, file):
     if places:
         return [picture for place in places for picture in _pictures_at(place, root)]
     if stated:
-        raise ValueError(f"split {split!r} is {stated} by {file}, which is not there")
+        raise ValueError(f"split {split!r} is {shown(stated)} by {file}, which is not there")
     folder = root / "images" if (root / "images").is_dir() else root
     images = find_images(folder)
     there = [name for name in ("train", *VALIDATION, "test") if content.get(name)]
     if there:
-        raise ValueError(f"split {split!r} is not in {file}; there: {', '.join(there)}")
+        raise NoSplitError(f"split {split!r} is not in {file}; there: {', '.join(there)}")
     return [images[name] for name in pick_split(images.keys(), split, folder)]
 
 
@@ -215,7 +262,7 @@ def _place(entry, root, path):
     below = re.sub(r"^(\.\./)+", "", entry)  # Roboflow's ../train/images is train/images
     bases = [root / str(path), root] if path else [root]
     places = [base / name for name in (below, entry) for base in bases]
-    return next((place for place in places if place.exists()), None)
+    return next((place for place in places if os.path.exists(place)), None)
 
 
 def _pictures_at(place, root):
@@ -228,11 +275,11 @@ def _pictures_at(place, root):
 def _listed(line, *folders):
     """The picture that a list names from its own folder or from the root, or, as CVAT does, from above the root."""
     places = [folder / name for name in (line, line.partition("/")[2] or line) for folder in folders]
-    return next((place for place in places if place.is_file()), places[0])
+    return next((place for place in places if os.path.isfile(place)), places[0])
 
 
 def _id(picture, root):
-    return id_of(picture, root) if picture.is_relative_to(root) else picture.with_suffix("").as_posix()
+    return id_of(picture, root) if picture.is_relative_to(root) else without_suffix(picture)
 
 
 def _label_file(picture, root):
@@ -241,7 +288,8 @@ def _label_file(picture, root):
         if parts[i] == "images":
             parts[i] = "labels"
             break
-    return (root / Path(*parts)).with_suffix(".txt")
+    label = root / Path(*parts)
+    return label.with_suffix(".txt") if label.name else label
 
 
 def _orphans(folders):
@@ -249,7 +297,7 @@ def _orphans(folders):
     lost = []
     for labels, pictures in folders.items():
         if labels != pictures and labels.is_dir() and pictures.is_dir():
-            there = {file.stem for file in pictures.iterdir() if file.suffix.lower() in SUFFIXES}
+            there = {p.stem for p in pictures.iterdir() if p.suffix.lower() in SUFFIXES and os.path.isfile(p)}
             files = [file for file in sorted(labels.glob("[!.]*.txt")) if file.name != CLASSES]
             lost += [FileError(file, f"no picture in {pictures}") for file in files if file.stem not in there]
     return lost

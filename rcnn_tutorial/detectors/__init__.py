@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from rcnn_tutorial.cache import fitting
 from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.nets.backbones import tiny_net
-from rcnn_tutorial.saving import read, rebuild, settings_from
+from rcnn_tutorial.saving import read, restored, settings_from
 
 DETECTORS = {  # a name, which is also that of the file, and the class
     "rcnn": "RCNN",
@@ -73,11 +74,8 @@ def load(path: str | os.PathLike, net: nn.Module | None = None) -> nn.Module:
     expect(name in DETECTORS, str(path), f"one of {sorted(DETECTORS)}", repr(name))
     if net is None and content["network"] is None:
         raise ValueError(f"{path}: the file does not know the network; give one as load(path, net=...)")
-    try:
+    with fitting(path, "settings, network and weights do not fit each other"):
         settings = settings_from(_classes(name)[1], content["settings"])
-        net = rebuild(content["network"]) if net is None else net
-        model = build(name, content["classes"], settings, net, **content["normalise"])
-        model.load_state_dict(content["weights"])
-    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{path}: settings, network and weights do not fit each other: {error}") from error
+        options = content["normalise"]
+        model = restored(content, lambda net: build(name, content["classes"], settings, net, **options), net)
     return model.eval()

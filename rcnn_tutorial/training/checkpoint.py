@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rcnn_tutorial.cache import read_archive, write_archive
+from rcnn_tutorial.cache import fitting, read_archive, write_archive
 from rcnn_tutorial.engine.checks import expect
 from rcnn_tutorial.engine.guards import generators
 from rcnn_tutorial.engine.processes import gathered, meeting, process_rank, sharing_gradients
@@ -21,6 +21,7 @@ from rcnn_tutorial.training.history import History
 from rcnn_tutorial.training.settings import TrainSettings
 
 STATEFUL = ("model", "optimizer", "scaler")
+PARTS = dict.fromkeys((*STATEFUL, "history", "identity"), dict) | {"random": list}
 # settings that a resumed training may change
 WITHOUT_INFLUENCE = {"workers", "evaluate_every", "checkpoint_every", "log_every"}
 
@@ -82,21 +83,22 @@ class Run:
         Raises:
             ValueError: a file that is no whole checkpoint, or one of another training; the message names what differs.
         """
-        state = read_archive(path, (*STATEFUL, "history", "random", "identity"), "a checkpoint of train()")
-        saved, identity = state["identity"], self._identity()
-        identity["images"] = min(saved["images"], identity["images"])
-        if self.settings.schedule == "step":  # cosine: the number of steps decides the rate of those already done, too
-            identity["settings"]["steps"] = saved["settings"].get("steps")
-        check_same_training(path, saved, identity)
-        for name in STATEFUL:
-            getattr(self, name).load_state_dict(state[name])
-        self.history = History(**state["history"])
-        done, steps = self.history.steps, self.settings.steps
-        expect(done <= steps, str(path), f"a training of at most steps = {steps}", f"one of {done} steps")
-        states = state["random"][self.rank]
-        for name, generator in generators(self.model).items():
-            if name in states:  # a training that moved to a GPU has none for it
-                generator.set_state(states[name])
+        state = read_archive(path, PARTS, "a checkpoint of train()")
+        with fitting(path, "not a checkpoint of such a training"):
+            saved, identity = state["identity"], self._identity()
+            identity["images"] = min(saved["images"], identity["images"])
+            if self.settings.schedule == "step":  # cosine: the number of steps decides the rate of those done, too
+                identity["settings"]["steps"] = saved["settings"].get("steps")
+            check_same_training(path, saved, identity)
+            for name in STATEFUL:
+                getattr(self, name).load_state_dict(state[name])
+            self.history = History(**state["history"])
+            done, steps = self.history.steps, self.settings.steps
+            expect(done <= steps, str(path), f"a training of at most steps = {steps}", f"one of {done} steps")
+            states = state["random"][self.rank]
+            for name, generator in generators(self.model).items():
+                if name in states:  # a training that moved to a GPU has none for it
+                    generator.set_state(states[name])
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a training to go on, in plain values."""

@@ -4,6 +4,7 @@ Scene `index` of `seed` depends on nothing else, so that a smaller set holds the
 Annotations are the same everywhere, pictures wherever the libraries' versions are the same.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -39,6 +40,7 @@ VERSION = 1
 FIRST_INDEX = {"train": 100_000, "val": 200_000, "test": 300_000}  # of each split's scenes
 AUXILIARY_SIZE = 64
 JPEG_QUALITY = 90
+MEGABYTES = 50  # that the default data set takes on a disk
 
 
 @dataclass(frozen=True)
@@ -206,16 +208,35 @@ def ensure_shapes(root: str | os.PathLike, seed: int = 1) -> Path:
         seed: of all scenes.
     Returns:
         `root/shapes-v1`, with `-seedN` behind it for another seed.
+    Raises:
+        OSError: it cannot be written there; nothing half is left, and the message says how to move the folder.
     """
     root = Path(root)
     done = root / (f"shapes-v{VERSION}" + (f"-seed{seed}" if seed != 1 else ""))
     if done.is_dir():
         return done
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f"{done.name}.lock"):
-        if not done.is_dir():
-            partial = root / f"{done.name}.partial"
-            shutil.rmtree(partial, ignore_errors=True)  # an interrupted attempt
-            make_shapes(partial, seed)
-            partial.rename(done)
+    partial = root / f"{done.name}.partial"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{done.name}.lock"):
+            if not done.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)  # an interrupted attempt
+                _make_or_remove(partial, done, seed)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(
+            error.errno or errno.EIO,
+            f"{reason}: the generated scenes need {MEGABYTES} MB in {root}; "
+            "set the variable RCNN_TUTORIAL_DATA to another folder, or make room there",
+        ) from error
     return done
+
+
+def _make_or_remove(partial: Path, done: Path, seed: int) -> None:
+    """Make the data set; a disk that becomes full on the way gets its room back."""
+    try:
+        make_shapes(partial, seed)
+        partial.rename(done)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

@@ -1,0 +1,92 @@
+"""`rcnn-tutorial data`: look at a data set, write it in another layout, get a public one."""
+
+import json
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rcnn_tutorial.data.report import Report
+
+commands = typer.Typer(help="Check, convert or fetch a data set.", no_args_is_help=True)
+DATA_HELP = (
+    "shapes, bccd, a folder in VOC's, COCO's or YOLO's layout, a COCO JSON file, a data.yaml, or a folder of pictures "
+    "with labelImg's XML."
+)
+
+
+def check(
+    data: str | PathLike,
+    *,
+    classes: Sequence[str] | None = None,
+    json_file: str | PathLike | None = None,
+    pictures: str | PathLike | None = None,
+) -> "Report":
+    """Look through a data set before something is trained on it.
+
+    Args:
+        data: as `load_splits` takes it.
+        classes: the names that are wanted; by default all.
+        json_file: gets the report as JSON.
+        pictures: a .jpg or .png file, gets a page of pictures with their boxes, those with findings first.
+    Returns:
+        Counts by split, class and size, the files that cannot be read, and what looks like a mistake.
+    Raises:
+        FileNotFoundError, ValueError: as `load_splits`; bad files are no error here, but part of the report.
+    """
+    from tqdm import tqdm
+
+    from rcnn_tutorial.data.report import examine
+    from rcnn_tutorial.data.splits import load_splits
+
+    splits = load_splits(data, classes=classes, on_error="skip")
+    parts = splits.parts()
+    total = sum(len(part) for part in parts.values())
+    with tqdm(total=total, desc="pictures", unit="picture", disable=None, leave=False) as bar:
+        report = examine(splits, bar.update)
+    if json_file is not None:
+        Path(json_file).write_text(json.dumps(report.as_json(parts), indent=2) + "\n", encoding="utf-8")
+    if pictures is not None:
+        import matplotlib.pyplot as plt
+
+        from rcnn_tutorial.app.data_check import sheet
+        from rcnn_tutorial.course import draw
+
+        with plt.rc_context():
+            draw.setup()
+            figure = sheet(report, parts)
+            figure.savefig(pictures)
+            plt.close(figure)
+    return report
+
+
+@commands.command("check")
+def _check(
+    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report to this JSON file, too.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Write the page of pictures here; by default NAME-check.jpg, in this folder.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="Only these classes, with commas between: cat,dog.")] = None,
+) -> None:
+    """Say what is in a data set, and what in it looks like a mistake.
+
+    Counts pictures and objects by split, class and size, lists files that cannot be read, and looks for pictures that
+    are there twice or in two splits, for objects that are marked twice, for boxes that are no objects, and for class
+    names that are misspelt. Ends with status 1 where a file cannot be read.
+    """
+    import matplotlib
+
+    from rcnn_tutorial.app.data_check import as_text
+
+    matplotlib.use("agg")
+    page = pictures or Path(f"{Path(data).resolve().stem}-check.jpg")
+    names = [name.strip() for name in classes.split(",")] if classes else None
+    report = check(data, classes=names, json_file=json_file, pictures=page)
+    typer.echo(as_text(report))
+    typer.echo(f"\nThe page of pictures is {page}." + (f" The report is {json_file}." if json_file else ""))
+    if report.bad_files:
+        raise typer.Exit(1)

@@ -1,0 +1,119 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from rcnn_tutorial.app.cli import app
+from rcnn_tutorial.app.data import check
+from rcnn_tutorial.app.data_check import as_text, sheet
+from rcnn_tutorial.data.splits import load_splits
+from tests.data.test_report import add, noise
+
+
+@pytest.fixture
+def voc(tmp_path):
+    from tests.data.conftest import Voc
+
+    voc = Voc(tmp_path / "pets")
+    add(voc, "a", [(0, 0, 32, 24), (3, 3, 9, 9)], ["cat", "dog"])
+    add(voc, "b", [(3, 3, 9, 9), (3, 3, 9, 9), (5, 5, 20, 6)])
+    add(voc, "c", [], split="val")
+    return voc
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["data", *map(str, arguments)])
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from rcnn_tutorial.app import cli, data; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    told = run("check", "--help").output
+    assert "Ends with status 1" in " ".join(told.split()) and "--json" in told
+
+
+def test_check_tells_counts_and_findings(voc, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("check", voc.root, "--json", "report.json")
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    for line in (
+        f"{voc.root}: PASCAL VOC",
+        "2 classes: cat, dog.",
+        "There is no test split.",
+        "train val",
+        "pictures 2 1",
+        "without objects 0 1",
+        "objects 5 0",
+        "width / height of a box 1.00 to 15 -",
+        "sides of a box, pixels 1.00 to 32 -",
+        "size of a picture 32x24 32x24",
+        "objects train val small medium large",
+        "cat 4 0 4 0 0",
+        "all 5 0 5 0 0",
+        "1 x objects that are marked twice:",
+        "1 x boxes of nearly the whole picture:",
+        f"{voc.root}/JPEGImages/b.jpg: a cat of 15 x 1 pixels.",
+        "The page of pictures is pets-check.jpg. The report is report.json.",
+    ):
+        assert line in lines, line
+    assert not any("difficult" in line for line in lines)  # what there is none of is left out
+    assert json.loads((tmp_path / "report.json").read_text())["splits"]["train"]["objects"] == 5
+    with Image.open(tmp_path / "pets-check.jpg") as page:
+        assert page.format == "JPEG" and page.width == 1199
+
+
+def test_check_ends_with_1_where_a_file_cannot_be_read(voc, tmp_path):
+    for i in range(12):
+        (voc.root / "JPEGImages" / f"bad{i:02}.jpg").write_bytes(b"?")
+    voc.split("a", *(f"bad{i:02}" for i in range(12)))
+    result = run("check", voc.root, "--pictures", tmp_path / "page.png")
+    assert result.exit_code == 1 and "12 files cannot be read:" in result.output and "  and 2 more" in result.output
+    assert f"{voc.root}/JPEGImages/bad00.jpg: not a readable image" in result.output
+    assert (tmp_path / "page.png").is_file()
+
+
+def test_only_some_classes(voc, tmp_path):
+    result = run("check", voc.root, "--classes", "dog", "--pictures", tmp_path / "page.png")
+    assert "4 objects are left out, of other classes: cat." in result.output and "cat  " not in result.output
+
+
+def test_a_data_set_without_faults_is_told_so(voc, tmp_path):
+    names = [f"p{i:02}" for i in range(12)]
+    for name in names:
+        add(voc, name, [(3, 3, 9, 9), (5, 5, 20, 16)], ["cat", "dog"])
+    voc.split(*names)
+    assert "Nothing looks like a mistake." in as_text(check(voc.root))
+
+
+def test_nothing_is_written_without_being_asked_for(voc, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    report = check(voc.root)
+    assert report.classes == ("cat", "dog") and sorted(tmp_path.rglob("*")) == before
+
+
+def panels(figure):
+    return {ax.get_title(): ax for ax in figure.axes if ax.images}
+
+
+def test_the_page_shows_findings_first_and_in_their_colour(voc):
+    for i in range(30):
+        add(voc, f"p{i:02}", [(3, 3, 9, 9)], picture=noise(i))
+    report = check(voc.root)
+    figure = sheet(report, load_splits(voc.root).parts())
+    drawn = panels(figure)
+    assert list(drawn)[:2] == ["train: b.jpg", "train: a.jpg"] and len(drawn) == 12
+    first = drawn["train: b.jpg"]
+    assert [text.get_text() for text in first.texts][-1] == "marked twice, very thin"
+    assert {patch.get_edgecolor()[:3] for patch in first.patches} == {(213 / 255, 94 / 255, 0)}
+    second = drawn["train: a.jpg"]
+    boxes = {patch.get_bbox().bounds: patch.get_edgecolor()[:3] for patch in second.patches}
+    assert boxes.keys() == {(0, 0, 32, 24), (3, 3, 6, 6)} and len(set(boxes.values())) == 2
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cat", "dog"]
+    others = list(drawn)[2:]
+    assert len(set(others)) == 10 and all(title.startswith(("train: p", "val")) for title in others)
+    plain = next(ax for title, ax in drawn.items() if title.startswith("train: p"))
+    assert [text.get_text() for text in plain.texts] == ["cat"]
