@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rcnn_tutorial.app.detect import detect
     from rcnn_tutorial.app.evaluate import evaluate
     from rcnn_tutorial.data import load_dataset
     from rcnn_tutorial.detectors import build, load
@@ -15,12 +16,24 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["TrainSettings", "build", "coco_ap", "evaluate", "load", "load_dataset", "predict", "train", "voc_ap"]
+__all__ = [
+    "TrainSettings",
+    "build",
+    "coco_ap",
+    "detect",
+    "evaluate",
+    "load",
+    "load_dataset",
+    "predict",
+    "train",
+    "voc_ap",
+]
 
 _MODULES = {
     "TrainSettings": "training",
     "build": "detectors",
     "coco_ap": "evaluation",
+    "detect": "app.detect",
     "evaluate": "app.evaluate",
     "load": "detectors",
     "load_dataset": "data",

@@ -66,6 +66,23 @@ def read_image(path: str | PathLike, size: tuple[int, int] | None = None) -> Ten
     return _guarded(path, decode)
 
 
+def as_viewed(image: Image.Image) -> Tensor:
+    """Turn an open picture of Pillow into RGB, rotated as its EXIF says and a viewer shows it.
+
+    Args:
+        image: of any kind of pixels that `read_image` reads.
+    Returns:
+        (3, H, W) float32 in [0, 1].
+    Raises:
+        FileError: a truncated file, or pixels in floating point or 32 bits.
+    """
+    name = getattr(image, "filename", "") or "the picture"
+    try:
+        return _to_rgb(name, ImageOps.exif_transpose(image))
+    except OSError as error:
+        raise FileError(name, f"not a readable image ({error})") from error
+
+
 def read_numbers(path: str | PathLike, size: tuple[int, int]) -> np.ndarray:
     """Read a picture whose pixels are numbers, such as those of objects: with a palette, or grey.
 
