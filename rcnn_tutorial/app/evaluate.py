@@ -218,7 +218,7 @@ def command(
     split: Annotated[str, typer.Option(help="Which pictures: train, val or test.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="The least score looked for failures.")] = 0.5,
-    output: Annotated[Path | None, typer.Option(help="The folder for the files; by default beside the others in runs.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The folder for the files; by default a new one in runs.")] = None,
     results: Annotated[Path | None, typer.Option("--json", help="Write results.json under this name, too.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; by default the GPU if there is one.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,

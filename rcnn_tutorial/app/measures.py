@@ -110,7 +110,16 @@ class Report:
         return _without_nan(plain)
 
     def __str__(self) -> str:
-        sections = [self._head(), *self.notes, "", *_lines(self._numbers()), "", *self._classes(), "", *self._failures()]
+        sections = [
+            self._head(),
+            *self.notes,
+            "",
+            *_lines(self._numbers()),
+            "",
+            *self._classes(),
+            "",
+            *self._failures(),
+        ]
         if not math.isnan(self.milliseconds):
             sections += ["", f"One picture takes {self.milliseconds:.1f} ms on {self.device}."]
         return "\n".join(sections)
