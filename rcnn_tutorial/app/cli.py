@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rcnn_tutorial.app import evaluate, weights
+from rcnn_tutorial.app import evaluate, export, weights
 
 app = typer.Typer(
     name="rcnn-tutorial",
@@ -17,6 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("evaluate")(evaluate.command)
+app.command("export")(export.command)
 app.command("weights")(weights.command)
 
 
