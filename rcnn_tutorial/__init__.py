@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rcnn_tutorial.app.detect import detect
+    from rcnn_tutorial.app.evaluate import evaluate
     from rcnn_tutorial.data import load_dataset
     from rcnn_tutorial.detectors import build, load
     from rcnn_tutorial.evaluation import coco_ap, predict, voc_ap
@@ -15,13 +16,25 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["TrainSettings", "build", "coco_ap", "detect", "load", "load_dataset", "predict", "train", "voc_ap"]
+__all__ = [
+    "TrainSettings",
+    "build",
+    "coco_ap",
+    "detect",
+    "evaluate",
+    "load",
+    "load_dataset",
+    "predict",
+    "train",
+    "voc_ap",
+]
 
 _MODULES = {
     "TrainSettings": "training",
     "build": "detectors",
     "coco_ap": "evaluation",
     "detect": "app.detect",
+    "evaluate": "app.evaluate",
     "load": "detectors",
     "load_dataset": "data",
     "predict": "evaluation",

@@ -6,6 +6,7 @@ whoever changes that calls `clear`.
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -226,7 +227,8 @@ def read_archive(path: Any, parts: Collection[str] = (), kind: str = "what torch
         kind: of file, what the error message says was expected.
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file that is cut short, damaged, no such archive or of other content; the message names it.
+        ValueError: a file that is cut short, damaged, no such archive, of other content, or one that asks to run code,
+            which is not run; the message names it.
     """
     with open(path, "rb") as file:
         try:
@@ -244,7 +246,10 @@ def read_archive(path: Any, parts: Collection[str] = (), kind: str = "what torch
         except MemoryError:
             raise
         except Exception as error:  # a damaged file can make the reader raise nearly anything
-            raise ValueError(f"{path}: cut short or damaged ({error}), expected {kind}") from error
+            if code := re.search(r"GLOBAL (\S+)", str(error)):  # torch's reader says so in capitals, in many lines
+                raise ValueError(f"{path}: asks to run {code[1]}, which was not done; expected {kind}") from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"{path}: cut short or damaged ({reason}), expected {kind}") from error
     keys = content.keys() if isinstance(content, dict) else ()
     if missing := set(parts) - set(keys):
         raise ValueError(f"{path}: holds {sorted(map(str, keys))}, which lacks {sorted(missing)}, expected {kind}")

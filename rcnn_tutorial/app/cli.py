@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rcnn_tutorial.app import data, detect_command
+from rcnn_tutorial.app import data, detect_command, evaluate, export, weights
 
 app = typer.Typer(
     name="rcnn-tutorial",
@@ -17,7 +17,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("detect")(detect_command.command)
+app.command("evaluate")(evaluate.command)
 app.add_typer(data.commands, name="data")
+app.command("weights")(weights.command)
+app.command("export")(export.command)
 
 
 def main() -> None:

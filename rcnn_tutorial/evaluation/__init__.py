@@ -5,7 +5,8 @@ order, and computes on the CPU. `predict` makes the two lists.
 """
 
 from rcnn_tutorial.evaluation.coco import coco_ap, size_thirds
-from rcnn_tutorial.evaluation.curves import average_precision, precision_recall
+from rcnn_tutorial.evaluation.coco_bootstrap import coco_intervals
+from rcnn_tutorial.evaluation.curves import average_precision, best_f1, precision_recall
 from rcnn_tutorial.evaluation.kinds import Failures, failures
 from rcnn_tutorial.evaluation.matching import MatchedDetections, match_detections
 from rcnn_tutorial.evaluation.prediction import predict
@@ -20,9 +21,11 @@ __all__ = [
     "VocAP",
     "average_best_overlap",
     "average_precision",
+    "best_f1",
     "best_overlaps",
     "bootstrap",
     "coco_ap",
+    "coco_intervals",
     "failures",
     "match_detections",
     "mean_average_best_overlap",

@@ -52,6 +52,34 @@ def coco_ap(
     low, high = areas
     if not 0 < low < high:
         raise ValueError(f"areas: expected 0 < small bound < large bound, got {areas}")
+    ranges = [[0, np.inf], [0, low], [low, high], [high, np.inf]]
+    evaluation = compared(detections, targets, classes, ranges, kind)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
+    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
+    per_class = {
+        name: _summary(precision[:, :, [k]], recall[:, [k]]) for k, name in enumerate(classes[1:])
+    }  # k counts without the background
+    return {**_summary(precision, recall), "per_class": per_class}
+
+
+def compared(
+    detections: Sequence[dict[str, Tensor]],
+    targets: Sequence[dict[str, Tensor]],
+    classes: Sequence[str],
+    ranges: list[list[float]],
+    kind: str = "bbox",
+) -> COCOeval:
+    """Let pycocotools decide, image by image, which detection takes which object.
+
+    Args:
+        detections, targets, classes, kind: as `coco_ap` takes them.
+        ranges: of areas, square pixels; in each the objects of other areas are ignored.
+    Returns:
+        What was decided, in `evalImgs`: class after class, range after range, image after image.
+    Raises:
+        ValueError: what `coco_ap` refuses, but for the bounds.
+    """
     if kind not in ("bbox", "segm"):
         raise ValueError(f'kind: expected "bbox" or "segm", got {kind!r}')
     detected, truths = gather(detections, targets)
@@ -69,14 +97,9 @@ def coco_ap(
     with contextlib.redirect_stdout(io.StringIO()):
         truth_index = _index(truth_rows, len(targets), classes)
         evaluation = _Evaluation(truth_index, _index(detection_rows, len(targets), classes), kind)
-        evaluation.params.areaRng = [[0, np.inf], [0, low], [low, high], [high, np.inf]]
+        evaluation.params.areaRng = ranges
         evaluation.evaluate()
-        evaluation.accumulate()
-    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
-    per_class = {
-        name: _summary(precision[:, :, [k]], recall[:, [k]]) for k, name in enumerate(classes[1:])
-    }  # k counts without the background
-    return {**_summary(precision, recall), "per_class": per_class}
+    return evaluation
 
 
 def size_thirds(targets: Sequence[dict[str, Tensor]]) -> tuple[float, float]:

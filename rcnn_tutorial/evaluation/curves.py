@@ -33,6 +33,27 @@ def precision_recall(
     return hits_so_far / ranks, hits_so_far / hits_so_far.new_tensor(positives)
 
 
+def best_f1(scores: Tensor, precision: Tensor, recall: Tensor) -> tuple[float, float]:
+    """Find the score from which on detections are best kept, if precision and recall count alike.
+
+    F1 is the harmonic mean of the two. A threshold keeps all detections of equal score or none of them.
+
+    Args:
+        scores: (D,) descending.
+        precision, recall: (D,) of the first 1, 2, ... detections, as `precision_recall` gives them.
+    Returns:
+        The largest F1 and the least score that is kept for it; 0 and NaN without detections, NaN twice without objects.
+    """
+    if recall.isnan().any():
+        return float("nan"), float("nan")
+    if not len(scores):
+        return 0.0, float("nan")
+    f1 = 2 * precision * recall / (precision + recall).clamp(min=torch.finfo(precision.dtype).tiny)
+    last_of_equal = scores.diff(append=scores.new_tensor([-torch.inf])) != 0
+    best = int(torch.where(last_of_equal, f1, -1).argmax())
+    return float(f1[best]), float(scores[best])
+
+
 def envelope(precision: Tensor) -> Tensor:
     """Raise each precision (D,) to the best one from its rank on: what a lower rank reaches, no higher one misses."""
     return precision.flip(0).cummax(0).values.flip(0)

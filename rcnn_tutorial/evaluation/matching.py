@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rcnn_tutorial.evaluation.curves import precision_recall
+from rcnn_tutorial.evaluation.curves import best_f1, precision_recall
 from rcnn_tutorial.evaluation.inputs import Boxes, DetectedBoxes, TrueBoxes, check_iou_threshold, gather, pair_overlaps
 
 
@@ -47,6 +47,13 @@ class MatchedDetections:
         return precision_recall(
             self.scores[of_class], self.hits[of_class], self.positives(label), self.ignored[of_class]
         )
+
+    def best_f1(self, label: int) -> tuple[float, float]:
+        """Give the best F1 of one class and the least score that reaches it; see `evaluation.curves.best_f1`."""
+        if not self.positives(label):
+            return float("nan"), float("nan")
+        counted = (self.labels == label) & ~self.ignored
+        return best_f1(self.scores[counted].sort(descending=True).values, *self.precision_recall(label))
 
 
 def match_detections(

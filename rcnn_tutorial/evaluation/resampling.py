@@ -79,7 +79,16 @@ def bootstrap(
         value = metric([detections[i] for i in images], drawn)
         return value if against is None else value - metric([against[i] for i in images], drawn)
 
-    draws = torch.randint(len(targets), (samples, len(targets)), generator=generator)
-    values = torch.tensor([measure(draw) for draw in draws.tolist()], dtype=torch.float64)
-    low, high = values.nanquantile(values.new_tensor([0.025, 0.975])).tolist()
-    return Interval(measure(range(len(targets))), float(values.nanmean()), low, high, values)
+    values = [measure(draw) for draw in draw_images(len(targets), samples, generator).tolist()]
+    return interval(measure(range(len(targets))), torch.tensor(values, dtype=torch.float64))
+
+
+def draw_images(count: int, samples: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw data sets of `count` images from `count` images with replacement: (samples, count) int64."""
+    return torch.randint(count, (samples, count), generator=generator)
+
+
+def interval(value: float, samples: Tensor) -> Interval:
+    """Sum up what was measured on the images as they are, and on each of the data sets drawn from them."""
+    low, high = samples.nanquantile(samples.new_tensor([0.025, 0.975])).tolist()
+    return Interval(value, float(samples.nanmean()), low, high, samples)

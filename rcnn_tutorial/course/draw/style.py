@@ -35,7 +35,7 @@ class Style(NamedTuple):
 
 
 PLAIN = Style(GOOD)
-Params = ParamSpec("Params")
+Params = ParamSpec("Params")  # a line for each, or a reader of types does not see them
 Result = TypeVar("Result")
 
 
