@@ -1,6 +1,7 @@
 """torchvision's Faster R-CNN as ours, with a feature pyramid or without, its Mask R-CNN and RetinaNet, and back.
 
-Its classifiers AlexNet and VGG16 become ours, too. Only what a model carries is read; nothing of torchvision's detection code is imported.
+Its classifiers AlexNet and VGG16 become ours, too. Only what a model carries is read, and nothing of torchvision's
+detection code is imported.
 """
 
 from collections.abc import Sequence

@@ -7,6 +7,8 @@ import sys
 
 import typer
 
+from rcnn_tutorial.app.recipes import recipes
+
 app = typer.Typer(
     name="rcnn-tutorial",
     help="Train an object detector on your own pictures, let it detect, and measure it.",
@@ -14,6 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command()(recipes)
 
 
 def main() -> None:
