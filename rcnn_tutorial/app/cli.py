@@ -7,6 +7,8 @@ import sys
 
 import typer
 
+from rcnn_tutorial.app import train
+
 app = typer.Typer(
     name="rcnn-tutorial",
     help="Train an object detector on your own pictures, let it detect, and measure it.",
@@ -14,6 +16,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _subcommands() -> None:
+    """Be there: without this, typer would leave out the name of a subcommand that is the only one."""
+
+
+app.command("train", help=train.HELP)(train.command)
 
 
 def main() -> None:
