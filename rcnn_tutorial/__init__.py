@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rcnn_tutorial.app.train import fit
     from rcnn_tutorial.data import load_dataset
     from rcnn_tutorial.detectors import build, load
     from rcnn_tutorial.evaluation import coco_ap, predict, voc_ap
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["TrainSettings", "build", "coco_ap", "load", "load_dataset", "predict", "train", "voc_ap"]
+__all__ = ["TrainSettings", "build", "coco_ap", "fit", "load", "load_dataset", "predict", "train", "voc_ap"]
 
 _MODULES = {
     "TrainSettings": "training",
     "build": "detectors",
     "coco_ap": "evaluation",
+    "fit": "app.train",
     "load": "detectors",
     "load_dataset": "data",
     "predict": "evaluation",

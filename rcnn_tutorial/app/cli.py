@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rcnn_tutorial.app.recipes import recipes
+from rcnn_tutorial.app import recipes, train
 
 app = typer.Typer(
     name="rcnn-tutorial",
@@ -17,7 +17,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command()(recipes)
+
+@app.callback()
+def _subcommands() -> None:
+    """Be there: without this, typer would leave out the name of a subcommand that is the only one."""
+
+
+app.command("train", help=train.HELP)(train.command)
+app.command("recipes")(recipes.command)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The recipes of published results: what there is, and what one of them says."""
 
 from dataclasses import asdict, is_dataclass
-from textwrap import dedent
+from textwrap import dedent, fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,9 +9,10 @@ import typer
 if TYPE_CHECKING:
     from rcnn_tutorial.app.published import RECIPES, Recipe
 
-__all__ = ["RECIPES", "recipe_named", "recipes"]
+__all__ = ["RECIPES", "described", "listed", "recipe_named"]
 
 WIDTH = 29  # of the names in the list
+COLUMNS = 100  # of a description
 
 
 def __getattr__(name: str) -> object:
@@ -57,7 +58,7 @@ def listed() -> str:
 def described(recipe: "Recipe") -> str:
     """All that a recipe says, for a reader: figures, cost, data, network, differences, and the settings."""
     network, (train, test) = recipe.network, recipe.splits
-    weights = network.weights or "none at torchvision: give your own, or see the note"
+    weights = network.weights or "none at torchvision"
     changes = f"mirrored with a probability of {recipe.flip:g}, and nothing else" if recipe.flip else "none"
     facts = {
         "Published": f"{figures(recipe)}, measured on {test}",
@@ -70,12 +71,19 @@ def described(recipe: "Recipe") -> str:
     if recipe.proposals is not None:
         options = ", ".join(f"{key}={value!r}" for key, value in recipe.proposals.items())
         facts["Proposals"] = f"selective search, {options}"
-    lines = [recipe.name, "", *(f"{key + ':':14}{value}" for key, value in facts.items())]
+    lines = [recipe.name, "", *(_wrapped(f"{key + ':':14}{value}", 14) for key, value in facts.items())]
     if recipe.differences:
-        lines += ["", "What is otherwise here:", *(f"- {sentence}" for sentence in recipe.differences)]
+        lines += ["", "What is otherwise here:", *(_wrapped(f"- {sentence}", 2) for sentence in recipe.differences)]
     lines += ["", "Settings, and where each value is from:", "", dedent(recipe.code).rstrip()]
     lines += ["", "Values in full:", "", *_values(recipe.settings)]
-    return "\n".join([*lines, "", "To train it:", "", f"    {recipe.command}"])
+    return "\n".join(
+        [*lines, "", "To train it:", "", f"    rcnn-tutorial data fetch {recipe.data}", f"    {recipe.command}"]
+    )
+
+
+def _wrapped(line: str, indent: int) -> str:
+    """A line in several, such that none is too long to be read."""
+    return fill(line, COLUMNS, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _values(settings: Any, before: str = "") -> list[str]:
@@ -90,7 +98,7 @@ def _values(settings: Any, before: str = "") -> list[str]:
     return lines
 
 
-def recipes(
+def command(
     name: Annotated[str | None, typer.Argument(help="Of one recipe, to show all that it says.")] = None,
 ) -> None:
     """List the recipes of published results, or show one: settings with their sources, figures, hours and memory."""

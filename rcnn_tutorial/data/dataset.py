@@ -3,9 +3,11 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -154,10 +156,31 @@ class DetectionDataset(Dataset):
         self._segmentations = _column(samples, "segmentations")
         self.clipped_files = {str(s.path): count for s in samples if (count := int((s.clipped & s.keep).sum()))}
         self.dropped_files = {str(s.path): count for s in samples if (count := int((~s.keep).sum()))}
+        self._left_out_files = {str(s.path): s.left_out for s in samples if s.left_out}
+        self._unannotated_files = {str(s.path) for s in samples if not s.annotated}
+        self._count()
+
+    def _count(self) -> None:
+        """Add up over the images what was clipped, dropped and left out."""
         self.clipped, self.dropped = sum(self.clipped_files.values()), sum(self.dropped_files.values())
-        self.left_out_classes = dict(sum((Counter(s.left_out) for s in samples), Counter()))
+        self.left_out_classes = dict(sum((Counter(counts) for counts in self._left_out_files.values()), Counter()))
         self.left_out = sum(self.left_out_classes.values())
-        self.unannotated = sum(not s.annotated for s in samples)
+        self.unannotated = len(self._unannotated_files)
+
+    def part(self, indices: Sequence[int]) -> Self:
+        """Make a data set of some of the images, in this order, which counts theirs alone; `skipped` stays as it is."""
+        part = copy(self)
+        rows = [row for i in indices for row in range(self._starts[i], self._starts[i + 1])]
+        part.ids, part._files = tuple(self.ids[i] for i in indices), [self._files[i] for i in indices]
+        part._starts = np.cumsum([0, *(self._starts[i + 1] - self._starts[i] for i in indices)])
+        part._fields = {name: values[rows] for name, values in self._fields.items()}
+        part._segmentations = None if self._segmentations is None else [self._segmentations[row] for row in rows]
+        paths = {path for path, _ in part._files}
+        part._unannotated_files = self._unannotated_files & paths
+        for name in ("clipped_files", "dropped_files", "_left_out_files"):
+            setattr(part, name, {path: value for path, value in getattr(self, name).items() if path in paths})
+        part._count()
+        return part
 
     def __len__(self) -> int:
         return len(self._files)

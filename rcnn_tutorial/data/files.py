@@ -13,6 +13,14 @@ HELD_OUT = 0.15  # share of the pictures that go to "val", and as many to "test"
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
+class NoSplitError(ValueError):
+    """A data set has no such split."""
+
+
+class UnannotatedError(NoSplitError):
+    """None of the pictures of a split is annotated."""
+
+
 def find_images(folder: str | PathLike) -> dict[str, Path]:
     """Find the pictures in a folder and its subfolders.
 
@@ -74,7 +82,8 @@ def pick_split(ids: Collection[str], split: str, folder: str | PathLike) -> list
     Returns:
         The sorted ids of one part.
     Raises:
-        ValueError: another split, or fewer than three pictures to divide.
+        NoSplitError: another split.
+        ValueError: fewer than three pictures to divide.
     """
     parts = {name: [] for name in ("train", *VALIDATION, "test")}
     for name in ids:
@@ -90,7 +99,7 @@ def pick_split(ids: Collection[str], split: str, folder: str | PathLike) -> list
         if parts.get(name):
             return sorted(parts[name])
     there = ", ".join(name for name in parts if parts[name])
-    raise ValueError(f"split {split!r} is not in {folder}; there: {there}")
+    raise NoSplitError(f"split {split!r} is not in {folder}; there: {there}")
 
 
 def _digest(name: str) -> bytes:
@@ -105,10 +114,10 @@ def check_annotated(files: Sequence[Path], split: str) -> None:
         files: where the annotations of each picture would be.
         split: named in the error.
     Raises:
-        ValueError: pictures, and not one of the files.
+        UnannotatedError: pictures, and not one of the files.
     """
     if files and not any(file.is_file() for file in files):
-        raise ValueError(
+        raise UnannotatedError(
             f"split {split!r}: none of its {len(files)} pictures has an annotation file; there is no {files[0]}"
         )
 

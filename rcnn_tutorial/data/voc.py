@@ -18,6 +18,7 @@ import numpy as np
 from rcnn_tutorial.data.dataset import DetectionDataset, Sample, clean_boxes
 from rcnn_tutorial.data.files import (
     SUFFIXES,
+    NoSplitError,
     check_annotated,
     find_images,
     id_of,
@@ -183,7 +184,7 @@ def _read_split(folder, split, images):
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         there = ", ".join(sorted(p.stem for p in folder.glob("*.txt"))) or "none"
-        raise ValueError(f"split {split!r} is not in {folder}; there: {there}")
+        raise NoSplitError(f"split {split!r} is not in {folder}; there: {there}")
     return [_listed(line.replace("\\", "/"), images) for line in read_lines(path) if line]
 
 

@@ -17,6 +17,7 @@ from rcnn_tutorial.data.dataset import DetectionDataset, Sample, clean_boxes
 from rcnn_tutorial.data.files import (
     SUFFIXES,
     VALIDATION,
+    NoSplitError,
     check_annotated,
     check_known,
     find_images,
@@ -137,6 +138,12 @@ def has_classes(root: str | PathLike) -> bool:
     return _find_listing(Path(root)) is not None
 
 
+def names_splits(root: str | PathLike) -> bool:
+    """Whether data.yaml says which pictures are for training; else their folders say it, or nothing does."""
+    file = _find_listing(Path(root))
+    return file is not None and bool(_read(file).get("train"))
+
+
 def _find_listing(root):
     """data.yaml, or the only file of its kind; else classes.txt; None where there is neither."""
     for pattern in ("data.y*ml", "[!.]*.y*ml"):
@@ -201,7 +208,7 @@ def _pictures(root, split, content, file):
     images = find_images(folder)
     there = [name for name in ("train", *VALIDATION, "test") if content.get(name)]
     if there:
-        raise ValueError(f"split {split!r} is not in {file}; there: {', '.join(there)}")
+        raise NoSplitError(f"split {split!r} is not in {file}; there: {', '.join(there)}")
     return [images[name] for name in pick_split(images.keys(), split, folder)]
 
 

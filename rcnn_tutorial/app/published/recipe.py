@@ -1,18 +1,20 @@
 """What a recipe is: the complete settings behind a published figure, and what a run of it costs."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from rcnn_tutorial.cache import FeatureCache
-from rcnn_tutorial.data.coco import CocoDetection
+from rcnn_tutorial.data import data_root
 from rcnn_tutorial.data.dataset import DetectionDataset
+from rcnn_tutorial.data.splits import Splits, load_splits
 from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.data.voc import VOC_CLASSES, VOCDetection
 from rcnn_tutorial.detectors import build
@@ -48,7 +50,7 @@ class Recipe:
         name: of the recipe.
         detector: its name among `rcnn_tutorial.detectors.DETECTORS`.
         data: "voc2007" or "coco2017".
-        splits: the part that is trained on, and the part that the figure is measured on.
+        splits: names of the part that is trained on, and of the part that the figure is measured on.
         network: that the detector starts from.
         settings: of the detector, and of its training.
         expected: the published figures, from 0 to 1: "mAP" of eleven points (VOC 2007), or "AP" and "mask AP" (COCO).
@@ -89,9 +91,8 @@ class Recipe:
     @property
     def command(self) -> str:
         """The line to type, with as many GPUs as the published run had."""
-        folder = {"voc2007": "VOCdevkit/VOC2007", "coco2017": "coco2017"}[self.data]
         several = f"torchrun --nproc_per_node={self.gpus} -m rcnn_tutorial"
-        return f"{'rcnn-tutorial' if self.gpus == 1 else several} train {folder} --recipe {self.name}"
+        return f"{'rcnn-tutorial' if self.gpus == 1 else several} train {self.data} --recipe {self.name}"
 
     def build(self, classes: Sequence[str], pretrained: bool = True, net: nn.Module | None = None) -> Any:
         """Make the detector, ready to be trained.
@@ -115,31 +116,50 @@ class Recipe:
             net.replace_classifier(len(classes), torch.Generator().manual_seed(0))  # pyright: ignore[reportCallIssue]
         return build(self.detector, classes, self.settings, net)
 
-    def data_sets(self, folder: str | Path, cache: FeatureCache | None = None) -> tuple[Dataset, Dataset]:
-        """Read the two parts of the data: what is trained on, augmented, and what the figure is measured on.
+    def splits_of(self, data: str | os.PathLike) -> Splits:
+        """Read the data: the part that is trained on, and the part that the figure is measured on.
 
         Args:
-            folder: VOC2007, with JPEGImages and Annotations; or the one with annotations, train2017 and val2017.
-            cache: for proposals; without one they stay in memory.
+            data: the folder of VOC 2007 or of COCO 2017, or the name of one that `rcnn-tutorial data fetch` got.
         Raises:
-            ValueError: no such part, or bad files.
+            FileNotFoundError: there is no such folder.
+            ValueError: a folder of something else, or bad files.
         """
-        train, test = (self._read(Path(folder), split) for split in self.splits)
-        counts = train.object_counts()
-        chosen: Any = Subset(train, [i for i, count in enumerate(counts) if count]) if self.with_objects else train
-        measured: Any = test
-        if self.proposals is not None:
-            chosen, measured = (
-                WithProposals(part, selective_search, cache, **self.proposals) for part in (chosen, test)
-            )
-        if self.flip:
-            chosen = Augment(chosen, self.training.seed, flip=self.flip, jitter=0.0, scale=(1.0, 1.0))
-        return chosen, measured
+        if self.data == "coco2017":
+            return load_splits(data, masks=self.detector == "mask_rcnn")
+        root = _voc_folder(Path(data))
+        trained, val, test = (VOCDetection(root, split, VOC_CLASSES) for split in ("trainval", "val", "test"))
+        note = (
+            "It is trained on all pictures of trainval, as it was published. Those of val are a part of them: what is "
+            "measured there during the training is too good. The published figure is of test."
+        )
+        return Splits(str(data), "PASCAL VOC", trained.classes, trained, val, test, (note,))
 
-    def _read(self, folder: Path, split: str) -> DetectionDataset:
-        if self.data == "voc2007":
-            return VOCDetection(folder, split, VOC_CLASSES)
-        return CocoDetection(folder / split, folder / "annotations" / f"instances_{split}.json")
+    def prepared(self, part: Dataset, training: bool, cache: FeatureCache | None = None) -> Dataset:
+        """Give pictures as the detector of this recipe wants them: with proposals, mirrored, without empty pictures.
+
+        Args:
+            part: of the data, as `splits_of` reads it.
+            training: whether it is to be trained on; otherwise no picture is mirrored or left out.
+            cache: for proposals; without one they stay in memory.
+        """
+        if training and self.with_objects:
+            counts = cast(DetectionDataset, part).object_counts()
+            part = Subset(part, [index for index, count in enumerate(counts) if count])
+        if self.proposals is not None:
+            part = WithProposals(part, selective_search, cache, **self.proposals)
+        if training and self.flip:
+            part = Augment(part, self.training.seed, flip=self.flip, jitter=0.0, scale=(1.0, 1.0))
+        return part
+
+
+def _voc_folder(data: Path) -> Path:
+    """The folder that holds VOC 2007's JPEGImages, in or at what the user gave."""
+    root = data_root() / data if data == Path("voc2007") and not data.exists() else data
+    for folder in (root, root / "VOC2007", root / "VOCdevkit" / "VOC2007"):
+        if (folder / "Annotations").is_dir():
+            return folder
+    raise FileNotFoundError(f"There is no VOC 2007 in {root}. Get it by: rcnn-tutorial data fetch voc2007")
 
 
 def recipe(name: str, stated: Callable[[], Any], *used: Callable, **facts: Any) -> Recipe:

@@ -174,7 +174,7 @@ RECIPES = (
         source="R-CNN (CVPR 2014), table 2, with box regression",
         hours=22.0,
         memory=3.0,
-        cost="Hours published: on one K40 (Fast R-CNN, table 4, model S). Memory is our estimate, and so are the 185 GB on "
+        cost="Hours published: on one K40 (Fast R-CNN, table 4, model S). Memory is our estimate, and the 185 GB on "
         "disk for the features of all windows in half precision.",
         proposals=PROPOSED,
         differences=(
