@@ -5,12 +5,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from torch import nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
 from rcnn_tutorial.course import draw
+from rcnn_tutorial.course.draw.own_results import own_results
 from rcnn_tutorial.course.own_training import with_objects
-from rcnn_tutorial.data.wrappers import length
+from rcnn_tutorial.data.wrappers import at_most
 from rcnn_tutorial.evaluation import predict
 from rcnn_tutorial.training import History
 
@@ -67,7 +67,7 @@ def _precision(ax: Axes, history: History) -> None:
         ax.legend(frameon=False, loc="upper left", fontsize=12)
 
 
-def draw_detections(model: nn.Module, dataset: Dataset, path: Path) -> None:
+def draw_detections(model: Any, dataset: Dataset, path: Path) -> None:
     """Draw the detections of a model on four pictures with objects, each beside its truth.
 
     Args:
@@ -75,15 +75,14 @@ def draw_detections(model: nn.Module, dataset: Dataset, path: Path) -> None:
         dataset: of (image, target); its first pictures with objects are drawn, or its first ones.
         path: of the picture.
     """
-    chosen = with_objects(dataset, SHOWN)
+    chosen: Any = with_objects(dataset, SHOWN)
     if not len(chosen):
-        chosen = Subset(dataset, range(min(SHOWN, length(dataset))))
+        chosen = at_most(dataset, SHOWN)
     detections, targets = predict(model, chosen, progress=False)
     images = [chosen[index][0] for index in range(len(chosen))]
-    classes: Any = model.classes
     with plt.rc_context():
         draw.setup()
-        draw.own_results(images, targets, None, detections, classes, names=("", "detected"))
+        own_results(images, targets, None, detections, model.classes, names=("", "detected"))
         figure = plt.gcf()
         figure.savefig(path, dpi=88, pil_kwargs={"quality": 90})  # 10.9 inches: 960 pixels
         plt.close(figure)

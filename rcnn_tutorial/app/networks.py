@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.hub import load_state_dict_from_url as download
 from torchvision.models import get_model, get_model_weights
 
 from rcnn_tutorial.detectors import DETECTORS, build
@@ -29,7 +30,7 @@ def weights_of(backbone: str) -> dict[str, Tensor]:
     weights: Any = get_model_weights(backbone)[WEIGHTS]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
-        return weights.get_state_dict(progress=True, check_hash=True)
+        return download(weights.url, map_location="cpu", check_hash=True)
     except (OSError, RuntimeError) as error:  # no network, a folder for reading alone, a download of other content
         raise ValueError(
             f"the weights of {backbone} cannot be had ({error}). Put {weights.url} into {folder} by hand, or let the "

@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 
 SETTINGS, CHECKPOINT, BEST, LAST = "settings.json", "checkpoint.pt", "best.pt", "last.pt"
-LIBRARIES = ("rcnn-tutorial", "torch", "torchvision", "numpy")
+LIBRARIES = ("rcnn-tutorial", "torchvision", "numpy")
 
 
 def free_folder(name: str, root: str | os.PathLike = "runs") -> Path:
@@ -92,7 +92,9 @@ def surroundings() -> dict[str, Any]:
     return {
         "command": sys.argv,
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
+        "versions": {"python": platform.python_version()}
+        | {name: _version(name) for name in LIBRARIES}
+        | {"torch": torch.__version__},  # which says for what GPUs it was built
         "machine": {
             "system": platform.platform(),
             "processor": platform.processor() or platform.machine(),

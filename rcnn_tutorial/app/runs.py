@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,8 @@ def go_on(
         plan = plan.with_training(workers=workers)
     splits = _read(plan.data, plan.detector, plan.wanted, plan.on_error)
     if steps is not None and steps != plan.training.steps:
-        plan = _longer(plan, path, steps)
+        with advised(path, plan):
+            plan = _longer(plan, path, steps)
     if settings.get("fingerprint", {}).get("train") != data_fingerprint(splits.train):
         said = f"The pictures or annotations of {plan.data} have changed since this training began."
         plan = replace(plan, notes=(said,))
@@ -155,31 +156,53 @@ def _run(
     begun: dict[str, Any] | None = None,
 ) -> Fitted:
     """Train in a folder that is this run's own, from its beginning or from its checkpoint."""
+    try:
+        with advised(folder, plan), locked(folder) if process_rank()[0] == 0 else nullcontext():
+            return _work(plan, splits, model, folder, progress, measured, begun)
+    finally:
+        if not has_run(folder):
+            _leave_nothing(folder)
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Remove the folder of a run that did not begin, unless there is something else in it."""
+    with suppress(OSError):
+        (folder / ".lock").unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _work(
+    plan: Plan,
+    splits: Splits,
+    model: nn.Module,
+    folder: Path,
+    progress: bool,
+    measured: bool,
+    begun: dict[str, Any] | None,
+) -> Fitted:
+    """What a run does once its folder is its own."""
     first = process_rank()[0] == 0
     say: Say = print if progress and first else silent
-    with advised(folder, plan), locked(folder) if first else nullcontext():
-        training, validation = (
-            prepared(part, plan, folder, part is splits.train) for part in (splits.train, splits.val)
-        )
-        for note in (*splits.notes, *plan.notes):
-            say(note)
-        if plan.detector == "fast_rcnn":
-            say("Proposals of every picture are computed first; they are kept in the run's folder.")
-            model.normalise_targets(prepared(splits.train, plan, folder, training=False))  # pyright: ignore
-        check_space(folder, model)
-        done = _steps_done(folder)
-        if plan.detector not in STAGED and done < plan.training.steps:
-            if slow := warning(plan):
-                say(slow)
-            cost = step_cost(model, training, plan)
-            if measured:
-                plan = plan.with_training(checkpoint_every=cost.checkpoint_every())
-            say(announcement(cost, plan, done))
-        if first:
-            _write_settings(folder, plan, splits, begun)
-        say(f"Training {plan.detector} in {folder}. Ctrl-C stops it and keeps what is reached.")
-        history = _train(plan, model, training, validation, folder, progress)
-        return _end(plan, splits, model, validation, history, folder, progress, say)
+    training, validation = (prepared(part, plan, folder, part is splits.train) for part in (splits.train, splits.val))
+    for note in (*splits.notes, *plan.notes):
+        say(note)
+    if plan.detector == "fast_rcnn":
+        say("Proposals of every picture are computed first; they are kept in the run's folder.")
+        model.normalise_targets(prepared(splits.train, plan, folder, training=False))  # pyright: ignore
+    check_space(folder, model)
+    done = _steps_done(folder)
+    if plan.detector not in STAGED and done < plan.training.steps:
+        if slow := warning(plan):
+            say(slow)
+        cost = step_cost(model, training, plan)
+        if measured:
+            plan = plan.with_training(checkpoint_every=cost.checkpoint_every())
+        say(announcement(cost, plan, done))
+    if first:
+        _write_settings(folder, plan, splits, begun)
+    say(f"Training {plan.detector} in {folder}. Ctrl-C stops it and keeps what is reached.")
+    history = _train(plan, model, training, validation, folder, progress)
+    return _end(plan, splits, model, validation, history, folder, progress, say)
 
 
 def _steps_done(folder: Path) -> int:
@@ -207,18 +230,15 @@ def _write_settings(folder: Path, plan: Plan, splits: Splits, begun: dict[str, A
     write_json(content, folder / SETTINGS)
 
 
-def _train(
-    plan: Plan, model: nn.Module, training: Dataset, validation: Dataset, folder: Path, progress: bool
-) -> History:
+def _train(plan: Plan, model: Any, training: Dataset, validation: Dataset, folder: Path, progress: bool) -> History:
     """Train in one go or in stages; Ctrl-C and what is not finite leave the record of the steps so far."""
     evaluations = _history(folder).evaluations if (folder / BEST).is_file() else []
-    record = Record(folder, validation, tuple(model.classes), _options(plan), evaluations)
+    record = Record(folder, validation, model.classes, _options(plan), evaluations)
     batch = LastBatch(model)
     try:
         if plan.detector in STAGED:
             cache: Any = FeatureCache(folder / "features")
-            fit_stages: Any = model.fit
-            return fit_stages(training, validation, cache, folder=folder, on_log=record.log, progress=progress)[0]
+            return model.fit(training, validation, cache, folder=folder, on_log=record.log, progress=progress)[0]
         hooks: Any = {"evaluate": record.evaluate, "on_log": record.log, "progress": progress}
         return train(model, training, plan.training, folder, **hooks)
     except NotFiniteError as error:
@@ -252,7 +272,8 @@ def _end(
     save_whole(model, folder / LAST)
     if not (folder / BEST).is_file():
         save_whole(model, folder / BEST)
-    draw_curves(history, folder / "curves.png")
+    if not history.evaluations:  # those are drawn with the curves
+        draw_curves(history, folder / "curves.png")
     best = load(folder / BEST).to(plan.device)
     results = conclude(folder, best, validation, history, _options(plan), progress)
     weights = folder / BEST

@@ -124,7 +124,7 @@ HELP = (
     "For a first look: rcnn-tutorial train shapes. What you leave out is chosen for your machine and your pictures, "
     "and said.\n\n"
     "Everything goes to one folder, at first runs/fpn: settings, weights (best.pt), every step (history.csv), curves "
-    "and detections as pictures, results.json. Ctrl-C stops a training and keeps what is reached; --resume goes on with it."
+    "and detections as pictures, results.json. Ctrl-C stops a training and keeps what is reached; --resume goes on."
 )
 
 

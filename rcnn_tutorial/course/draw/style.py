@@ -35,7 +35,8 @@ class Style(NamedTuple):
 
 
 PLAIN = Style(GOOD)
-Params, Result = ParamSpec("Params"), TypeVar("Result")
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 
 
 def on_cpu(function: Callable[Params, Result]) -> Callable[Params, Result]:
