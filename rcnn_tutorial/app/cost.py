@@ -16,6 +16,7 @@ from rcnn_tutorial.data.checked import CheckedSamples
 from rcnn_tutorial.data.wrappers import classes_of, length
 from rcnn_tutorial.engine.devices import mapped
 from rcnn_tutorial.engine.guards import undisturbed
+from rcnn_tutorial.engine.processes import gathered, process_rank
 
 PATIENCE = 3.0  # seconds; a shorter step is measured again, without what only the first one does
 LONG = 3600.0  # seconds; a longer training gets advice
@@ -42,6 +43,9 @@ class Cost:
 def step_cost(model: nn.Module, dataset: Dataset, plan: Plan) -> Cost:
     """Measure one step of a training, after which the model and all random numbers are as before.
 
+    Of several processes each takes its part of the mini-batch, and all are told what the first one measured, since all
+    are to decide the same.
+
     Args:
         model: that is to be trained, on its device.
         dataset: that is to be trained on.
@@ -50,16 +54,17 @@ def step_cost(model: nn.Module, dataset: Dataset, plan: Plan) -> Cost:
     device = next(model.parameters()).device
     start = perf_counter()
     samples = CheckedSamples(dataset, classes_of(dataset))
-    batch = [samples[index % length(dataset)] for index in range(plan.training.batch_size)]
+    share = max(1, plan.training.batch_size // process_rank()[1])
+    batch = [samples[index % length(dataset)] for index in range(share)]
     loading = perf_counter() - start
     images = [image.to(device) for _, image, _ in batch]
     targets: list[dict[str, Tensor]] = [mapped(target, lambda tensor: tensor.to(device)) for _, _, target in batch]
     model.train()
     with undisturbed(model):
-        seconds = _once(model, images, targets, device)
+        seconds = gathered(_once(model, images, targets, device))[0]
         if seconds < PATIENCE:
             seconds = _once(model, images, targets, device)
-    return Cost(seconds + loading / max(1, plan.training.workers), _memory(device))
+    return gathered(Cost(seconds + loading / max(1, plan.training.workers), _memory(device)))[0]
 
 
 def _once(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]], device: torch.device) -> float:

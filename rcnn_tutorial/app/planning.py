@@ -40,6 +40,7 @@ class Plan:
         augment: whether pictures are changed at random.
         on_error: what happens to pictures that cannot be read, "raise" or "skip".
         wanted: the classes that were asked for; None for all.
+        recipe: name of the published result whose recipe is followed; it then says what data and network are.
         notes: full sentences that say what was decided.
     """
 
@@ -52,6 +53,7 @@ class Plan:
     augment: bool = True
     on_error: str = "raise"
     wanted: tuple[str, ...] | None = None
+    recipe: str | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -118,6 +120,7 @@ class Wishes:
     augment: bool | None = None
     save_every: int | None = None
     on_error: str = "raise"
+    recipe: str | None = None
 
 
 def decide(wishes: Wishes, dataset: Dataset) -> Plan:

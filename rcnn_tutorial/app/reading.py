@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from rcnn_tutorial.app.planning import PROPOSED, Plan
+from rcnn_tutorial.app.recipes import recipe_named
 from rcnn_tutorial.cache import FeatureCache, fingerprint
 from rcnn_tutorial.data.images import FileError
 from rcnn_tutorial.data.transforms import Augment
@@ -56,6 +57,8 @@ def prepared(dataset: Dataset, plan: Plan, folder: Path, training: bool) -> Data
         folder: of the run; proposals are kept in it.
         training: whether they are to be trained on; otherwise nothing is random.
     """
+    if plan.recipe is not None:
+        return recipe_named(plan.recipe).prepared(dataset, training, FeatureCache(folder / "proposals"))
     if plan.on_error == "skip":
         dataset = Skipping(dataset)
     if plan.detector in PROPOSED:

@@ -13,9 +13,11 @@ from torch.utils.data import Dataset
 from rcnn_tutorial.app.console import Say, silent, write_json
 from rcnn_tutorial.app.cost import announcement, step_cost, warning
 from rcnn_tutorial.app.curves import draw_curves
+from rcnn_tutorial.app.following import follow
 from rcnn_tutorial.app.networks import new_detector
 from rcnn_tutorial.app.planning import STAGED, Plan, Wishes, chosen_device, decide
 from rcnn_tutorial.app.reading import data_fingerprint, prepared
+from rcnn_tutorial.app.recipes import recipe_named
 from rcnn_tutorial.app.record import Record, conclude, save_whole, summary
 from rcnn_tutorial.app.run_folder import (
     BEST,
@@ -59,14 +61,17 @@ class Fitted:
 
 def begin(wishes: Wishes, folder: str | os.PathLike | None, name: str | None, progress: bool) -> Fitted:
     """Begin a training: what `fit` does, whose arguments are the wishes."""
+    if folder is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+        raise ValueError("torchrun --max-restarts needs --folder, in which the training goes on after a restart")
     if folder is not None and has_run(Path(folder)) and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
-        return go_on(folder, progress=progress)  # torchrun begins anew after a process has died
+        # torchrun begins anew after a process has died; each process still has a GPU of its own
+        return go_on(folder, device=wishes.device, progress=progress)
     if folder is not None and process_rank()[0] == 0:
         _own(folder)  # is refused before anything takes time
-    splits = _read(wishes.data, wishes.detector, wishes.classes, wishes.on_error)
-    plan = decide(wishes, splits.train)
+    splits = _read(wishes.data, wishes.detector, wishes.classes, wishes.on_error, wishes.recipe)
+    plan = follow(recipe_named(wishes.recipe), wishes, splits.train) if wishes.recipe else decide(wishes, splits.train)
     model = _new_model(plan, splits)
-    path = Path(folder) if folder is not None else gathered(_free(name or wishes.detector))[0]
+    path = Path(folder) if folder is not None else gathered(_free(name or plan.detector))[0]
     return _run(plan, splits, model, path, progress, measured=wishes.save_every is None)
 
 
@@ -88,7 +93,7 @@ def go_on(
     plan = replace(plan, device=chosen, notes=())
     if workers is not None:
         plan = plan.with_training(workers=workers)
-    splits = _read(plan.data, plan.detector, plan.wanted, plan.on_error)
+    splits = _read(plan.data, plan.detector, plan.wanted, plan.on_error, plan.recipe)
     if steps is not None and steps != plan.training.steps:
         with advised(path, plan):
             plan = _longer(plan, path, steps)
@@ -98,9 +103,11 @@ def go_on(
     return _run(plan, splits, _new_model(plan, splits), path, progress, begun=settings)
 
 
-def _read(data: str, detector: str, classes: Sequence[str] | None, on_error: str) -> Splits:
+def _read(data: str, detector: str, classes: Sequence[str] | None, on_error: str, recipe: str | None = None) -> Splits:
     """Read the data; where its folder cannot be written, say which variable names another."""
     try:
+        if recipe is not None:
+            return recipe_named(recipe).splits_of(data)
         return load_splits(data, classes=classes, on_error=on_error, masks=detector == "mask_rcnn")
     except ValueError as error:
         if detector == "mask_rcnn" and str(error).startswith("masks"):
@@ -114,9 +121,13 @@ def _read(data: str, detector: str, classes: Sequence[str] | None, on_error: str
 
 
 def _new_model(plan: Plan, splits: Splits) -> nn.Module:
-    model = new_detector(
-        plan.detector, plan.backbone, splits.classes, plan.settings, plan.pretrained, plan.training.seed
-    )
+    if plan.recipe is not None:
+        recipe = replace(recipe_named(plan.recipe), settings=plan.settings)
+        model = recipe.build(splits.classes, plan.pretrained, seed=plan.training.seed)
+    else:
+        model = new_detector(
+            plan.detector, plan.backbone, splits.classes, plan.settings, plan.pretrained, plan.training.seed
+        )
     return model.to(plan.device)
 
 
@@ -238,7 +249,8 @@ def _train(plan: Plan, model: Any, training: Dataset, validation: Dataset, folde
     try:
         if plan.detector in STAGED:
             cache: Any = FeatureCache(folder / "features")
-            return model.fit(training, validation, cache, folder=folder, on_log=record.log, progress=progress)[0]
+            chosen_on = None if plan.recipe else validation  # the pictures of a recipe's val are trained on
+            return model.fit(training, chosen_on, cache, folder=folder, on_log=record.log, progress=progress)[0]
         hooks: Any = {"evaluate": record.evaluate, "on_log": record.log, "progress": progress}
         return train(model, training, plan.training, folder, **hooks)
     except NotFiniteError as error:

@@ -36,6 +36,7 @@ def fit(
     augment: bool | None = None,
     save_every: int | None = None,
     on_error: str = "raise",
+    recipe: str | None = None,
     progress: bool = True,
 ) -> "Fitted":
     """Train a detector on a data set, and keep all that is known of the training in one folder.
@@ -62,6 +63,7 @@ def fit(
         augment: mirror, zoom and tint the pictures at random; by default for all but R-CNN and SPPnet.
         save_every: steps between two checkpoints; by default about two minutes, and at most 200 steps.
         on_error: "raise" ends at a file that cannot be read, "skip" leaves it out and names it.
+        recipe: name of the published result whose recipe is followed; it says which detector, network and settings.
         progress: show a bar, and tell what is decided and what is reached.
     Returns:
         The folder, the detector with its best weights, and what it reaches on the validation pictures.
@@ -77,7 +79,7 @@ def fit(
     known = str(Path(data).absolute()) if os.path.exists(data) else str(data)  # also for a run that goes on elsewhere
     wishes = Wishes(
         known, detector, backbone, paper, pretrained, steps, epochs, batch, lr, min_size, device, seed, workers,
-        classes, augment, save_every, on_error,
+        classes, augment, save_every, on_error, recipe,
     )  # fmt: skip
     return begin(wishes, folder, name, progress)
 
@@ -172,6 +174,9 @@ def command(
         int | None, typer.Option(help="Steps between checkpoints. (default: about two minutes)")
     ] = None,
     on_error: Annotated[str, typer.Option(help="What to do with a bad file: raise, or skip it and name it.")] = "raise",
+    recipe: Annotated[
+        str | None, typer.Option(help="Follow the recipe of a published result; rcnn-tutorial recipes lists them.")
+    ] = None,
 ) -> None:
     """Parse what the user typed, and begin a training or go on with one."""
     given = dict(context.params)
@@ -187,6 +192,8 @@ def command(
         elif data is None:
             raise ValueError("DATA is missing: what to train on, such as shapes or a folder of yours; see --help")
         else:
+            if recipe and "COMMANDLINE" in str(context.get_parameter_source("detector")):
+                raise ValueError("--detector does not go with --recipe, which says it already")
             fit(**given)
     except KeyboardInterrupt as error:
         typer.echo(f"\n{error}" if str(error) else "\nStopped; nothing was begun.", err=True)

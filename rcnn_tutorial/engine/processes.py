@@ -35,8 +35,9 @@ def _meeting_place() -> dict[str, Any]:
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if attempt == "0" or os.environ.get("LOCAL_WORLD_SIZE") != os.environ.get("WORLD_SIZE"):
         return {}
-    store, rank, processes = next(dist.rendezvous("env://"))
-    return {"store": dist.PrefixStore(f"attempt {attempt}", store), "rank": rank, "world_size": processes}
+    store, rank, processes = next(dist.rendezvous("env://"))  # pyright: ignore[reportPrivateImportUsage]
+    store = dist.PrefixStore(f"attempt {attempt}", store)  # pyright: ignore[reportPrivateImportUsage]
+    return {"store": store, "rank": rank, "world_size": processes}
 
 
 def process_rank() -> tuple[int, int]:

@@ -13,10 +13,16 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn, retinanet_resnet50_fpn
+from typer.testing import CliRunner
 
+from rcnn_tutorial.app.cli import app
+from rcnn_tutorial.app.following import follow
+from rcnn_tutorial.app.planning import Plan, Wishes
 from rcnn_tutorial.app.published import RECIPES
 from rcnn_tutorial.app.published.recipe import Network
 from rcnn_tutorial.app.recipes import command, described, recipe_named
+from rcnn_tutorial.app.train import fit, resume
+from rcnn_tutorial.cache import read_archive
 from rcnn_tutorial.compat import from_torchvision, settings_of
 from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.data.voc import VOC_CLASSES, write_annotation
@@ -281,6 +287,69 @@ def assert_in_effect(recipe, started, model, dataset):
     starts = FROZEN.get(recipe.network.title, ())
     assert frozen == {name for name, _ in model.named_parameters() if name.startswith(starts)}
     assert bool(frozen) == bool(starts)
+
+
+def wishes(**changes):
+    return Wishes("data", **({"recipe": "fpn_resnet50_coco2017", "device": "cpu"} | changes))
+
+
+def test_a_training_follows_a_recipe():
+    """The plan has the recipe's settings; what is changed is changed in proportion, and said."""
+    recipe = RECIPES["fpn_resnet50_coco2017"]
+    plan = follow(recipe, wishes(), range(100))
+    kept = ("steps", "batch_size", "lr", "milestones", "warmup", "weight_decay", "momentum")
+    assert all(getattr(plan.training, key) == getattr(recipe.training, key) for key in kept)
+    assert replace(plan.settings, training=recipe.training) == recipe.settings
+    assert (plan.recipe, plan.detector, plan.pretrained) == (recipe.name, "fpn", True) and "AP 37.0" in plan.notes[0]
+    assert not any("changed" in note for note in plan.notes) and Plan.read(plan.values()) == plan
+    plan = follow(recipe, wishes(batch=2, min_size=400, pretrained=False), range(100))
+    assert plan.training.lr == pytest.approx(0.0025) and plan.training.steps == 8 * 190_554
+    assert (plan.settings.min_size, plan.settings.max_size) == (400, 666)
+    assert plan.notes[-1].endswith("you changed: batch, min_size, pretrained.")
+    assert follow(recipe, wishes(batch=2, epochs=3), range(100)).training.steps == 150
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [({"backbone": "tiny"}, "backbone"), ({"augment": True}, "augment"), ({"on_error": "skip"}, "on-error")],
+)
+def test_a_wish_that_makes_it_another_recipe_is_refused(change, option):
+    with pytest.raises(ValueError, match=f"--{option} does not go with --recipe"):
+        follow(RECIPES["fpn_resnet50_coco2017"], wishes(**change), range(100))
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """FPN's recipe with the laptop's network and few channels, which trains in seconds."""
+    recipe = small(RECIPES["fpn_resnet50_coco2017"])
+    settings = replace(recipe.settings, channels=16, hidden=32)
+    recipe = replace(recipe, network=Network("tiny", lambda _: tiny_net(), "of the package"), settings=settings)
+    monkeypatch.setitem(RECIPES, recipe.name, recipe)
+    return recipe
+
+
+def test_train_follows_a_recipe(narrow, stand_in, tmp_path):
+    """The run has the network, the data and the settings that the recipe says; and it goes on from its checkpoint."""
+    folder = tmp_path / "run"
+    fitted = fit(stand_in["coco2017"], recipe=narrow.name, folder=folder, device="cpu", steps=1, progress=False)
+    assert fitted.model.name == "fpn" and fitted.history.steps == 1
+    assert replace(fitted.model.settings, training=narrow.training) == narrow.settings
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["plan"]["recipe"] == narrow.name and settings["pictures"] == {"train": 5, "val": 2}
+    assert read_archive(folder / "checkpoint.pt", ("identity",), "")["identity"]["images"] == 4  # those with objects
+    assert resume(folder, steps=2, progress=False).history.steps == 2
+
+
+def test_the_option_of_the_command(stand_in, tmp_path):
+    """An unknown recipe, and a detector beside a recipe, are refused before anything is read."""
+    arguments = ["train", str(stand_in["coco2017"]), "--folder", str(tmp_path / "run"), "--device", "cpu"]
+    for more, words in (
+        (["--recipe", "yolo"], "There is no recipe 'yolo'"),
+        (["--recipe", "fpn_resnet50_coco2017", "--detector", "fpn"], "--detector does not go with --recipe"),
+        (["--recipe", "faster_rcnn_zf5_voc2007"], "There is no VOC 2007 in"),
+        (["--recipe", "fpn_resnet50_coco2017", "--backbone", "tiny"], "--backbone does not go with --recipe"),
+    ):
+        assert words in str(CliRunner().invoke(app, [*arguments, *more]).exception)
 
 
 @pytest.mark.whole

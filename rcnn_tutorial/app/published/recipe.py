@@ -18,6 +18,7 @@ from rcnn_tutorial.data.splits import Splits, load_splits
 from rcnn_tutorial.data.transforms import Augment
 from rcnn_tutorial.data.voc import VOC_CLASSES, VOCDetection
 from rcnn_tutorial.detectors import build
+from rcnn_tutorial.nets.backbones import ConvNet
 from rcnn_tutorial.proposals.dataset import WithProposals
 from rcnn_tutorial.proposals.selective_search import selective_search
 from rcnn_tutorial.training import TrainSettings
@@ -94,13 +95,16 @@ class Recipe:
         several = f"torchrun --nproc_per_node={self.gpus} -m rcnn_tutorial"
         return f"{'rcnn-tutorial' if self.gpus == 1 else several} train {self.data} --recipe {self.name}"
 
-    def build(self, classes: Sequence[str], pretrained: bool = True, net: nn.Module | None = None) -> Any:
+    def build(
+        self, classes: Sequence[str], pretrained: bool = True, net: nn.Module | None = None, seed: int = 0
+    ) -> Any:
         """Make the detector, ready to be trained.
 
         Args:
             classes: names, background first.
             pretrained: start from torchvision's weights, which are downloaded at the first use; else from random ones.
             net: a pre-trained network of your own instead.
+            seed: of all random weights, and of the mini-batches.
         Raises:
             ValueError: there are no pre-trained weights of this network.
         """
@@ -111,10 +115,13 @@ class Recipe:
                 f"{network.note} Give a pre-trained network by build(classes, net=...), or start from random weights "
                 "by pretrained=False; the published figure is out of reach then."
             )
-        net = net or network.make(network.weights if pretrained else None)
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+            torch.manual_seed(seed)
+            net = net or network.make(network.weights if pretrained else None)
         if self.detector in FITTED:
-            net.replace_classifier(len(classes), torch.Generator().manual_seed(0))  # pyright: ignore[reportCallIssue]
-        return build(self.detector, classes, self.settings, net)
+            cast(ConvNet, net).replace_classifier(len(classes), torch.Generator().manual_seed(seed))
+            return build(self.detector, classes, self.settings, net)
+        return build(self.detector, classes, self.settings, net, seed=seed)
 
     def splits_of(self, data: str | os.PathLike) -> Splits:
         """Read the data: the part that is trained on, and the part that the figure is measured on.
