@@ -159,9 +159,18 @@ def _run(
     try:
         with advised(folder, plan), locked(folder) if process_rank()[0] == 0 else nullcontext():
             return _work(plan, splits, model, folder, progress, measured, begun)
+    except KeyboardInterrupt as error:
+        raise (
+            error if str(error) or not has_run(folder) else KeyboardInterrupt(f"Stopped. {_further(folder)}")
+        ) from None
     finally:
         if not has_run(folder):
             _leave_nothing(folder)
+
+
+def _further(folder: Path) -> str:
+    """How to go on with a run."""
+    return f"Go on by: rcnn-tutorial train --resume {folder}"
 
 
 def _leave_nothing(folder: Path) -> None:
@@ -257,8 +266,7 @@ def _left(record: Record, folder: Path, plan: Plan) -> KeyboardInterrupt:
         record.log(history)
         draw_curves(history, folder / "curves.png")
     return KeyboardInterrupt(
-        f"Stopped after {history.steps} of {plan.training.steps} steps, which are kept. "
-        f"Go on by: rcnn-tutorial train --resume {folder}"
+        f"Stopped after {history.steps} of {plan.training.steps} steps, which are kept. {_further(folder)}"
     )
 
 

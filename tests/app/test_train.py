@@ -123,6 +123,21 @@ def test_after_ctrl_c_a_run_goes_on_to_the_last_bit(own, whole, tmp_path, monkey
     assert len(begun) == 1 and begun[0]["versions"]["torch"] == torch.__version__
 
 
+def test_ctrl_c_while_the_results_are_measured_says_how_to_go_on(own, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "conclude", stop)
+        with pytest.raises(KeyboardInterrupt, match="^Stopped. Go on by: rcnn-tutorial train --resume .*run$"):
+            fit(own, folder=tmp_path / "run", steps=1, **QUIET)
+        patch.setattr(runs, "step_cost", stop)
+        with pytest.raises(KeyboardInterrupt, match="^$"):
+            fit(own, folder=tmp_path / "not_begun", steps=1, **QUIET)
+    assert not (tmp_path / "not_begun").exists()
+    assert resume(tmp_path / "run", progress=False).results["pictures"] == 2
+
+
 def test_a_finished_run_goes_on_with_more_steps(own, tmp_path):
     first = fit(own, folder=tmp_path / "run", steps=2, **QUIET)
     longer = resume(tmp_path / "run", steps=4, progress=False)
