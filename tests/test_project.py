@@ -74,7 +74,7 @@ MAY_IMPORT = {  # part of the package: the parts that it may know
     "saving": {"nets", "weights", "cache"},
     "detectors": LIBRARY | {"compat"},  # `from_torchvision` is found in detectors/fpn.py too
     "compat": LIBRARY,
-    "__init__": LIBRARY,
+    "__init__": LIBRARY | {"app"},  # names that are imported when they are first used
     "course": LIBRARY | {"compat"},
     "app": LIBRARY | {"compat", "course"},  # it draws what the notebooks draw
     "__main__": {"app"},

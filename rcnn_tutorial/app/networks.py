@@ -54,15 +54,15 @@ def new_detector(
     Raises:
         ValueError: weights that cannot be had, or what the detector does not accept.
     """
-    if backbone == "tiny" and pretrained:
-        return build(detector, classes, settings, seed=seed)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
         torch.manual_seed(seed)
+        if backbone == "tiny" and pretrained:
+            return build(detector, classes, settings, seed=seed)
         net = _tiny(detector, len(classes)) if backbone == "tiny" else get_model(backbone)
-    if pretrained:
-        net.load_state_dict(weights_of(backbone))
-    options = {} if detector in ("rcnn", "sppnet") else {"seed": seed}
-    return build(detector, classes, settings, net, **options)
+        if pretrained:
+            net.load_state_dict(weights_of(backbone))
+        options = {} if detector in ("rcnn", "sppnet") else {"seed": seed}
+        return build(detector, classes, settings, net, **options)
 
 
 def _tiny(detector: str, classes: int) -> nn.Module:

@@ -95,8 +95,7 @@ def go_on(
         plan = plan.with_training(workers=workers)
     splits = _read(plan.data, plan.detector, plan.wanted, plan.on_error, plan.recipe)
     if steps is not None and steps != plan.training.steps:
-        with advised(path, plan):
-            plan = _longer(plan, path, steps)
+        plan = plan.with_training(steps=steps)
     if settings.get("fingerprint", {}).get("train") != data_fingerprint(splits.train):
         said = f"The pictures or annotations of {plan.data} have changed since this training began."
         plan = replace(plan, notes=(said,))
@@ -147,14 +146,19 @@ def _free(name: str) -> Path | None:
         raise mended(error, Path("runs")) from error
 
 
-def _longer(plan: Plan, folder: Path, steps: int) -> Plan:
-    """The same training with other steps, and its checkpoint made one of it where the rate depends on their number."""
+def _stretch(folder: Path, plan: Plan) -> None:
+    """Make the checkpoint one of a training of other steps, where the rate depends on their number: `train` refuses it.
+
+    The rate then goes on as in a training of so many steps, and the steps already done had another one.
+    """
     checkpoint = folder / CHECKPOINT
-    if plan.training.schedule == "cosine" and checkpoint.is_file() and process_rank()[0] == 0:
-        state = read_archive(checkpoint, ("identity",), "a checkpoint of a training")
-        state["identity"]["settings"]["steps"] = steps
+    if plan.training.schedule != "cosine" or not checkpoint.is_file():
+        return
+    state = read_archive(checkpoint, ("identity",), "a checkpoint of a training")
+    settings = state["identity"]["settings"]
+    if settings["steps"] != plan.training.steps:
+        settings["steps"] = plan.training.steps
         write_archive(state, checkpoint)
-    return plan.with_training(steps=steps)
 
 
 def _run(
@@ -170,9 +174,18 @@ def _run(
     try:
         with advised(folder, plan), locked(folder) if process_rank()[0] == 0 else nullcontext():
             return _work(plan, splits, model, folder, progress, measured, begun)
+    except KeyboardInterrupt as error:
+        if str(error) or not has_run(folder):
+            raise
+        raise KeyboardInterrupt(f"Stopped. {_further(folder)}") from None
     finally:
         if not has_run(folder):
             _leave_nothing(folder)
+
+
+def _further(folder: Path) -> str:
+    """How to go on with a run."""
+    return f"Go on by: rcnn-tutorial train --resume {folder}"
 
 
 def _leave_nothing(folder: Path) -> None:
@@ -201,6 +214,8 @@ def _work(
         say("Proposals of every picture are computed first; they are kept in the run's folder.")
         model.normalise_targets(prepared(splits.train, plan, folder, training=False))  # pyright: ignore
     check_space(folder, model)
+    if first and begun is not None:
+        _stretch(folder, plan)
     done = _steps_done(folder)
     if plan.detector not in STAGED and done < plan.training.steps:
         if slow := warning(plan):
@@ -269,8 +284,7 @@ def _left(record: Record, folder: Path, plan: Plan) -> KeyboardInterrupt:
         record.log(history)
         draw_curves(history, folder / "curves.png")
     return KeyboardInterrupt(
-        f"Stopped after {history.steps} of {plan.training.steps} steps, which are kept. "
-        f"Go on by: rcnn-tutorial train --resume {folder}"
+        f"Stopped after {history.steps} of {plan.training.steps} steps, which are kept. {_further(folder)}"
     )
 
 

@@ -15,16 +15,24 @@ import rcnn_tutorial
 from rcnn_tutorial.app import record, runs
 from rcnn_tutorial.app.cli import app
 from rcnn_tutorial.app.console import plain
+from rcnn_tutorial.app.planning import decide
 from rcnn_tutorial.app.train import fit, resume
 from rcnn_tutorial.detectors import load
 from rcnn_tutorial.training import loop
-from tests.app.folder import own_coco, own_folder
+from tests.app.folder import own_coco, own_folder, quick
 
 QUIET = {"batch": 2, "device": "cpu", "progress": False}
 WRITTEN = [
     ".lock", "best.pt", "checkpoint.pt", "curves.png", "history.csv", "last.pt", "results.json", "settings.json",
     "tensorboard", "validation.jpg",
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow():
+    with pytest.MonkeyPatch.context() as patch:
+        quick(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +129,33 @@ def test_after_ctrl_c_a_run_goes_on_to_the_last_bit(own, whole, tmp_path, monkey
     assert plain(resumed.results["boxes"]) == plain(whole.results["boxes"])  # with null where there is no number
     begun = json.loads((folder / "settings.json").read_text())["earlier"]
     assert len(begun) == 1 and begun[0]["versions"]["torch"] == torch.__version__
+
+
+def test_the_best_weights_are_measured_and_given_and_not_the_last(own, tmp_path, monkeypatch):
+    found = iter([0.5, 0.1])
+    monkeypatch.setattr(record, "numbers", lambda *arguments: dict.fromkeys(record.NUMBERS, next(found)))
+    monkeypatch.setattr(runs, "decide", lambda *arguments: decide(*arguments).with_training(evaluate_every=1))
+    fitted = fit(own, folder=tmp_path / "run", steps=2, **QUIET)
+    best, last = (load(tmp_path / f"run/{name}.pt").state_dict() for name in ("best", "last"))
+    given = fitted.model.state_dict()
+    assert all(value.equal(best[name]) for name, value in given.items())
+    assert not all(value.equal(last[name]) for name, value in given.items())
+    assert [row["AP"] for row in rows_of(tmp_path / "run")] == ["0.5", "0.1"]
+
+
+def test_ctrl_c_while_the_results_are_measured_says_how_to_go_on(own, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "conclude", stop)
+        with pytest.raises(KeyboardInterrupt, match="^Stopped. Go on by: rcnn-tutorial train --resume .*run$"):
+            fit(own, folder=tmp_path / "run", steps=1, **QUIET)
+        patch.setattr(runs, "step_cost", stop)
+        with pytest.raises(KeyboardInterrupt, match="^$"):
+            fit(own, folder=tmp_path / "not_begun", steps=1, **QUIET)
+    assert not (tmp_path / "not_begun").exists()
+    assert resume(tmp_path / "run", progress=False).results["pictures"] == 2
 
 
 def test_a_finished_run_goes_on_with_more_steps(own, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from tests.app.folder import own_folder
 
 SCRIPT = Path(sys.executable).with_name("rcnn-tutorial")
-STEPS = 24
+STEPS = 16
 
 pytestmark = [pytest.mark.whole, pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")]
 
@@ -46,7 +46,7 @@ def test_ended_at_any_moment_it_goes_on_to_the_last_bit(place, end):
     run, chance = place / "runs" / end.name, random.Random(end.name)
     arguments = ["data", "--steps", str(STEPS), "--batch", "2", "--device", "cpu", "--name", end.name]
     process = start(place, *arguments, "--save-every", "1")
-    for _ in range(3):
+    for _ in range(2):
         wait_for(process, run / "checkpoint.pt")
         time.sleep(chance.uniform(0.05, 0.4))
         process.send_signal(end)
