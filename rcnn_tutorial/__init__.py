@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rcnn_tutorial.app.detect import detect
     from rcnn_tutorial.app.evaluate import evaluate
+    from rcnn_tutorial.app.train import fit
     from rcnn_tutorial.data import load_dataset
     from rcnn_tutorial.detectors import build, load
     from rcnn_tutorial.evaluation import coco_ap, predict, voc_ap
@@ -22,6 +23,7 @@ __all__ = [
     "coco_ap",
     "detect",
     "evaluate",
+    "fit",
     "load",
     "load_dataset",
     "predict",
@@ -35,6 +37,7 @@ _MODULES = {
     "coco_ap": "evaluation",
     "detect": "app.detect",
     "evaluate": "app.evaluate",
+    "fit": "app.train",
     "load": "detectors",
     "load_dataset": "data",
     "predict": "evaluation",

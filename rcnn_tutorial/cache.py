@@ -184,14 +184,33 @@ def _packed(tensor: Tensor) -> Tensor:
 def write_archive(value: Any, path: Path) -> None:
     """torch.save, such that `path` is a whole file at any moment, the old or the new one.
 
-    The file is written beside the old one, pushed to the disk and only then renamed.
+    The file is written beside the old one, pushed to the disk and only then renamed. Where that fails, such as on a
+    full disk, nothing of it is left.
+
+    Raises:
+        OSError: the file cannot be written; it is as it was.
     """
     partial = path.with_suffix(".part")
-    with open(partial, "wb") as file:
-        torch.save(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            torch.save(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """What the system said; torch.save hides it behind an error of its own, in the closing of its archive."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 @contextmanager

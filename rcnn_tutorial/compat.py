@@ -1,6 +1,7 @@
 """torchvision's Faster R-CNN as ours, with a feature pyramid or without, its Mask R-CNN and RetinaNet, and back.
 
-Only what a model carries is read; nothing of torchvision's detection code is imported.
+Its classifiers AlexNet and VGG16 become ours, too. Only what a model carries is read, and nothing of torchvision's
+detection code is imported.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model, get_weight
 
+from rcnn_tutorial.detectors.faster_rcnn import IMAGENET_STD
 from rcnn_tutorial.detectors.two_stage import TwoStage, TwoStageSettings
+from rcnn_tutorial.nets.backbones import Conv, ConvNet
 from rcnn_tutorial.nets.fpn import BottomUp, stages_of
 from rcnn_tutorial.nets.heads import TwoLayers
 from rcnn_tutorial.nets.resnet import freeze_norms
@@ -308,6 +311,46 @@ def bottom_up_of(body: Any) -> BottomUp:
         raise ValueError(f"body: expected the four stages of a residual network, got {list(body.return_layers)}")
     frozen = tuple({type(layer) for layer in body.modules() if type(layer).__name__ == "FrozenBatchNorm2d"})
     return stages_of(freeze_norms(body, frozen))
+
+
+def classifier_from_torchvision(model: Any) -> ConvNet:
+    """Make our classifier of torchvision's AlexNet or VGG16, with the same weights and the same outputs.
+
+    torchvision's networks read pixels minus the mean of ImageNet and divided by its deviation, ours pixels minus the
+    mean alone. The deviation is divided out of the first convolution's weights instead, so that nothing else changes.
+
+    Args:
+        model: a torchvision `alexnet`, `vgg16` or another VGG without batch normalisation. It is not changed.
+    Raises:
+        ValueError: a network of other layers.
+    """
+    layers = _table(getattr(model, "features", ()))
+    linear = [layer for layer in getattr(model, "classifier", ()) if isinstance(layer, nn.Linear)]
+    if len(linear) != 3 or not layers:
+        raise ValueError(f"model: expected torchvision's AlexNet or VGG16, got {type(model).__name__}")
+    dropout = next(layer.p for layer in model.classifier if isinstance(layer, nn.Dropout))
+    with torch.device("meta"):  # draws no random weights
+        net = ConvNet(layers, 224, linear[0].out_features, linear[-1].out_features, dropout)
+    state = dict(zip(net.state_dict(), deepcopy(model.state_dict()).values(), strict=True))  # both in order of layers
+    name = next(iter(state))
+    state[name] = state[name] / state[name].new_tensor(IMAGENET_STD)[:, None, None]
+    net.load_state_dict(state, assign=True)
+    return net.requires_grad_(True).train(model.training)
+
+
+def _table(features: Any) -> tuple[Conv, ...]:
+    """The convolutions of a torchvision classifier with the poolings after them; empty where there are other layers."""
+    layers: list[dict[str, Any]] = []
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):
+            (kernel, _), (stride, _), (padding, _) = layer.kernel_size, layer.stride, layer.padding
+            layers.append({"channels": layer.out_channels, "kernel": kernel, "stride": stride, "padding": padding})
+            layers[-1]["groups"] = layer.groups
+        elif isinstance(layer, nn.MaxPool2d) and layers and layer.stride == 2 and layer.padding == 0:
+            layers[-1] |= {"pool": layer.kernel_size, "ceil": layer.ceil_mode}
+        elif not isinstance(layer, nn.ReLU):
+            return ()
+    return tuple(Conv(**layer) for layer in layers)
 
 
 NAMED = "FasterRCNN_ResNet50_FPN", "MaskRCNN_ResNet50_FPN", "RetinaNet_ResNet50_FPN", "RetinaNet_ResNet50_FPN_V2"

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rcnn_tutorial.app import data, detect_command, evaluate, export, weights
+from rcnn_tutorial.app import data, detect_command, evaluate, export, recipes, train, weights
 
 app = typer.Typer(
     name="rcnn-tutorial",
@@ -16,9 +16,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("train", help=train.HELP)(train.command)
 app.command("detect")(detect_command.command)
 app.command("evaluate")(evaluate.command)
 app.add_typer(data.commands, name="data")
+app.command("recipes")(recipes.command)
 app.command("weights")(weights.command)
 app.command("export")(export.command)
 

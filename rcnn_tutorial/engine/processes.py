@@ -22,8 +22,22 @@ def join_processes() -> torch.device:
     if gpus:
         torch.cuda.set_device(device)
     if "LOCAL_RANK" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if gpus else "gloo")
+        dist.init_process_group("nccl" if gpus else "gloo", **_meeting_place())
     return device
+
+
+def _meeting_place() -> dict[str, Any]:
+    """Say where the processes of one machine meet after a restart: where they met before the dead are still listed.
+
+    The machines of several may count their restarts differently. There `torchrun` has to choose a new place itself,
+    as it does where TORCH_DISABLE_SHARE_RDZV_TCP_STORE is 1.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or os.environ.get("LOCAL_WORLD_SIZE") != os.environ.get("WORLD_SIZE"):
+        return {}
+    store, rank, processes = next(dist.rendezvous("env://"))  # pyright: ignore[reportPrivateImportUsage]
+    store = dist.PrefixStore(f"attempt {attempt}", store)  # pyright: ignore[reportPrivateImportUsage]
+    return {"store": store, "rank": rank, "world_size": processes}
 
 
 def process_rank() -> tuple[int, int]:

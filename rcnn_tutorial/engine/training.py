@@ -10,6 +10,20 @@ from torch import Tensor
 from rcnn_tutorial.engine.checks import expect
 
 
+class NotFiniteError(RuntimeError):
+    """A loss or a gradient that is not finite; `indices` are those of the pictures in the data set, `step` its number.
+
+    Args:
+        message: what happened.
+        step: from 0.
+        indices: of the pictures of the mini-batch.
+    """
+
+    def __init__(self, message: str, step: int = 0, indices: Sequence[int] = ()):
+        super().__init__(message)
+        self.step, self.indices = step, list(indices)
+
+
 def check_settings(settings: Any) -> None:
     """Refuse settings of a training that are out of range.
 
@@ -62,14 +76,16 @@ def require_finite(values: dict[str, float], step: int, batch: Sequence[tuple[in
         step: its number, from 0.
         batch: the samples of the step, each an index, an image and a target.
     Raises:
-        RuntimeError: not all are finite; the message names the images.
+        NotFiniteError: not all are finite; the message names the images.
     """
     if not all(map(math.isfinite, values.values())):
         indices, _, targets = zip(*batch, strict=True)
         ids = [int(target["image_id"]) for target in targets if isinstance(target, dict) and "image_id" in target]
-        raise RuntimeError(
+        raise NotFiniteError(
             f"step {step}: {values}, expected finite numbers; images {list(indices)} of the dataset, image_id {ids}. "
-            "The weights are those before this step; a lower lr or a longer warm-up may help"
+            "The weights are those before this step; a lower lr or a longer warm-up may help",
+            step,
+            indices,
         )
 
 
