@@ -7,7 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rcnn_tutorial.app.cli import app
-from rcnn_tutorial.app.data import check
+from rcnn_tutorial.app.data import check, convert
 from rcnn_tutorial.app.data_check import as_text, sheet
 from rcnn_tutorial.data.splits import load_splits
 from tests.data.test_report import add, noise
@@ -117,3 +117,56 @@ def test_the_page_shows_findings_first_and_in_their_colour(voc):
     assert len(set(others)) == 10 and all(title.startswith(("train: p", "val")) for title in others)
     plain = next(ax for title, ax in drawn.items() if title.startswith("train: p"))
     assert [text.get_text() for text in plain.texts] == ["cat"]
+
+
+def test_convert_writes_all_splits_and_says_what_was_lost(voc, tmp_path):
+    voc.edit("a", "<difficult>0</difficult>", "<difficult>1</difficult>")
+    result = run("convert", voc.root, tmp_path / "yolo", "--to", "yolo", "--link")
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.output.split())
+    assert "2 difficult objects are kept as an ordinary one" in told and "There is no test split." in told
+    assert "Train on it by: rcnn-tutorial train" in told
+    splits = load_splits(tmp_path / "yolo")
+    assert splits.layout == "YOLO" and len(splits.train) == 2 and len(splits.val) == 1
+    assert (tmp_path / "yolo" / "images" / "train" / "a.jpg").is_symlink()
+    assert run("convert", voc.root, tmp_path / "other", "--to", "csv").exit_code == 2
+
+
+def test_convert_refuses_bad_files_unless_they_are_to_be_skipped(voc, tmp_path):
+    (voc.root / "JPEGImages" / "bad.jpg").write_bytes(b"?")
+    voc.split("a", "b", "bad")
+    voc.split("c", name="val")
+    result = run("convert", voc.root, tmp_path / "coco", "--to", "coco")
+    assert isinstance(result.exception, ValueError) and "bad.jpg" in str(result.exception)
+    assert not (tmp_path / "coco").exists()
+    assert (
+        run("convert", voc.root, tmp_path / "coco", "--to", "coco", "--skip-bad", "--classes", "dog,cat").exit_code == 0
+    )
+    assert json.loads((tmp_path / "coco" / "annotations" / "instances_val.json").read_text())["annotations"] == []
+    assert load_splits(tmp_path / "coco" / "annotations" / "instances_train.json").classes == (
+        "background",
+        "dog",
+        "cat",
+    )
+
+
+def test_masks_are_kept_where_all_pictures_have_them(tmp_path):
+    from tests.data.test_convert import coco_with_masks
+    from tests.data.test_report import WIDTH
+
+    (tmp_path / "data").mkdir()
+    coco_with_masks(tmp_path / "data")
+    convert(tmp_path / "data", tmp_path / "voc", "voc")
+    splits = load_splits(tmp_path / "voc", masks=True)
+    assert splits.train.target(0)["masks"].shape[2] == WIDTH
+    lists = tmp_path / "voc" / "ImageSets" / "Segmentation"
+    lists.mkdir()
+    for split, part in splits.parts().items():
+        (lists / f"{split}.txt").write_text(f"{part.ids[0]}\n")
+    notes = convert(tmp_path / "voc", tmp_path / "coco", "coco")
+    assert notes[-1] == "3 of 6 pictures have masks, so masks are left out; --masks takes those."
+    assert len(load_splits(tmp_path / "coco").train) == 4
+    convert(tmp_path / "voc", tmp_path / "masked", "coco", masks=True)
+    assert len(load_splits(tmp_path / "masked", masks=True).train) == 1
+    convert(tmp_path / "data", tmp_path / "bare", "voc", masks=False)
+    assert not (tmp_path / "bare" / "SegmentationObject").exists()
