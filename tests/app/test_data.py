@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -26,6 +27,30 @@ def voc(tmp_path):
 
 def run(*arguments):
     return CliRunner().invoke(app, ["data", *map(str, arguments)])
+
+
+@pytest.mark.whole
+def test_the_console_script_checks_converts_and_fetches(voc, tmp_path):
+    """Each command as a user starts it; what the user can mend is told in one line."""
+
+    def script(*arguments):
+        command = [Path(sys.executable).with_name("rcnn-tutorial"), "data", *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    checked = script("check", voc.root)
+    assert checked.returncode == 0 and "1 x objects that are marked twice:" in checked.stdout
+    assert (tmp_path / "pets-check.jpg").is_file()
+    converted = script("convert", voc.root, "yolo", "--to", "yolo")
+    assert converted.returncode == 0 and load_splits(tmp_path / "yolo").layout == "YOLO"
+    again = script("convert", voc.root, "yolo", "--to", "yolo")
+    assert again.returncode == 1 and again.stdout == ""
+    assert (
+        again.stderr.startswith("rcnn-tutorial: out must be a new or an empty folder") and "Trace" not in again.stderr
+    )
+    nothing = script("fetch", "voc2007", "--from", "nowhere", "--root", "data")
+    assert nothing.returncode == 1 and nothing.stderr == "rcnn-tutorial: there is no nowhere\n"
+    wrong = script("check", tmp_path / "nowhere")
+    assert wrong.returncode == 1 and len(wrong.stderr.splitlines()) == 1 and "expected" in wrong.stderr
 
 
 def test_help_needs_no_torch():
@@ -143,11 +168,8 @@ def test_convert_refuses_bad_files_unless_they_are_to_be_skipped(voc, tmp_path):
         run("convert", voc.root, tmp_path / "coco", "--to", "coco", "--skip-bad", "--classes", "dog,cat").exit_code == 0
     )
     assert json.loads((tmp_path / "coco" / "annotations" / "instances_val.json").read_text())["annotations"] == []
-    assert load_splits(tmp_path / "coco" / "annotations" / "instances_train.json").classes == (
-        "background",
-        "dog",
-        "cat",
-    )
+    stated = json.loads((tmp_path / "coco" / "annotations" / "instances_train.json").read_text())
+    assert [category["name"] for category in stated["categories"]] == ["dog", "cat"] and len(stated["images"]) == 2
 
 
 def test_masks_are_kept_where_all_pictures_have_them(tmp_path):
@@ -170,3 +192,27 @@ def test_masks_are_kept_where_all_pictures_have_them(tmp_path):
     assert len(load_splits(tmp_path / "masked", masks=True).train) == 1
     convert(tmp_path / "data", tmp_path / "bare", "voc", masks=False)
     assert not (tmp_path / "bare" / "SegmentationObject").exists()
+
+
+def test_fetch_says_where_the_data_set_is(tmp_path, monkeypatch):
+    import zipfile
+
+    from rcnn_tutorial.data import fetch as fetching
+    from rcnn_tutorial.data.download import Source, digest
+
+    parts = ("Annotations", "JPEGImages")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for part in parts:
+            (tmp_path / "known" / part).mkdir(parents=True)
+            (tmp_path / "known" / part / "a").write_bytes(part.encode())
+            file.writestr(f"BCCD/{part}/a", part)
+    source = Source("http://127.0.0.1:1/", "BCCD", parts, digest(tmp_path / "known", parts))
+    monkeypatch.setattr(fetching, "BCCD", source)
+    monkeypatch.setenv("RCNN_TUTORIAL_DATA", str(tmp_path / "data"))
+    result = run("fetch", "bccd", "--from", tmp_path / "a.zip")
+    assert result.exit_code == 0, result.output
+    assert f"bccd is in {tmp_path / 'data' / 'bccd'}. Train on it by: rcnn-tutorial train bccd" in result.output
+    result = run("fetch", "bccd", "--from", tmp_path / "a.zip", "--root", tmp_path / "other")
+    assert f"rcnn-tutorial train {tmp_path / 'other' / 'bccd'}" in result.output
+    assert "already" in run("fetch", "bccd").output
+    assert run("fetch", "imagenet").exit_code == 2
