@@ -2,7 +2,7 @@
 
     python data_scripts/download_bccd.py [--from FOLDER_OR_ARCHIVE] [--root FOLDER]
 
-Afterwards `load_dataset("bccd", "train")` finds it.
+Afterwards `load_dataset("bccd", "train")` finds it. `rcnn-tutorial data fetch bccd` does the same.
 """
 
 import argparse
@@ -10,14 +10,8 @@ import sys
 from pathlib import Path
 
 from rcnn_tutorial.data import data_root
-from rcnn_tutorial.data.download import Source, install
-
-BCCD = Source(
-    url="https://github.com/Shenggan/BCCD_Dataset/archive/refs/heads/master.zip",
-    inside="BCCD",
-    parts=("Annotations", "ImageSets", "JPEGImages"),
-    sha256="9358971741c3024a99b84f230651fabb7f0d28dad10b752e0732c9798b99391a",
-)
+from rcnn_tutorial.data.download import install
+from rcnn_tutorial.data.fetch import BCCD
 
 
 def main(arguments=None):

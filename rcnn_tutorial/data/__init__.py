@@ -59,7 +59,7 @@ def load_dataset(
     if name == "bccd":
         folder = data_root() / "bccd"
         if not folder.is_dir():
-            raise FileNotFoundError(f"no {folder}; get it by: python data_scripts/download_bccd.py")
+            raise FileNotFoundError(f"no {folder}; get it by: rcnn-tutorial data fetch bccd")
         return _voc(folder, BCCD_CLASSES, split, transform, classes, on_error, masks)
     folder = Path(name)
     if (folder / "Annotations").is_dir():

@@ -208,6 +208,11 @@ class DetectionDataset(Dataset):
         """Count the objects of each image, without reading pixels or masks."""
         return np.diff(self._starts).tolist()
 
+    def segmentations(self, index: int) -> list | None:
+        """Give the masks of one image as they are stated: for each object a list of polygons, or the runs of an RLE."""
+        rows = slice(self._starts[index], self._starts[index + 1])
+        return None if self._segmentations is None else list(self._segmentations[rows])
+
     def path(self, index: int) -> Path:
         """Name the file of one image."""
         return Path(self._files[index][0])

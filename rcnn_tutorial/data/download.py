@@ -1,5 +1,6 @@
 """Fetching a public data set once: download with resume, careful extraction, verification, and only then its name."""
 
+import errno
 import gzip
 import hashlib
 import http.client
@@ -146,6 +147,8 @@ def fetch(url: str, path: str | PathLike, attempts: int = 5, wait: float = 1.0, 
                 raise OSError(f"{url}: the server answers {error.code} {error.reason}") from None
             failure = error
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # trying again does not help a full disk
             failure = error
     raise OSError(f"{url}: {attempts} attempts failed, the last one with: {failure}") from failure
 
@@ -199,8 +202,8 @@ def extract(
     Args:
         archive: the file.
         folder: is made, and gets the parts.
-        inside: folder of the archive that holds the parts, at any depth.
-        parts: subfolders to take.
+        inside: folder of the archive that holds the parts, at any depth; "" where they lie in none.
+        parts: subfolders or files to take.
         limit: bytes that all files of the archive may have together.
     Raises:
         ValueError: no sound archive, one without the parts, or one with absolute names, "..", links, devices, or more
@@ -216,7 +219,7 @@ def extract(
                 total += member.size
                 if total > limit:
                     raise FileError(archive, f"unpacks to more than {limit} bytes")
-                target = _target(names, inside.split("/"), parts)
+                target = _target(names, inside.split("/") if inside else [], parts)
                 if target and member.kind == "file":
                     (folder / target).parent.mkdir(parents=True, exist_ok=True)
                     with member.content() as source, open(folder / target, "wb") as file:
@@ -225,16 +228,17 @@ def extract(
         raise FileError(archive, "no such file") from None
     except UNSOUND as error:
         raise FileError(archive, f"not a sound archive ({error})") from error
-    missing = [part for part in parts if not (folder / part).is_dir()]
+    missing = [part for part in parts if not (folder / part).exists()]
     if missing:
-        raise FileError(archive, f"no {inside}/{missing[0]} in it")
+        raise FileError(archive, f"no {f'{inside}/{missing[0]}'.lstrip('/')} in it")
 
 
 def _target(names, inside, parts):
     """Name within the data set of an archive's member, or None where it does not belong to it."""
     for start in range(len(names) - len(inside) - 1):
         below = names[start + len(inside) :]
-        if names[start : start + len(inside)] == inside and below[0] in parts and not below[-1].startswith("."):
+        wanted = below[0] in parts or "/".join(below) in parts
+        if names[start : start + len(inside)] == inside and wanted and not below[-1].startswith("."):
             return "/".join(below)
     return None
 

@@ -1,13 +1,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from rcnn_tutorial.app.cli import app
-from rcnn_tutorial.app.data import check
+from rcnn_tutorial.app.data import check, convert
 from rcnn_tutorial.app.data_check import as_text, sheet
 from rcnn_tutorial.data.splits import load_splits
 from tests.data.test_report import add, noise
@@ -26,6 +27,30 @@ def voc(tmp_path):
 
 def run(*arguments):
     return CliRunner().invoke(app, ["data", *map(str, arguments)])
+
+
+@pytest.mark.whole
+def test_the_console_script_checks_converts_and_fetches(voc, tmp_path):
+    """Each command as a user starts it; what the user can mend is told in one line."""
+
+    def script(*arguments):
+        command = [Path(sys.executable).with_name("rcnn-tutorial"), "data", *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    checked = script("check", voc.root)
+    assert checked.returncode == 0 and "1 x objects that are marked twice:" in checked.stdout
+    assert (tmp_path / "pets-check.jpg").is_file()
+    converted = script("convert", voc.root, "yolo", "--to", "yolo")
+    assert converted.returncode == 0 and load_splits(tmp_path / "yolo").layout == "YOLO"
+    again = script("convert", voc.root, "yolo", "--to", "yolo")
+    assert again.returncode == 1 and again.stdout == ""
+    assert (
+        again.stderr.startswith("rcnn-tutorial: out must be a new or an empty folder") and "Trace" not in again.stderr
+    )
+    nothing = script("fetch", "voc2007", "--from", "nowhere", "--root", "data")
+    assert nothing.returncode == 1 and nothing.stderr == "rcnn-tutorial: there is no nowhere\n"
+    wrong = script("check", tmp_path / "nowhere")
+    assert wrong.returncode == 1 and len(wrong.stderr.splitlines()) == 1 and "expected" in wrong.stderr
 
 
 def test_help_needs_no_torch():
@@ -117,3 +142,77 @@ def test_the_page_shows_findings_first_and_in_their_colour(voc):
     assert len(set(others)) == 10 and all(title.startswith(("train: p", "val")) for title in others)
     plain = next(ax for title, ax in drawn.items() if title.startswith("train: p"))
     assert [text.get_text() for text in plain.texts] == ["cat"]
+
+
+def test_convert_writes_all_splits_and_says_what_was_lost(voc, tmp_path):
+    voc.edit("a", "<difficult>0</difficult>", "<difficult>1</difficult>")
+    result = run("convert", voc.root, tmp_path / "yolo", "--to", "yolo", "--link")
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.output.split())
+    assert "2 difficult objects are kept as an ordinary one" in told and "There is no test split." in told
+    assert "Train on it by: rcnn-tutorial train" in told
+    splits = load_splits(tmp_path / "yolo")
+    assert splits.layout == "YOLO" and len(splits.train) == 2 and len(splits.val) == 1
+    assert (tmp_path / "yolo" / "images" / "train" / "a.jpg").is_symlink()
+    assert run("convert", voc.root, tmp_path / "other", "--to", "csv").exit_code == 2
+
+
+def test_convert_refuses_bad_files_unless_they_are_to_be_skipped(voc, tmp_path):
+    (voc.root / "JPEGImages" / "bad.jpg").write_bytes(b"?")
+    voc.split("a", "b", "bad")
+    voc.split("c", name="val")
+    result = run("convert", voc.root, tmp_path / "coco", "--to", "coco")
+    assert isinstance(result.exception, ValueError) and "bad.jpg" in str(result.exception)
+    assert not (tmp_path / "coco").exists()
+    assert (
+        run("convert", voc.root, tmp_path / "coco", "--to", "coco", "--skip-bad", "--classes", "dog,cat").exit_code == 0
+    )
+    assert json.loads((tmp_path / "coco" / "annotations" / "instances_val.json").read_text())["annotations"] == []
+    stated = json.loads((tmp_path / "coco" / "annotations" / "instances_train.json").read_text())
+    assert [category["name"] for category in stated["categories"]] == ["dog", "cat"] and len(stated["images"]) == 2
+
+
+def test_masks_are_kept_where_all_pictures_have_them(tmp_path):
+    from tests.data.test_convert import coco_with_masks
+    from tests.data.test_report import WIDTH
+
+    (tmp_path / "data").mkdir()
+    coco_with_masks(tmp_path / "data")
+    convert(tmp_path / "data", tmp_path / "voc", "voc")
+    splits = load_splits(tmp_path / "voc", masks=True)
+    assert splits.train.target(0)["masks"].shape[2] == WIDTH
+    lists = tmp_path / "voc" / "ImageSets" / "Segmentation"
+    lists.mkdir()
+    for split, part in splits.parts().items():
+        (lists / f"{split}.txt").write_text(f"{part.ids[0]}\n")
+    notes = convert(tmp_path / "voc", tmp_path / "coco", "coco")
+    assert notes[-1] == "3 of 6 pictures have masks, so masks are left out; --masks takes those."
+    assert len(load_splits(tmp_path / "coco").train) == 4
+    convert(tmp_path / "voc", tmp_path / "masked", "coco", masks=True)
+    assert len(load_splits(tmp_path / "masked", masks=True).train) == 1
+    convert(tmp_path / "data", tmp_path / "bare", "voc", masks=False)
+    assert not (tmp_path / "bare" / "SegmentationObject").exists()
+
+
+def test_fetch_says_where_the_data_set_is(tmp_path, monkeypatch):
+    import zipfile
+
+    from rcnn_tutorial.data import fetch as fetching
+    from rcnn_tutorial.data.download import Source, digest
+
+    parts = ("Annotations", "JPEGImages")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for part in parts:
+            (tmp_path / "known" / part).mkdir(parents=True)
+            (tmp_path / "known" / part / "a").write_bytes(part.encode())
+            file.writestr(f"BCCD/{part}/a", part)
+    source = Source("http://127.0.0.1:1/", "BCCD", parts, digest(tmp_path / "known", parts))
+    monkeypatch.setattr(fetching, "BCCD", source)
+    monkeypatch.setenv("RCNN_TUTORIAL_DATA", str(tmp_path / "data"))
+    result = run("fetch", "bccd", "--from", tmp_path / "a.zip")
+    assert result.exit_code == 0, result.output
+    assert f"bccd is in {tmp_path / 'data' / 'bccd'}. Train on it by: rcnn-tutorial train bccd" in result.output
+    result = run("fetch", "bccd", "--from", tmp_path / "a.zip", "--root", tmp_path / "other")
+    assert f"rcnn-tutorial train {tmp_path / 'other' / 'bccd'}" in result.output
+    assert "already" in run("fetch", "bccd").output
+    assert run("fetch", "imagenet").exit_code == 2

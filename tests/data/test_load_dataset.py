@@ -30,7 +30,7 @@ def test_a_folder_without_objects_has_no_classes(voc):
 def test_data_sets_by_name(voc, monkeypatch, tmp_path):
     monkeypatch.setenv("RCNN_TUTORIAL_DATA", str(tmp_path / "data"))
     assert data.data_root() == tmp_path / "data"
-    with pytest.raises(FileNotFoundError, match=r"python data_scripts/download_bccd\.py"):
+    with pytest.raises(FileNotFoundError, match="rcnn-tutorial data fetch bccd"):
         data.load_dataset("bccd", "train")
     voc.add("a", names=["WBC"])
     voc.split("a")
