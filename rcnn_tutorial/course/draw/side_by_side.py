@@ -29,10 +29,10 @@ def published(rows: Sequence[Published], hidden: bool = False) -> None:
 
     Args:
         rows: of the table, from top to bottom.
-        hidden: whether the last three columns are left out, as overviews leave them out.
+        hidden: whether the last two columns are left out, as overviews leave them out.
     """
     assert rows, "nothing was drawn"
-    columns = 3 if hidden else len(HEADS)
+    columns = len(HEADS) - 2 * hidden
     _, ax = plt.subplots(figsize=(10.9, 0.52 * (len(rows) + 1) + 0.2))
     wide = torch.tensor([0.0, 1.55, 1.5, 1.7, 1.25, 1.45, 1.2])[: columns + 1].cumsum(0).tolist()
     places = dict(ha="center", va="center", fontsize=15)
