@@ -18,6 +18,8 @@ from rcnn_tutorial.nets.rpn import Predictions
 from rcnn_tutorial.ops.assign import FOREGROUND, UNUSED, Matches
 from rcnn_tutorial.training import train
 
+WRONG = "gradients divided by all anchors"  # the mistake of notebook 07
+
 
 def on_fpn(
     fpn: FPN, classes: Sequence[str], settings: RetinaNetSettings, kind: type[RetinaNet] = RetinaNet
@@ -89,7 +91,7 @@ def first_losses(
     """
     curves = {}
     kinds = [(f"prior {prior}", prior, RetinaNet) for prior in priors]
-    for name, prior, kind in [*kinds, (f"prior {priors[-1]}, over all anchors", priors[-1], OverAllRetinaNet)]:
+    for name, prior, kind in [*kinds, (f"prior {priors[-1]}, {WRONG}", priors[-1], OverAllRetinaNet)]:
         settings = RetinaNetSettings.tiny(steps, prior=prior)
         model = on_fpn(fpn, classes, settings, kind)
         curves[name] = list(train(model, data, settings.training, progress=False).losses["class"])

@@ -67,6 +67,12 @@ def clearest(targets: Sequence[dict[str, Tensor]], count: int) -> list[int]:
     return sorted(range(len(targets)), key=unclear)[:count]
 
 
+def strongest(answers: Sequence[dict[str, Tensor]], count: int) -> list[dict[str, Tensor]]:
+    """The detections of the highest scores, at most `count` of each picture."""
+    best = [answer["scores"].argsort(descending=True, stable=True)[:count] for answer in answers]
+    return [{key: value[own] for key, value in answer.items()} for answer, own in zip(answers, best, strict=True)]
+
+
 def with_objects(dataset: Dataset, count: int) -> Subset:
     """The first pictures of a data set that have objects, `count` of them or as many as there are."""
     some = (i for i in range(length(dataset)) if len(target_of(dataset, i)["boxes"]))

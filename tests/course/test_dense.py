@@ -35,10 +35,10 @@ def test_seconds_of_each_stage(fpn):
 
 def test_first_losses_differ_by_the_prior_alone(fpn):
     curves = dense.first_losses(fpn, fpn.classes, Scenes(4), (0.5, 0.01), 1)
-    assert list(curves) == ["prior 0.5", "prior 0.01", "prior 0.01, over all anchors"]
+    assert list(curves) == ["prior 0.5", "prior 0.01", f"prior 0.01, {dense.WRONG}"]
     assert [len(each) for each in curves.values()] == [1, 1, 1]
     assert curves["prior 0.5"][0] > 10 * curves["prior 0.01"][0]
-    assert curves["prior 0.01, over all anchors"] == pytest.approx(curves["prior 0.01"], rel=1e-5)
+    assert curves[f"prior 0.01, {dense.WRONG}"] == pytest.approx(curves["prior 0.01"], rel=1e-5)
 
 
 def test_over_all_anchors_the_gradient_alone_is_smaller(fpn):

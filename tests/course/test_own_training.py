@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rcnn_tutorial.course import own_training
-from rcnn_tutorial.course.own_training import clearest, fullest, gradient_norms, report, with_objects
+from rcnn_tutorial.course.own_training import clearest, fullest, gradient_norms, report, strongest, with_objects
 
 CLASSES = ("background", "disc", "ring")
 BOXES = torch.tensor([[0, 0, 8, 8], [10, 0, 30, 20], [40, 0, 80, 40.0]])
@@ -59,3 +59,17 @@ def test_the_clearest_pictures_have_about_three_objects_that_do_not_overlap():
     crowded = torch.tensor([[0, 0, 8, 8], [0, 0, 8, 9], [40, 0, 80, 40.0]])
     found = [{"boxes": boxes} for boxes in (BOXES[:0], crowded, BOXES[:2], BOXES, BOXES[:1])]
     assert clearest(found, 3) == [3, 1, 2] and clearest(found, 9) == [3, 1, 2, 4, 0]
+
+
+def test_the_strongest_detections_of_each_picture():
+    answers = [
+        {
+            "boxes": torch.arange(12.0).view(3, 4),
+            "labels": torch.tensor([1, 2, 3]),
+            "scores": torch.tensor([0.2, 0.9, 0.5]),
+        },
+        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "scores": torch.zeros(0)},
+    ]
+    best, none = strongest(answers, 2)
+    assert best["labels"].tolist() == [2, 3] and best["boxes"].tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
+    assert len(none["boxes"]) == 0

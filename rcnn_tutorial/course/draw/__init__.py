@@ -12,7 +12,7 @@ from rcnn_tutorial.course.draw.answers import answer, closeups
 from rcnn_tutorial.course.draw.bars import ablation, measures, missed_by_size, shares
 from rcnn_tutorial.course.draw.comparison import by_size, gains, level_shares, paired, staircase, trade_off
 from rcnn_tutorial.course.draw.curves import live_losses, losses, precision_recall, recall_curves
-from rcnn_tutorial.course.draw.dense_loss import anchor_bar, first_losses, focal_curves, loss_by_difficulty
+from rcnn_tutorial.course.draw.dense_loss import LOSSES, anchor_bar, first_losses, focal_curves, loss_by_difficulty
 from rcnn_tutorial.course.draw.detections import detections
 from rcnn_tutorial.course.draw.detector import pipeline, time_bar, time_bars
 from rcnn_tutorial.course.draw.judged import judged
@@ -125,6 +125,7 @@ __all__ = [
     "GOOD",
     "IGNORED",
     "KIND_COLORS",
+    "LOSSES",
     "MASK_RCNN",
     "MISTAKE",
     "PALE",

@@ -11,18 +11,33 @@ from torch import Tensor
 from rcnn_tutorial.course.draw.style import COLORS, GOOD, PALE, ink, on_cpu, percent
 
 
-def shares(rows: dict[str, float], ax: Axes | None = None, what: str = "positive") -> None:
-    """The share of each set, of windows or objects, in [0, 1], that is `what`; words for a long bar stand in it."""
+def shares(
+    rows: dict[str, float],
+    ax: Axes | None = None,
+    what: str = "positive",
+    colors: Sequence[str] | None = None,
+    title: str = "",
+) -> None:
+    """The share of each set, of windows or objects, in [0, 1], that is `what`; words for a long bar stand in it.
+
+    Args:
+        rows: for each set its share.
+        what: is counted.
+        colors: one for each set; by default all are green.
+        title: what the sets are.
+    """
+    colors = colors or [GOOD] * len(rows)
     ax = ax or plt.subplots(figsize=(9, 0.7 * len(rows) + 0.6))[1]
     ax.barh(list(rows), 1, color=PALE, alpha=0.3, height=0.6)
-    bars = ax.barh(list(rows), list(rows.values()), color=GOOD, height=0.6)
-    for bar, share in zip(bars, rows.values(), strict=True):
-        color, ha, gap = (ink(GOOD), "right", -6) if share > 0.5 else ("black", "left", 6)
+    bars = ax.barh(list(rows), list(rows.values()), color=colors, height=0.6)
+    for bar, share, own in zip(bars, rows.values(), colors, strict=True):
+        color, ha, gap = (ink(own), "right", -6) if share > 0.5 else ("black", "left", 6)
         end = (share, bar.get_y() + bar.get_height() / 2)
         text = f"{percent(share)} {what}"
         ax.annotate(text, end, (gap, 0), textcoords="offset points", ha=ha, va="center", color=color)
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xticks=[])
+    ax.set_title(title, loc="left")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     assert rows, "nothing was drawn"
@@ -45,6 +60,7 @@ def ablation(
     reference: str | None = None,
     zero: bool = False,
     ax: Axes | None = None,
+    digits: int | None = None,
 ) -> None:
     """A recorded experiment: a dot for each seed of each variant, and their mean, as a bar where the axis starts at 0.
 
@@ -53,6 +69,7 @@ def ablation(
         ylabel: what was measured.
         reference: the variant to compare with; its mean is drawn across all columns.
         zero: whether the axis starts at 0; where it does not, the picture says so.
+        digits: behind the point of a mean; by default it has three digits that are not 0 at the left.
     """
     ax = ax or plt.subplots(figsize=(10.9, 4.4))[1]
     for column, (name, seeds) in enumerate(values.items()):
@@ -65,7 +82,7 @@ def ablation(
         else:
             ax.plot(aside, seeds, "o", ms=9, color=color, alpha=0.7)
             ax.plot([column - 0.3, column + 0.3], [mean, mean], color="black", lw=4, solid_capstyle="butt")
-        text = f"{mean:#.3g}".rstrip(".")
+        text = f"{mean:#.3g}".rstrip(".") if digits is None else f"{mean:.{digits}f}"
         ax.annotate(text, (column, max(mean, *seeds)), xytext=(0, 10), textcoords="offset points", ha="center")
         if name == reference:
             ax.axhline(mean, color="black", lw=1, ls=":")
@@ -75,7 +92,8 @@ def ablation(
     ax.tick_params(axis="x", length=0)
     if zero:
         ax.set_ylim(bottom=0)
-        ax.set_title("bar: mean, dot: one seed", fontsize=14, loc="left")
+        line = f", dotted line: the mean of {reference}" if reference else ""
+        ax.set_title(f"bar: mean, dot: one seed{line}", fontsize=14, loc="left")
     if ax.get_ylim()[0] > 0:
         ax.set_title("the axis does not start at 0", fontsize=13, loc="right")
     assert ax.lines, "nothing was drawn"

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 from torch import Tensor
 
 from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, ink, on_cpu, percent, words
@@ -27,6 +27,7 @@ BESIDE = [  # where a name may stand, in points from its own
     )
 ]  # fmt: skip
 CHANGES = {"more": GOOD, "less": BAD, "not decided: the interval includes 0": PALE}  # by the 95 % interval of the mean
+TURNED = {"more": "less", "less": "more"}  # where less is better
 
 
 @on_cpu
@@ -90,6 +91,7 @@ def by_size(
     sizes: Sequence[str] = ("small", "medium", "large"),
     ylabel: str = "AP",
     dots: bool = True,
+    named: bool = False,
 ) -> None:
     """What detectors reach on objects of each size: the mean over seeds, its standard deviation, a dot for each seed.
 
@@ -98,6 +100,7 @@ def by_size(
         sizes: names of the groups.
         ylabel: what was measured.
         dots: whether the seeds are drawn; without them where there is one alone.
+        named: whether each bar has its name below it, and the sizes stand above; else the legend has the names.
     """
     assert values, "nothing was drawn"
     figure, ax = plt.subplots(figsize=(10.9, 5.2))
@@ -115,14 +118,25 @@ def by_size(
             # at the foot of its own bar, where no dot lies
             ax.annotate(f"{height:.2f}", (place, 0), xytext=(0, 6), textcoords="offset points", ha="center",
                         color=ink(COLORS[i]), weight="bold")  # fmt: skip
-    ax.set_xticks(range(len(sizes)), sizes)
     ax.set(ylabel=ylabel, ylim=(0, None))
     ax.tick_params(axis="x", length=0)
+    if named:
+        every = [group + (i - (len(values) - 1) / 2) * width for group in range(len(sizes)) for i in range(len(values))]
+        ax.set_xticks(every, [*values] * len(sizes), rotation=35, ha="right", rotation_mode="anchor")
+        for group, size in enumerate(sizes):
+            ax.text(group, 1.04, size, transform=ax.get_xaxis_transform(), ha="center", weight="bold")
+        return
+    ax.set_xticks(range(len(sizes)), sizes)
     columns = len(values) if len(values) < 6 else 3
     figure.legend(loc="outside lower center", ncols=columns, frameon=False)
 
 
-def paired(panels: dict[str, dict[str, Sequence[float]]], xlabel: str = "difference in AP") -> None:
+def paired(
+    panels: dict[str, dict[str, Sequence[float]]],
+    xlabel: str = "difference in AP",
+    shares: bool = False,
+    costs: Sequence[str] = (),
+) -> None:
     """Differences between two variants, seed by seed: a dot for each seed, the mean and its 95 % interval.
 
     An interval that includes 0 is grey, since its difference is not decided; the others are green or vermillion.
@@ -131,6 +145,8 @@ def paired(panels: dict[str, dict[str, Sequence[float]]], xlabel: str = "differe
         panels: for each title, and for each pair of variants, the difference with every seed, two seeds at least; all
             panels have the same pairs and one scale.
         xlabel: what was measured.
+        shares: whether the differences are shares, which are written in percent.
+        costs: the titles of panels in which less is better. With them green stands for better and not for more.
     """
     assert panels and all(panels.values()), "nothing was drawn"
     names = list(next(iter(panels.values())))
@@ -140,20 +156,25 @@ def paired(panels: dict[str, dict[str, Sequence[float]]], xlabel: str = "differe
         ax.axvline(0, color="black", lw=2)
         for row, seeds in enumerate(gains.values()):
             low, high, kind = _decided(seeds)
-            ax.plot([low, high], [row, row], color=CHANGES[kind], lw=9, alpha=0.45, solid_capstyle="butt")
+            color = CHANGES[TURNED.get(kind, kind) if title in costs else kind]
+            ax.plot([low, high], [row, row], color=color, lw=9, alpha=0.45, solid_capstyle="butt")
             aside = torch.linspace(-0.14, 0.14, len(seeds)).tolist()
             ax.plot(list(seeds), [row + dy for dy in aside], "o", ms=7, color="white", mec="black", mew=1.5)
-            ax.plot(mean(seeds), row, "D", ms=10, color=CHANGES[kind], mec="black", mew=1.5)
-            ax.annotate(f"{mean(seeds):+.2f}", (0.98, row), xycoords=ax.get_yaxis_transform(), ha="right", va="center",
-                        weight="bold", color=words(CHANGES[kind]))  # fmt: skip
+            ax.plot(mean(seeds), row, "D", ms=10, color=color, mec="black", mew=1.5)
+            told = f"{100 * mean(seeds):+.0f} %" if shares else f"{mean(seeds):+.2f}"
+            ax.annotate(told, (0.98, row), xycoords=ax.get_yaxis_transform(), ha="right",
+                        va="center", weight="bold", color=words(color))  # fmt: skip
         ax.set_title(title)
         ax.grid(axis="x", color=PALE, alpha=0.25)
         ax.tick_params(axis="y", length=0)
+        if shares:
+            ax.xaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
     axes[0, 0].set_yticks(range(len(names)), [fill(name, 14) for name in names])
     low, high = axes[0, 0].get_xlim()
     axes[0, 0].set(xlim=(low, high + 0.4 * (high - low)), ylim=(len(names) - 0.5, -0.5))  # room for the numbers
     figure.supxlabel(f"{xlabel}: a dot for each seed, bar = 95 % interval of the mean", fontsize=14)
-    figure.legend(handles=_change_patches(), loc="outside upper center", ncols=len(CHANGES), frameon=False)
+    kinds = ("better", "worse") if costs else ()
+    figure.legend(handles=_change_patches(*kinds), loc="outside upper center", ncols=len(CHANGES), frameon=False)
 
 
 def _decided(seeds: Sequence[float]) -> tuple[float, float, str]:
@@ -163,8 +184,9 @@ def _decided(seeds: Sequence[float]) -> tuple[float, float, str]:
     return low, high, more if low > 0 else less if high < 0 else unclear
 
 
-def _change_patches() -> list[Patch]:
-    return [Patch(color=color, label=kind) for kind, color in CHANGES.items()]
+def _change_patches(more: str = "more", less: str = "less") -> list[Patch]:
+    names = more, less, *list(CHANGES)[2:]
+    return [Patch(color=color, label=name) for name, color in zip(names, CHANGES.values(), strict=True)]
 
 
 def trade_off(
@@ -183,8 +205,8 @@ def trade_off(
             deviations.
         table: for each property what it is for each detector; it may be empty.
         xlabel, ylabel: what was measured.
-        ladder: whether each detector improves on the one before it; else there are no arrows, and a dashed line joins
-            those that no other one beats in both.
+        ladder: whether each detector improves on the one before it; else there are no arrows, a dashed line joins those
+            that no other one beats in both, and the axis of y begins at 0.
     """
     assert points, "nothing was drawn"
     table = {row: {name: fill(text, 12) for name, text in values.items()} for row, values in table.items()}
@@ -211,7 +233,9 @@ def trade_off(
         lines += zip(front, front[1:], strict=False)
     ax.set(xscale="log", xlabel=xlabel)
     ax.margins(x=0.42, y=0.14)
-    ax.set_ylabel(_from(ax, ylabel))
+    if not ladder:
+        ax.set_ylim(bottom=0)
+    ax.set_ylabel(_from(ax, ylabel) if ladder else ylabel)
     first, last = ax.get_xlim()
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if last < 1000 * first else (1,)))
     ax.xaxis.set_major_formatter("{x:,.10g}")

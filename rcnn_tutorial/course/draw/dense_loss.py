@@ -10,7 +10,7 @@ from torch import Tensor
 from rcnn_tutorial.course.draw.style import COLORS, GOOD, IGNORED, MISTAKE, on_cpu, percent
 
 NEGATIVE = "#DDDDDD"  # the many
-LOG, FOCAL = COLORS[1], COLORS[0]
+LOSSES = LOG, FOCAL = COLORS[1], COLORS[0]
 
 
 def anchor_bar(counts: dict[str, int]) -> None:

@@ -89,16 +89,22 @@ def time_bar(seconds: dict[str, float]) -> None:
 def time_bars(runs: dict[str, dict[str, float]]) -> None:
     """The stages of several runs, one bar for each on one axis of milliseconds; a stage has one colour in all of them.
 
+    The milliseconds of a stage stand in its part of the bar, where there is room.
+
     Args:
         runs: for each run the seconds of its stages.
     """
     _, ax = plt.subplots(figsize=(10.9, 0.9 * len(runs) + 1.7), layout="constrained")
     colors = dict(zip({stage: None for stages in runs.values() for stage in stages}, COLORS, strict=False))
+    longest = 1000 * max((sum(stages.values()) for stages in runs.values()), default=0)
     for name, stages in runs.items():
         left = 0.0
         for stage, seconds in stages.items():
-            ax.barh(name, 1000 * seconds, left=left, height=0.6, color=colors[stage])
-            left += 1000 * seconds
+            ms = 1000 * seconds
+            ax.barh(name, ms, left=left, height=0.6, color=colors[stage])
+            if ms > 0.05 * longest:
+                ax.text(left + ms / 2, name, f"{ms:.0f}", ha="center", va="center", color=ink(colors[stage]))
+            left += ms
         ax.text(left, name, f" {left:.0f} ms", va="center")
     ax.margins(x=0.12)
     ax.invert_yaxis()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rcnn_tutorial.course.draw.kernels import numbered
 from rcnn_tutorial.course.draw.pictures import boxes, picture
-from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, TRUTH, Style, ink, on_cpu
+from rcnn_tutorial.course.draw.style import BAD, COLORS, GOOD, PALE, Style, ink, on_cpu
 from rcnn_tutorial.course.literature import Published
 
 TINTS = (  # of equal entries of the last three columns
@@ -18,6 +18,9 @@ TINTS = (  # of equal entries of the last three columns
     ("#F8E3BD", "#EFC272", "#FDF5E5"),
     ("#C5E8DC", "#86CBB2", "#E9F6F1"),
 )
+OWN = tuple(color for color in COLORS if color not in (GOOD, BAD))  # of objects, beside cells that are good or bad
+DASHES = ("-", "--", ":")  # for objects that share a colour
+PARTS = ("upper left", "upper right", "lower left", "lower right")  # of 2 x 2
 HEADS = ("detector", "accuracy, %", "images a second", "tested on", "trained on", "GPU")
 
 
@@ -26,10 +29,10 @@ def published(rows: Sequence[Published], hidden: bool = False) -> None:
 
     Args:
         rows: of the table, from top to bottom.
-        hidden: whether the last three columns are left out, as overviews leave them out.
+        hidden: whether the last two columns are left out, as overviews leave them out.
     """
     assert rows, "nothing was drawn"
-    columns = 3 if hidden else len(HEADS)
+    columns = len(HEADS) - 2 * hidden
     _, ax = plt.subplots(figsize=(10.9, 0.52 * (len(rows) + 1) + 0.2))
     wide = torch.tensor([0.0, 1.55, 1.5, 1.7, 1.25, 1.45, 1.2])[: columns + 1].cumsum(0).tolist()
     places = dict(ha="center", va="center", fontsize=15)
@@ -55,6 +58,9 @@ def published(rows: Sequence[Published], hidden: bool = False) -> None:
 def grid_cells(image: Tensor, objects: Tensor, cells: Sequence[int], side: int) -> None:
     """A grid over a picture: the cells that hold one object's centre, and those that hold several.
 
+    The box of an object and its centre have one colour. The centre of an object that is left out, since an earlier one
+    has its cell, is a cross.
+
     Args:
         image: (3, H, W).
         objects: (G, 4), pixels.
@@ -66,17 +72,23 @@ def grid_cells(image: Tensor, objects: Tensor, cells: Sequence[int], side: int) 
     _, ax = plt.subplots(figsize=(9, 9 * height / width + 0.5))
     picture(image, ax, faint=True)
     down, across = height / side, width / side
+    centers = (objects[:, :2] + objects[:, 2:]) / 2
     for cell, count in Counter(cells).items():
         row, column = divmod(cell, side)
         color = GOOD if count == 1 else BAD
         place = (column * across, row * down)
         ax.add_patch(Rectangle(place, across, down, fc=color, alpha=0.55, ec="none", label=f"{count} in cell {cell}"))
-        ax.text(place[0] + 3, place[1] + 3, count, ha="left", va="top", fontsize=18, weight="bold", color=ink(color))
+        corners = torch.tensor([(x, y) for x in (0.12, 0.88) for y in (0.17, 0.83)]) * torch.tensor([across, down])
+        corners += torch.tensor(place)
+        free = corners[torch.cdist(corners, centers).amin(dim=1).argmax()].tolist()  # farthest from all centres
+        ax.text(*free, count, ha="center", va="center", fontsize=18, weight="bold", color=ink(color))
     ax.vlines([k * across for k in range(1, side)], 0, height, color="black", lw=1)
     ax.hlines([k * down for k in range(1, side)], 0, width, color="black", lw=1)
-    boxes(ax, objects, styles=Style(TRUTH, 2, ":"))
-    centers = (objects[:, :2] + objects[:, 2:]) / 2
-    ax.plot(*centers.T, "o", ms=9, color="black", mec="white", mew=1.5)
+    styles = [Style(OWN[i % len(OWN)], 3, DASHES[i // len(OWN) % len(DASHES)]) for i in range(len(objects))]
+    boxes(ax, objects, styles=styles)
+    for i, (center, style) in enumerate(zip(centers.tolist(), styles, strict=True)):
+        marker, size = ("X", 17) if cells[i] in cells[:i] else ("o", 12)
+        ax.plot(*center, marker, ms=size, color=style.color, mec="black", mew=1.5)
     lost = len(cells) - len(set(cells))
     ax.set_title(f"{len(cells)} centres in {len(set(cells))} cells: {lost} left out", fontsize=18)
 
@@ -103,7 +115,7 @@ def sensitive_maps(maps: Tensor, window: Sequence[int], pooled: Tensor) -> None:
         ax.add_patch(Rectangle(corner, across, down, fc=COLORS[number % len(COLORS)], alpha=0.6, ec="none"))
         numbered(each, ax)
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec="black", lw=3, ls="--"))
-        ax.set_title(f"map {number}", fontsize=16)
+        ax.set_title(PARTS[number] if k == 2 else f"row {i}, column {j}", fontsize=16)
     result = axes[-1]
     for number, value in enumerate(pooled.flatten().tolist()):
         i, j = divmod(number, k)
@@ -111,4 +123,4 @@ def sensitive_maps(maps: Tensor, window: Sequence[int], pooled: Tensor) -> None:
         result.text(j + 0.5, i + 0.5, f"{value:g}", ha="center", va="center", fontsize=18)
     result.set(xlim=(-0.05, k + 0.05), ylim=(k + 0.05, -0.05), aspect="equal")
     result.set_axis_off()
-    result.set_title(f"mean {pooled.mean().item():g}", fontsize=16)
+    result.set_title(f"vote {pooled.mean().item():g}", fontsize=16)

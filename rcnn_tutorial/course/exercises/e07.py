@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache, lru_cache
-from math import ceil, log, log10
+from math import ceil, exp, log, log10
 
 import torch
 from torch import Tensor, nn
@@ -64,14 +64,18 @@ FOCAL = (
 )
 
 
-# 07-B: the bias for another prior
+# 07-B: from a prior to a bias, and back
 
 
 def _bias(prior: float) -> float:
     return -log((1 - prior) / prior)
 
 
-_PRIORS = [(prior,) for prior in (0.001, 0.02, 0.05, 0.1, 0.3)]
+def _prior(bias: float) -> float:
+    return 1 / (1 + exp(-bias))
+
+
+_BIASES = [(bias,) for bias in (-6.0, -2.5, -1.0, 0.5, 2.0)]
 _YES = "This bias says yes.", "A prior below one half needs a bias below 0."
 _TEN = "That is the logarithm to the base 10.", "A sigmoid is made of e, so the logarithm is the natural one."
 _NO_ODDS = "That is the logarithm of the prior alone.", "The sigmoid gives back the odds: divide by 1 - prior."
@@ -89,13 +93,25 @@ BIAS = (
     ),
     Part(
         "the function",
-        agrees(_bias, _PRIORS),
+        agrees(_prior, _BIASES),
         (
-            Mistake(*_YES, agrees_any(_PRIORS, lambda prior: -_bias(prior))),
-            Mistake(*_TEN, agrees_any(_PRIORS, lambda prior: log10(prior / (1 - prior)))),
-            Mistake(*_NO_ODDS, agrees_any(_PRIORS, log)),
+            Mistake(
+                "That is the answer no.",
+                "A bias below 0 belongs to a prior below one half: look at the sign in the exponent.",
+                agrees_any(_BIASES, lambda bias: 1 - _prior(bias)),
+            ),
+            Mistake(
+                "That is a power of 10.",
+                "The logarithm is the natural one, so its inverse is exp.",
+                agrees_any(_BIASES, lambda bias: 1 / (1 + 10**-bias)),
+            ),
+            Mistake(
+                "These are the odds.",
+                "exp(bias) is prior / (1 - prior). Solve that for the prior.",
+                agrees_any(_BIASES, exp),
+            ),
         ),
-        "bias(0.01) is -4.595.",
+        "prior(-4.595) is 0.01, and prior(0) is 0.5.",
     ),
 )
 
@@ -143,10 +159,16 @@ LABELS = (
 # 07-D: counting anchors
 
 
-def _count(
-    height: int, width: int, each: int = 9, strides: tuple = (8, 16, 32, 64, 128), whole: Callable = ceil
-) -> int:
-    return sum(whole(height / stride) * whole(width / stride) * each for stride in strides)
+def _cells(height: int, width: int, strides: tuple, whole: Callable = ceil) -> int:
+    return sum(whole(height / stride) * whole(width / stride) for stride in strides)
+
+
+_OLD = (8, 16, 32, 64, 128)
+
+
+def _growth(height: int, width: int, old: tuple = (4, *_OLD), whole: Callable = ceil) -> float:
+    """How many times more anchors there are with P2, with the mistakes one can make as options."""
+    return _cells(height, width, old, whole) / _cells(height, width, _OLD, whole)
 
 
 _SIZES = [(200, 320), (600, 1000), (192, 256), (333, 500)]
@@ -162,17 +184,25 @@ COUNT = (
     ),
     Part(
         "the function",
-        agrees(_count, _SIZES),
+        agrees(_growth, _SIZES),
         (
-            Mistake(*_PLACES, agrees_any(_SIZES, lambda h, w: _count(h, w, each=1))),
-            Mistake(*_P2, agrees_any(_SIZES, lambda h, w: _count(h, w, strides=(4, 8, 16, 32, 64, 128)))),
+            Mistake(
+                "Only the anchors of P2 are divided.",
+                "P3 to P7 stay, so they belong to the new number, too.",
+                agrees_any(_SIZES, lambda h, w: _growth(h, w, old=(4,))),
+            ),
+            Mistake(
+                "That is the old number divided by the new one.",
+                "There are more anchors with P2, so the result is above 1.",
+                agrees_any(_SIZES, lambda h, w: 1 / _growth(h, w)),
+            ),
             Mistake(
                 "The sides of the maps are rounded down.",
                 "A map covers the whole picture, so round up.",
-                agrees_any(_SIZES, lambda h, w: _count(h, w, whole=int)),
+                agrees_any(_SIZES, lambda h, w: _growth(h, w, whole=int)),
             ),
         ),
-        "count_anchors(600, 1000) is 113,193.",
+        "At 1000 x 600 P2 adds 337,500 anchors to the 113,193 of the others.",
     ),
 )
 
@@ -180,18 +210,22 @@ COUNT = (
 # 07-E: the hardest negatives
 
 
-def _hardest(loss: Tensor, positive: Tensor, ratio: int, all_: bool = False, easy: bool = False) -> Tensor:
+def _hardest(
+    loss: Tensor, positive: Tensor, ratio: int, all_: bool = False, easy: bool = False, filled: bool = False
+) -> Tensor:
+    """The hardest negatives, with the mistakes one can make as options."""
     rank = loss if all_ else loss.masked_fill(positive, float("inf") if easy else -1)
-    return rank.topk(ratio * int(positive.sum()), largest=not easy).indices.sort().values
+    at_most = len(loss) if all_ or filled else int((~positive).sum())
+    return rank.topk(min(ratio * int(positive.sum()), at_most), largest=not easy).indices.sort().values
 
 
-def _mined(k: int) -> tuple[Tensor, Tensor, int]:
+def _mined(k: int, positives: int) -> tuple[Tensor, Tensor, int]:
     loss = torch.rand(20, generator=_generator)
-    positive = torch.arange(20) < 2 + k
+    positive = torch.arange(20) < positives
     return torch.where(positive, loss + 0.5, loss), positive, 2 + k % 2
 
 
-_MINED = [_mined(k) for k in range(3)]
+_MINED = [_mined(k, positives) for k, positives in enumerate((2, 3, 4, 8))]  # the last has too few negatives
 _ALL = "A positive anchor is among them.", "Only negatives are drawn. The positives are in the loss anyway."
 _EASIEST = "These are the easiest.", "The hardest have the largest loss."
 
@@ -208,6 +242,11 @@ HARDEST = (
         (
             Mistake(*_ALL, agrees_any(_MINED, lambda *case: _hardest(*case, all_=True))),
             Mistake(*_EASIEST, agrees_any(_MINED, lambda *case: _hardest(*case, easy=True))),
+            Mistake(
+                "With too few negatives, positives fill the list.",
+                "Then all negatives are returned, and no more.",
+                agrees_any(_MINED, lambda *case: _hardest(*case, filled=True)),
+            ),
         ),
         "Return the numbers of the anchors in ascending order, int64.",
     ),

@@ -1,4 +1,4 @@
-"""The exercises of 08_which_detector: an error in a table, filled cells, default boxes, R-FCN's vote, a front."""
+"""The exercises of 08_which_detector: an error in a table, filled cells, default boxes, R-FCN's votes, a front."""
 
 from collections.abc import Callable, Sequence
 from math import exp
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from rcnn_tutorial.course.exercises.core import Mistake, Part, _Open, agrees, agrees_any, near
-from rcnn_tutorial.ops.pooling import ps_roi_pool
 
 _generator = torch.Generator().manual_seed(8)
 
@@ -132,7 +131,7 @@ CELLS = (
         "the number",
         near(_cells(20, 7), 0.05),
         tuple(Mistake(*told, near(wrong[0](20, 7), 0.05)) for told, wrong in _CELL_MISTAKES),
-        "One object misses a given cell with probability 48 / 49.",
+        "Begin with one cell: an object misses it with probability 48 / 49. How likely do all 20 miss it?",
     ),
     Part(
         "the function",
@@ -148,46 +147,54 @@ CELLS = (
 SIDES, EACH = (64, 32, 16, 8, 4, 2, 1), (4, 6, 6, 6, 6, 4, 4)
 
 
-def _boxes(sides: Sequence[int], each: Sequence[int]) -> int:
-    return sum(side**2 * boxes for side, boxes in zip(sides, each, strict=True))
+def _share(sides: Sequence[int], each: Sequence[int], power: int = 2, finest: int | None = None) -> float:
+    """The share of the default boxes that stands on the finest map, or on another one."""
+    boxes = [side**power * own for side, own in zip(sides, each, strict=True)]
+    return boxes[sides.index(max(sides)) if finest is None else finest] / sum(boxes)
 
 
-_MAPS = [(SIDES, EACH), ((38, 19, 10, 5, 3, 1), (4, 6, 6, 6, 4, 4)), ((20, 10, 5), (3, 2, 6)), ((7,), (2,))]
-_BOX_MISTAKES: tuple[tuple[tuple[str, str], tuple[Callable[[Sequence[int], Sequence[int]], int], ...]], ...] = (
+_MAPS = [(SIDES, EACH), ((38, 19, 10, 5, 3, 1), (4, 6, 6, 6, 4, 4)), ((5, 20, 10), (6, 3, 2)), ((3, 7), (9, 2))]
+_BOX_MISTAKES: tuple[tuple[tuple[str, str], Callable[[Sequence[int], Sequence[int]], float]], ...] = (
     (
         ("The cells of one row are counted.", "A map with a side of 64 has 64 * 64 cells."),
-        (lambda sides, each: sum(side * boxes for side, boxes in zip(sides, each, strict=True)),),
+        lambda sides, each: _share(sides, each, power=1),
     ),
     (
-        ("All maps have the same number of boxes at a cell.", "The maps differ: read the second row of the table."),
         (
-            lambda sides, each: _boxes(sides, [6] * len(sides)),
-            lambda sides, each: _boxes(sides, [4] * len(sides)),
-            lambda sides, each: _boxes(sides, [max(each)] * len(sides)),
-            lambda sides, each: _boxes(sides, [each[0]] * len(sides)),
+            "That is the share of the cells.",
+            "The maps differ in the boxes at a cell: read the second row of the table.",
         ),
+        lambda sides, each: _share(sides, [1] * len(sides)),
     ),
     (
-        ("That is the number of cells.", "Several default boxes stand at each cell."),
-        (lambda sides, each: _boxes(sides, [1] * len(sides)),),
+        ("That is the share of the other maps.", "The finest map has the most cells, so its share is the large one."),
+        lambda sides, each: 1 - _share(sides, each),
+    ),
+    (
+        (
+            "The finest map is compared with the others.",
+            "A share is a part of the whole: divide by the boxes of all maps.",
+        ),
+        lambda sides, each: _share(sides, each) / (1 - _share(sides, each)),
     ),
 )
+_FIRST = "The first map is taken for the finest.", "The maps may stand in any order: the finest has the most cells."
 
 DEFAULTS = (
     Part(
         "the number",
-        near(_boxes(SIDES, EACH)),
-        tuple(
-            Mistake(*told, lambda answer, wrong=wrong: any(near(way(SIDES, EACH))(answer) for way in wrong))
-            for told, wrong in _BOX_MISTAKES
-        ),
-        "The first map alone has 16,384.",
+        near(_share(SIDES, EACH), 0.004),
+        tuple(Mistake(*told, near(wrong(SIDES, EACH), 0.004)) for told, wrong in _BOX_MISTAKES),
+        "The finest map has 16,384 boxes, and the next one 6,144. Write the share as a number below 1.",
     ),
     Part(
         "the function",
-        agrees(_boxes, _MAPS),
-        tuple(Mistake(*told, agrees_any(_MAPS, *wrong)) for told, wrong in _BOX_MISTAKES),
-        "count_default_boxes([2, 1], [4, 3]) is 19.",
+        agrees(_share, _MAPS),
+        (
+            *(Mistake(*told, agrees_any(_MAPS, wrong)) for told, wrong in _BOX_MISTAKES),
+            Mistake(*_FIRST, agrees_any(_MAPS, lambda sides, each: _share(sides, each, finest=0))),
+        ),
+        "share_of_finest([1, 2], [4, 3]) is 12 / 16 = 0.75.",
     ),
 )
 
@@ -210,82 +217,76 @@ def four_maps() -> Tensor:
 _FOUR = (four_maps(), (0, 1, 4, 3), 2)
 
 
-def _vote(
-    maps: Tensor,
-    box: Sequence[int],
-    k: int,
-    turned: bool = False,
-    same: bool = False,
-    sums: str = "",
-    exchanged: bool = False,
-    bins_first: bool = False,
-) -> Tensor:
+def _vote(maps: Tensor, box: Sequence[int], k: int, turned: bool = False, same: bool = False, sums: str = "") -> float:
     """The mean of bins that each read their own map, with the mistakes one can make as options."""
-    x1, y1, x2, y2 = (box[1], box[0], box[3], box[2]) if exchanged else box
-    classes, height, width = len(maps) // (k * k), (y2 - y1) // k, (x2 - x1) // k
-    by_class = maps.unflatten(0, (k, k, classes)).movedim(2, 0) if bins_first else maps.unflatten(0, (classes, k, k))
+    x1, y1, x2, y2 = box
+    height, width = (y2 - y1) // k, (x2 - x1) // k
     bins = []
     for i in range(k):
         for j in range(k):
-            place = (0, 0) if same else (j, i) if turned else (i, j)
-            own = by_class[:, place[0], place[1]]  # (C, H, W)
-            cells = own[:, y1 + i * height : y1 + (i + 1) * height, x1 + j * width : x1 + (j + 1) * width]
-            bins.append(cells.sum(dim=(1, 2)) if sums == "cells" else cells.mean(dim=(1, 2)))
-    votes = torch.stack(bins)  # (k k, C)
-    return votes.sum(dim=0) if sums == "bins" else votes.mean(dim=0)
+            own = maps[0 if same else k * j + i if turned else k * i + j]
+            cells = own[y1 + i * height : y1 + (i + 1) * height, x1 + j * width : x1 + (j + 1) * width]
+            bins.append((cells.sum() if sums == "cells" else cells.mean()).item())
+    return sum(bins) if sums == "bins" else sum(bins) / len(bins)
 
 
-def _pooled(maps: Tensor, box: Sequence[int], k: int) -> Tensor:
-    """What the package's pooling says, whose mean over the bins is R-FCN's vote."""
-    return ps_roi_pool(maps[None], maps.new_tensor([[0, *box]]), k)[0].mean(dim=(1, 2))
+def _window(maps: Tensor, side: int, k: int, inner: bool = False, **options: Any) -> list[int]:
+    """Where the window of the highest vote begins; `inner` leaves out those at the right and the lower border."""
+    _, height, width = maps.shape
+    corners = [(x, y) for y in range(height - side + 1 - inner) for x in range(width - side + 1 - inner)]
+    votes = [_vote(maps, (x, y, x + side, y + side), k, **options) for x, y in corners]
+    return list(corners[votes.index(max(votes))])
 
 
-def _ballot(classes: int, k: int, box: tuple[int, int, int, int]) -> tuple[Tensor, tuple[int, int, int, int], int]:
-    return torch.rand(classes * k * k, 14, 14, generator=_generator), box, k
+def _search(k: int, side: int, x: int, y: int) -> tuple[Tensor, int, int]:
+    """Maps on which the window of this side votes highest at (x, y): noise, and each part at its place."""
+    maps = torch.rand(k * k, 9, 11, generator=_generator)
+    part = side // k
+    for i in range(k):
+        for j in range(k):
+            maps[k * i + j, y + i * part : y + (i + 1) * part, x + j * part : x + (j + 1) * part] += 0.8
+    return maps, side, k
 
 
-_BALLOTS = [_FOUR, _ballot(3, 2, (2, 5, 10, 9)), _ballot(2, 3, (1, 3, 7, 12)), _ballot(4, 3, (6, 1, 12, 4))]
-_TURNED = "Rows and columns of the bins are exchanged.", "Map c k k + i k + j belongs to row i and column j."
-_SAME = "All bins of a class read the same map.", "Each bin has a map of its own: that is the idea."
+_SEARCHES = [_search(2, 4, 3, 1), _search(2, 6, 5, 3), _search(3, 3, 8, 2), _search(3, 6, 0, 3)]
+_TURNED = "Rows and columns of the bins are exchanged.", "Map i k + j belongs to row i and column j."
+_SAME = "All bins read the same map.", "Each bin has a map of its own: that is the idea."
 _SUM = "That is a sum.", "A bin is the mean of its cells, and the vote is the mean of the bins."
-_TOLD: tuple[tuple[tuple[str, str], tuple[dict, ...]], ...] = (
-    (_TURNED, (dict(turned=True),)),
-    (_SAME, (dict(same=True),)),
-    (_SUM, (dict(sums="bins"), dict(sums="cells"))),
-)
 
 
-def _by(options: dict) -> Callable[..., Tensor]:
-    return lambda *case: _vote(*case, **options)
+def _is_vote(*ways: dict) -> Callable[[Any], bool]:
+    return lambda answer: any(near(_vote(*_FOUR, **way), 0.005)(answer) for way in ways)
 
 
 VOTE = (
     Part(
         "the number",
-        near(_vote(*_FOUR).item(), 0.005),
-        tuple(
-            Mistake(*told, lambda answer, ways=ways: any(near(_by(way)(*_FOUR).item(), 0.005)(answer) for way in ways))
-            for told, ways in _TOLD
+        _is_vote({}),
+        (
+            Mistake(*_TURNED, _is_vote(dict(turned=True))),
+            Mistake(*_SAME, _is_vote(dict(same=True))),
+            Mistake(*_SUM, _is_vote(dict(sums="bins"), dict(sums="cells"))),
         ),
         "The upper left bin is the mean of 8 and 6, which is 7.",
     ),
     Part(
         "the function",
-        agrees(_pooled, _BALLOTS, tol=1e-5),
+        agrees(_window, _SEARCHES),
         (
-            *(Mistake(*told, agrees_any(_BALLOTS, *map(_by, ways))) for told, ways in _TOLD),
+            Mistake(*_TURNED, agrees_any(_SEARCHES, lambda *case: _window(*case, turned=True))),
+            Mistake(*_SAME, agrees_any(_SEARCHES, lambda *case: _window(*case, same=True))),
             Mistake(
-                "x and y of the box are exchanged.",
-                "The map's rows are y, and they come before its columns.",
-                agrees_any(_BALLOTS, _by(dict(exchanged=True))),
+                "x and y are exchanged.",
+                "The corner is (x, y), and the map's rows, which are y, come before its columns.",
+                agrees_any(_SEARCHES, lambda *case: _window(*case)[::-1]),
             ),
             Mistake(
-                "The maps of the classes are mixed.",
-                "The k * k maps of class 0 come first, then those of class 1.",
-                agrees_any(_BALLOTS, _by(dict(bins_first=True))),
+                "Windows at the right and at the lower border are missing.",
+                "A map W cells wide has W - side + 1 windows beside each other.",
+                agrees_any(_SEARCHES, lambda *case: _window(*case, inner=True)),
             ),
         ),
-        "Try it on the four maps. The result has one number for each class, (C,).",
+        "Compute the vote of every window that lies in the maps, and keep the corner [x, y] of the highest.",
     ),
 )
 

@@ -6,6 +6,7 @@ from statistics import mean, stdev
 import numpy as np
 
 from rcnn_tutorial.course.records import by_variant, load
+from rcnn_tutorial.evaluation.resampling import student_interval
 
 RIVALS = {  # each with its record and its variant
     "YOLO grid": ("relatives", "YOLO grid"),
@@ -84,7 +85,16 @@ def _ranks(numbers: Sequence[float]) -> list[float]:
 
 
 def choose(metric: str = "AP", limit: float = float("inf"), data: str = "shapes") -> str:
-    """The rival that is best by a metric among those that need at most so many milliseconds a picture."""
+    """Say which rival is best by a metric among those that need at most so many milliseconds a picture.
+
+    With it stand the second best and the 95 % interval of the difference; where that includes 0, both are named.
+    """
     spent, reached = values("milliseconds", data), values(metric, data)
     fast = [name for name in RIVALS if mean(spent[name]) <= limit]
-    return max(fast, key=lambda name: mean(reached[name]))
+    first, *others = sorted(fast, key=lambda name: -mean(reached[name]))
+    if not others:
+        return f"{first}, the only one within {limit:g} ms"
+    more = [one - other for one, other in zip(reached[first], reached[others[0]], strict=True)]
+    low, high = student_interval(mean(more), stdev(more), len(more))
+    told = f"{mean(more):+.4f} (95 %: {low:+.4f} to {high:+.4f})"
+    return f"{first}, {others[0]} second: {told}" if low > 0 else f"{first} or {others[0]}: {told}, not decided"

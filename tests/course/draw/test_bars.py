@@ -18,6 +18,8 @@ def test_shares_print_their_value():
     assert [place for _, place in written(ax)] == [(0.0912, 0), (0.25, 1), (0.0012, 2), (1, 3)]
     draw.shares({"objects": 0.5}, what="found")
     assert texts(plt.gca()) == ["50 % found"]
+    draw.shares({"log": 0.9, "focal": 0.1}, colors=draw.LOSSES, title="of the loss")
+    assert fills(plt.gca())[2:] == list(draw.LOSSES) and plt.gca().get_title(loc="left") == "of the loss"
 
 
 def test_the_words_of_a_long_share_stand_in_its_bar():
@@ -57,6 +59,10 @@ def test_ablation_from_0_has_a_bar_for_each_mean_and_says_so():
     ax = plt.gca()
     bars = rectangles(ax)
     assert [bar.get_height() for bar in bars] == pytest.approx([0.4, 0.4]) and [bar.get_y() for bar in bars] == [0, 0]
+    draw.ablation({"one": [0.0666], "two": [0.496]}, "AP", "two", zero=True, digits=2)
+    assert texts(plt.gca()) == ["0.07", "0.50"]
+    assert plt.gca().get_title(loc="left") == "bar: mean, dot: one seed, dotted line: the mean of two"
+    plt.close()
     assert [list(line.get_ydata()) for line in ax.lines] == [[0.1, 0.2, 0.9], [0.3, 0.5]]
     assert ax.get_title(loc="left") == "bar: mean, dot: one seed"
     assert written(ax) == [("0.400", (0, 0.9)), ("0.400", (1, 0.5))]

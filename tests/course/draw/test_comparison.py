@@ -155,6 +155,30 @@ def test_the_mean_of_a_difference_stands_in_its_row_and_on_nothing():
             draw.paired(nothing)
 
 
+def test_differences_as_shares_of_a_gain_and_of_a_cost():
+    draw.paired({"AP": GAINS, "time": GAINS}, "change", shares=True, costs=("time",))
+    render()
+    gain, cost = panels()
+    assert texts(gain) == texts(cost) == ["+11 %", "-22 %", "+4 %"]
+    colors = [[to_hex(line.get_color()).upper() for line in ax.lines[3::3]] for ax in (gain, cost)]
+    assert colors == [[draw.GOOD, draw.BAD, draw.PALE], [draw.BAD, draw.GOOD, draw.PALE]]
+    better, worse = ("better", "worse")
+    assert key(plt.gcf().legends[0]) == {better: draw.GOOD, worse: draw.BAD, list(KINDS)[2]: draw.PALE}
+    assert all(tick.get_text().endswith(" %") for tick in gain.get_xticklabels())
+
+
+def test_by_size_with_the_names_below_the_bars():
+    draw.by_size(
+        {"single": [[0.1, 0.3], [0.4, 0.4]], "pyramid": [[0.4, 0.6], [0.5, 0.5]]}, ("small", "large"), named=True
+    )
+    render()
+    ax = plt.gca()
+    middles = [(x0 + x1) / 2 for x0, _, x1, _ in extents(ax)]  # small and large of one detector, then of the other
+    below = {round(x, 6): tick.get_text() for x, tick in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)}
+    assert [below[round(x, 6)] for x in middles] == ["single", "single", "pyramid", "pyramid"]
+    assert written(ax)[-2:] == [("small", (0, 1.04)), ("large", (1, 1.04))] and not plt.gcf().legends
+
+
 def test_by_size_of_one_seed_has_no_spread():
     draw.by_size({"single": [[0.1], [0.4]]}, ("below 32 px", "above"), "AP50")
     ax = plt.gca()
@@ -195,6 +219,8 @@ def test_trade_off_without_a_table_is_the_points_alone():
     draw.trade_off({name: seeds(10 * (i + 1), 0.5) for i, name in enumerate(NAMES)}, {}, "ms")
     (ax,) = panels()
     assert labels(ax)[0] == "ms" and set(NAMES) <= set(texts(ax))
+    draw.trade_off({name: seeds(10 * (i + 1), 0.5) for i, name in enumerate(NAMES)}, {}, "ms", ladder=False)
+    assert plt.gca().get_ylim()[0] == 0 and labels(plt.gca()) == ("ms", "AP")
 
 
 def test_trade_off_has_a_table_below():

@@ -115,7 +115,9 @@ def test_time_bars_share_one_axis_and_one_colour_for_a_stage():
     assert [(p.get_x(), p.get_width()) for p in ax.patches] == [
         pytest.approx(pair) for pair in [(0, 100), (100, 50), (150, 100), (0, 80), (80, 70)]
     ]
-    assert texts(ax) == [" 250 ms", " 150 ms"] and ax.get_xlabel() == "milliseconds for a picture"
+    assert texts(ax) == ["100", "50", "100", " 250 ms", "80", "70", " 150 ms"]
+    assert [text.get_position()[0] for text in ax.texts[:3]] == pytest.approx([50, 125, 200])
+    assert ax.get_xlabel() == "milliseconds for a picture"
     assert [name for _, name in sorted((y, name) for y, name in ticks(ax.yaxis).items())] == ["two", "one"]
     assert ax.get_xlim()[0] == 0 and ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row on top
     colors = dict(zip(("maps", "RPN", "head", "subnets"), draw.COLORS, strict=False))
@@ -123,6 +125,11 @@ def test_time_bars_share_one_axis_and_one_colour_for_a_stage():
     (names,) = plt.gcf().legends
     assert key(names) == colors
     assert all(text.get_window_extent().x1 <= plt.gcf().bbox.x1 for text in ax.texts)
+
+
+def test_a_short_stage_has_no_number():
+    draw.time_bars({"one": {"maps": 0.1, "rest": 0.001}})
+    assert texts(plt.gca()) == ["100", " 101 ms"]
 
 
 def test_time_bars_of_nothing():

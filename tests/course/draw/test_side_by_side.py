@@ -13,11 +13,12 @@ def texts(ax):
     return [text.get_text() for text in ax.texts]
 
 
-def test_the_table_as_overviews_print_it_says_nothing_of_the_test_pictures():
+def test_the_table_as_overviews_print_it_says_nothing_of_training_and_machine():
     draw.published(TABLE, hidden=True)
     said = texts(plt.gca())
     assert "Faster R-CNN" in said and "70.4 mAP" in said and "34.4 AP" in said
-    assert not {"tested on", "VOC 2012", "Titan X"} & set(said) and not plt.gca().patches
+    assert {"tested on", "VOC 2012"} < set(said) and not {"trained on", "VOC 07+12", "Titan X"} & set(said)
+    assert len(plt.gca().patches) == len(TABLE)
 
 
 def test_equal_entries_of_a_column_have_one_colour():
@@ -42,8 +43,28 @@ def test_cells_say_how_many_centres_they_hold():
     filled = {patch.get_label(): to_hex(patch.get_facecolor()).upper() for patch in ax.patches}
     assert (filled["2 in cell 0"], filled["1 in cell 5"]) == (draw.BAD, draw.GOOD)
     assert ax.get_title() == "3 centres in 2 cells: 1 left out"
-    (dots,) = [line for line in ax.lines if line.get_marker() == "o"]
-    assert dots.get_xydata().tolist() == [[10, 10], [12, 12], [75, 75]]
+    dots = [line for line in ax.lines if line.get_marker() in ("o", "X")]
+    assert [dot.get_xydata()[0].tolist() for dot in dots] == [[10, 10], [12, 12], [75, 75]]
+    assert [dot.get_marker() for dot in dots] == ["o", "X", "o"]  # the second object is left out
+    own = [to_hex(dot.get_color()).upper() for dot in dots]
+    framed = [to_hex(patch.get_edgecolor()).upper() for patch in ax.patches[-3:]]
+    assert own == framed and len(set(own)) == 3 and not {draw.GOOD, draw.BAD} & set(own)
+    assert [patch.get_xy() for patch in ax.patches[-3:]] == [(0, 0), (4, 4), (60, 60)]
+
+
+def test_objects_that_share_a_colour_differ_in_their_lines():
+    objects = torch.tensor([[10.0 * k, 0, 10 * k + 8, 8] for k in range(9)])
+    draw.grid_cells(torch.rand(3, 100, 100), objects, list(range(9)), 3)
+    looks = [(to_hex(patch.get_edgecolor()), patch.get_linestyle()) for patch in plt.gca().patches[-9:]]
+    assert len(set(looks)) == 9
+
+
+def test_the_count_of_a_cell_lies_on_no_centre():
+    objects = torch.tensor([[0.0, 0, 8, 8], [20, 20, 36, 36]])
+    draw.grid_cells(torch.rand(3, 90, 90), objects, [0, 0], 3)
+    (text,) = plt.gca().texts
+    x, y = text.get_position()
+    assert all(abs(x - cx) + abs(y - cy) > 20 for cx, cy in ((4, 4), (28, 28)))
 
 
 def test_each_bin_is_lit_on_its_own_map():
@@ -56,7 +77,8 @@ def test_each_bin_is_lit_on_its_own_map():
     assert [panel.patches[0].get_width() for panel in panels] == [2] * 4
     assert [panel.patches[0].get_height() for panel in panels] == [1] * 4
     assert texts(panels[1]) == [str(n) for n in range(16, 32)]
-    assert texts(result) == ["1", "2", "3", "4"] and result.get_title() == "mean 2.5"
+    assert texts(result) == ["1", "2", "3", "4"] and result.get_title() == "vote 2.5"
+    assert [panel.get_title() for panel in panels] == ["upper left", "upper right", "lower left", "lower right"]
     colors = [to_hex(panel.patches[0].get_facecolor()) for panel in panels]
     assert colors == [to_hex(patch.get_facecolor()) for patch in result.patches] and len(set(colors)) == 4
 

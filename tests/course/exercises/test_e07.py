@@ -1,6 +1,6 @@
 """Right answers pass; each wrong answer gets its own hint and no other."""
 
-from math import ceil, log, log10
+from math import ceil, exp, tanh
 
 import pytest
 import torch
@@ -27,8 +27,12 @@ def states(iou, low=0.4, high=0.5):
     return torch.tensor([1 if i >= high else 0 if i < low else -1 for i in iou.tolist()])
 
 
-def count(height, width, each=9, first=3, whole=ceil):
-    return each * sum(whole(height / 2**level) * whole(width / 2**level) for level in range(first, 8))
+def count(height, width, first=3, last=7, whole=ceil):
+    return 9 * sum(whole(height / 2**level) * whole(width / 2**level) for level in range(first, last + 1))
+
+
+def growth(height, width, **options):
+    return 1 + count(height, width, 2, 2, **options) / count(height, width, **options)
 
 
 def hardest(loss, positive, ratio, negatives=True, sign=-1):
@@ -53,11 +57,11 @@ RIGHT = {
     "07-A1": 0.247,
     "07-A2": focal,
     "07-B1": -2.944,
-    "07-B2": lambda prior: log(prior / (1 - prior)),
+    "07-B2": lambda bias: (1 + tanh(bias / 2)) / 2,
     "07-C1": [0, -1, -1, 1],
     "07-C2": states,
     "07-D1": 9000,
-    "07-D2": count,
+    "07-D2": growth,
     "07-E1": [3, 4, 5],
     "07-E2": hardest,
     "07-F1": fit,
@@ -73,9 +77,9 @@ WRONG = [
     ("07-B1", 2.944, "says yes"),
     ("07-B1", -1.279, "base 10"),
     ("07-B1", -2.996, "alone"),
-    ("07-B2", lambda prior: log((1 - prior) / prior), "says yes"),
-    ("07-B2", lambda prior: log10(prior / (1 - prior)), "base 10"),
-    ("07-B2", log, "alone"),
+    ("07-B2", lambda bias: 1 / (1 + exp(bias)), "answer no"),
+    ("07-B2", lambda bias: 10**bias / (1 + 10**bias), "power of 10"),
+    ("07-B2", exp, "odds"),
     ("07-C1", [0, 0, -1, 1], "0.4 counts"),
     ("07-C1", [0, -1, -1, -1], "0.5 does not"),
     ("07-C1", [-1, -1, -1, -1], "bounds of the RPN"),
@@ -84,13 +88,14 @@ WRONG = [
     ("07-C2", lambda iou: states(iou, 0.3, 0.7), "bounds of the RPN"),
     ("07-D1", 1000, "places"),
     ("07-D1", 36000, "P2"),
-    ("07-D2", lambda *case: count(*case, each=1), "places"),
-    ("07-D2", lambda *case: count(*case, first=2), "P2"),
-    ("07-D2", lambda *case: count(*case, whole=int), "rounded down"),
+    ("07-D2", lambda *case: growth(*case) - 1, "Only the anchors of P2"),
+    ("07-D2", lambda *case: 1 / growth(*case), "old number"),
+    ("07-D2", lambda *case: growth(*case, whole=int), "rounded down"),
     ("07-E1", [1, 3, 5], "positive"),
     ("07-E1", [0, 2, 4], "easiest"),
     ("07-E2", lambda *case: hardest(*case, negatives=False), "positive"),
     ("07-E2", lambda *case: hardest(*case, sign=1), "easiest"),
+    ("07-E2", lambda loss, positive, ratio: hardest(loss - 9 * positive.int(), positive, ratio, False), "too few"),
     ("07-F1", lambda *case: fit(*case, steps=1), "no everywhere"),
     ("07-F1", lambda *case: fit(*case, end=nn.Sigmoid()), "never negative"),
 ]

@@ -33,23 +33,29 @@ def empty_cells(objects, side):
     return side**2 - expected_cells(objects, side)
 
 
-def count_default_boxes(sides, each):
-    return sum(each[i] for i in range(len(sides)) for _ in range(sides[i] * sides[i]))
+def share_of_finest(sides, each):
+    boxes = {side: side * side * own for side, own in zip(sides, each, strict=True)}
+    return boxes[max(boxes)] / sum(boxes.values())
 
 
-def vote(maps, box, k, order=lambda c, i, j, k, classes: c * k * k + i * k + j, turn=False, total=()):
-    x1, y1, x2, y2 = (box[1], box[0], box[3], box[2]) if turn else box
-    high, wide, classes = (y2 - y1) // k, (x2 - x1) // k, len(maps) // k**2
-    result = []
-    for c in range(classes):
-        bins = []
-        for i in range(k):
-            for j in range(k):
-                own = maps[order(c, i, j, k, classes)]
-                cells = [own[y1 + i * high + y, x1 + j * wide + x].item() for y in range(high) for x in range(wide)]
-                bins.append(sum(cells) / (1 if "cells" in total else len(cells)))
-        result.append(sum(bins) / (1 if "bins" in total else k * k))
-    return torch.tensor(result)
+def vote(maps, box, k, order=lambda i, j, k: i * k + j, total=()):
+    x1, y1, x2, y2 = box
+    high, wide = (y2 - y1) // k, (x2 - x1) // k
+    bins = []
+    for i in range(k):
+        for j in range(k):
+            own = maps[order(i, j, k)]
+            cells = [own[y1 + i * high + y, x1 + j * wide + x].item() for y in range(high) for x in range(wide)]
+            bins.append(sum(cells) / (1 if "cells" in total else len(cells)))
+    return sum(bins) / (1 if "bins" in total else k * k)
+
+
+def best_window(maps, side, k, margin=0, **options):
+    corners = {}
+    for x in range(maps.shape[2] - side + 1 - margin):
+        for y in range(maps.shape[1] - side + 1 - margin):
+            corners[vote(maps, (x, y, x + side, y + side), k, **options)] = (x, y)
+    return corners[max(corners)]
 
 
 def with_(function, **options):
@@ -78,10 +84,12 @@ RIGHT = [
     ("08-B1", 16.6),
     ("08-B1", 16.5586),
     ("08-B2", expected_cells),
-    ("08-C1", 24564),
-    ("08-C2", count_default_boxes),
+    ("08-C1", 0.667),
+    ("08-C1", 0.67),
+    ("08-C2", share_of_finest),
     ("08-D1", 6.5),
-    ("08-D2", vote),
+    ("08-D2", best_window),
+    ("08-D2", lambda *case: list(best_window(*case, total=("bins", "cells")))),  # a sum has its peak there, too
     ("08-E1", [0, 1, 3]),
     ("08-E1", (0, 1, 3)),
     ("08-E2", pareto),
@@ -104,26 +112,27 @@ WRONG = [
     ("08-B2", empty_cells, "empty"),
     ("08-B2", lambda objects, side: side - side * (1 - 1 / side) ** objects, "one row"),
     ("08-B2", lambda objects, side: side**2 - side**2 * exp(-objects / side**2), "nearly"),
-    ("08-C1", 628, "one row"),
-    ("08-C1", 32766, "same number"),
-    ("08-C1", 21844, "same number"),
-    ("08-C1", 5461, "number of cells"),
-    ("08-C2", lambda sides, each: sum(torch.tensor(sides) * torch.tensor(each)), "one row"),
-    ("08-C2", lambda sides, each: 6 * sum(side**2 for side in sides), "same number"),
-    ("08-C2", lambda sides, each: 4 * sum(side**2 for side in sides), "same number"),
-    ("08-C2", lambda sides, each: max(each) * sum(side**2 for side in sides), "same number"),
-    ("08-C2", lambda sides, each: each[0] * sum(side**2 for side in sides), "same number"),
-    ("08-C2", lambda sides, each: sum(side**2 for side in sides), "number of cells"),
+    ("08-C1", 256 / 628, "one row"),
+    ("08-C1", 0.75, "share of the cells"),
+    ("08-C1", 0.333, "other maps"),
+    ("08-C1", 2.003, "compared with the others"),
+    ("08-C2", lambda sides, each: share_of_finest(sides, [n / s for n, s in zip(each, sides, strict=True)]), "one row"),
+    ("08-C2", lambda sides, each: share_of_finest(sides, [5] * len(sides)), "share of the cells"),
+    ("08-C2", lambda *case: 1 - share_of_finest(*case), "other maps"),
+    ("08-C2", lambda *case: 1 / (1 / share_of_finest(*case) - 1), "compared with the others"),
+    (
+        "08-C2",
+        lambda sides, each: sides[0] ** 2 * each[0] / sum(s * s * n for s, n in zip(sides, each, strict=True)),
+        "first map",
+    ),
     ("08-D1", 4.75, "exchanged"),
     ("08-D1", 3, "same map"),
     ("08-D1", 26, "sum"),
     ("08-D1", 13, "sum"),
-    ("08-D2", with_(vote, order=lambda c, i, j, k, _: c * k * k + j * k + i), "Rows and columns"),
-    ("08-D2", with_(vote, order=lambda c, i, j, k, _: c * k * k), "same map"),
-    ("08-D2", with_(vote, total=("bins",)), "sum"),
-    ("08-D2", with_(vote, total=("cells",)), "sum"),
-    ("08-D2", with_(vote, turn=True), "x and y"),
-    ("08-D2", with_(vote, order=lambda c, i, j, k, classes: (i * k + j) * classes + c), "mixed"),
+    ("08-D2", with_(best_window, order=lambda i, j, k: j * k + i), "Rows and columns"),
+    ("08-D2", with_(best_window, order=lambda i, j, k: 0), "same map"),
+    ("08-D2", lambda *case: best_window(*case)[::-1], "x and y"),
+    ("08-D2", with_(best_window, margin=1), "border"),
     ("08-E1", [0, 1, 4], "AP per millisecond"),
     ("08-E1", [0], "AP per millisecond"),
     ("08-E1", [0, 1], "most accurate"),
@@ -149,11 +158,12 @@ OTHER = [
     ("08-A2", lambda rows, tolerance: []),
     ("08-B1", 17),
     ("08-B2", nudged(expected_cells)),
-    ("08-C1", 24560),
-    ("08-C2", lambda sides, each: count_default_boxes(sides, each) + 1),
+    ("08-C1", 0.6),
+    ("08-C1", 24564),
+    ("08-C2", nudged(share_of_finest)),
     ("08-D1", 6.4),
-    ("08-D2", nudged(vote)),
-    ("08-D2", lambda *case: vote(*case)[None]),
+    ("08-D2", lambda maps, side, k: (0, 0)),
+    ("08-D2", lambda *case: torch.tensor([best_window(*case)])),
     ("08-E1", [3]),
     ("08-E1", []),
     ("08-E2", lambda ms, ap: list(range(len(ms)))),
@@ -201,6 +211,6 @@ def test_a_list_of_names_is_asked_for(capsys):
 
 def test_what_the_notebook_prints_is_what_is_judged():
     assert PARTS["08-A1"].right(*inconsistent(TABLE, 0.1))
-    assert PARTS["08-C1"].right(count_default_boxes(SIDES, EACH))
+    assert PARTS["08-C1"].right(share_of_finest(SIDES, EACH))
     assert PARTS["08-D1"].right(vote(four_maps(), (0, 1, 4, 3), 2))
     assert PARTS["08-E1"].right(pareto(MS, AP))
