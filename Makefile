@@ -1,5 +1,6 @@
 # Each target works on a fresh clone and is quick when nothing has changed.
 #   make lab     set up, make the data, open JupyterLab      make run      execute the notebooks in place
+#   make setup   set up alone, for the command rcnn-tutorial  make whole    tests that start whole programs
 #   make test    set up, lint, unit tests, notebooks         make claims   docs/claims.md of a whole test run
 #   make check   set up, unit tests alone                    make lint     set up, style and types alone
 #   make bench   times beside torchvision's, in 15 minutes  make clean    remove the virtual environment
@@ -18,7 +19,9 @@ BIN := .venv/bin
 READY := .venv/ready
 DOCS_READY := .venv/docs-ready
 
-.PHONY: lab test check whole lint notebooks run claims bench slides handouts book docs clean
+.PHONY: setup lab test check whole lint notebooks run claims bench slides handouts book docs clean
+
+setup: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab $(LAB) notebooks/
