@@ -68,6 +68,7 @@ def begin(wishes: Wishes, folder: str | os.PathLike | None, name: str | None, pr
         return go_on(folder, device=wishes.device, progress=progress)
     if folder is not None and process_rank()[0] == 0:
         _own(folder)  # is refused before anything takes time
+    gathered(None)  # the folder is there before another process looks into it
     splits = _read(wishes.data, wishes.detector, wishes.classes, wishes.on_error, wishes.recipe)
     plan = follow(recipe_named(wishes.recipe), wishes, splits.train) if wishes.recipe else decide(wishes, splits.train)
     model = _new_model(plan, splits)
@@ -179,7 +180,7 @@ def _run(
             raise
         raise KeyboardInterrupt(f"Stopped. {_further(folder)}") from None
     finally:
-        if not has_run(folder):
+        if process_rank()[0] == 0 and not has_run(folder):
             _leave_nothing(folder)
 
 
