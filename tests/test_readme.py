@@ -1,14 +1,23 @@
-"""The code of README and docs/library.md runs as it stands there, block after block, on four small pictures."""
+"""The code of README and docs/library.md runs as it stands there, block after block, on four small pictures.
+
+The lines of README that call the command are typed as they stand, or looked up in its help.
+"""
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from PIL import Image
 from torchvision.models import WeightsEnum
 from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
+from typer.main import get_command
 
+from rcnn_tutorial.app.cli import app
 from rcnn_tutorial.detectors.fpn import FPN, FPNSettings
 from rcnn_tutorial.nets.backbones import tiny_net
 
@@ -50,13 +59,59 @@ def run(page, folder, smaller, names):
     assert (folder / "runs/checkpoint.pt").is_file()
 
 
-def test_the_code_of_the_readme_runs(folder, capsys):
+def test_the_code_of_the_readme_runs(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
     names = {}
-    several = folder / "several"
-    run("README.md", folder, {"steps=1000": "steps=2", "runs/several": several.as_posix()}, names)
-    assert (several / "checkpoint.pt").is_file() and names["device"].type in ("cpu", "cuda")
-    assert float(capsys.readouterr().out.splitlines()[-1]) >= 0
-    assert names["history"].steps == 2 and names["model"].classes == ("background", "cat", "dog")
+    smaller = {"steps=1000": "steps=2", "path/to/new/pictures": (folder / "JPEGImages").as_posix()}
+    run("README.md", folder, smaller, names)
+    assert names["fitted"].history.steps == 2 and names["fitted"].model.classes == ("background", "cat", "dog")
+    assert "AP50" in capsys.readouterr().out and len(names["found"]) == 4
+    plt.close("all")
+
+
+def commands_of(text):
+    """The lines of README that call the command, of blocks and of the table, without what stands before it."""
+    lines = re.findall(r"^(?:\S*bin/)?rcnn-tutorial (.+)$", text, re.MULTILINE)
+    lines += re.findall(r"-m rcnn_tutorial (.+)$", text, re.MULTILINE)
+    for row in re.findall(r"^\|[^|]+\|([^|]+)\| `tests/.*$", text, re.MULTILINE):
+        lines += re.findall(r"`([a-z]+(?: [^`]+)?)`", row)
+    return lines
+
+
+def unknown_words(line):
+    """What of a line the command does not know: a subcommand, or an option."""
+    command, words = get_command(app), shlex.split(line)
+    while words and hasattr(command, "commands"):
+        name = words.pop(0)
+        if name not in command.commands:
+            return [name]
+        command = command.commands[name]
+    options = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
+    return [word for word in words if word.startswith("-") and word not in options]
+
+
+def test_the_command_knows_what_the_readme_types():
+    lines = [line for line in commands_of((ROOT / "README.md").read_text(encoding="utf-8")) if line != "tensorboard"]
+    assert len(lines) >= 20, lines
+    assert not {line: unknown for line in lines if (unknown := unknown_words(line))}
+    assert unknown_words("train DATA --epoch 3") == ["--epoch"] and unknown_words("teach DATA") == ["teach"]
+    assert unknown_words("data check DATA --json x") == [] == unknown_words("train --resume runs/fpn")
+
+
+@pytest.mark.whole
+def test_the_two_commands_of_the_readme(folder, tmp_path):
+    """A new user's first two lines, from the console, with few steps."""
+    script = Path(sys.executable).with_name("rcnn-tutorial")
+    lines = commands_of((ROOT / "README.md").read_text(encoding="utf-8"))[:2]
+    assert [line.split()[0] for line in lines] == ["train", "detect"]
+    places = {"path/to/folder": folder.as_posix(), "path/to/new/pictures": (folder / "JPEGImages").as_posix()}
+    for line, more in zip(lines, (["--steps", "2"], []), strict=True):
+        for old, new in places.items():
+            line = line.replace(old, new)
+        done = subprocess.run([script, *shlex.split(line), *more], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert {"best.pt", "results.json", "curves.png"} <= {path.name for path in (tmp_path / "runs/fpn").iterdir()}
+    assert {"0.jpg", "detections.json"} <= {path.name for path in (tmp_path / "runs/detect").iterdir()}
 
 
 def test_the_code_of_the_library_page_runs(folder, monkeypatch, capsys):
