@@ -114,7 +114,7 @@ def _known(folder):
 
 def _layout(folder):
     names = os.listdir(folder)  # by their exact names: COCO's folder is called annotations, VOC's Annotations
-    if "Annotations" in names:
+    if "Annotations" in names or ("images" in names and visible_files(folder / "annotations", "*.xml")):
         return "PASCAL VOC"
     if any(folder.glob("data.y*ml")):
         return "YOLO"
@@ -147,14 +147,16 @@ def _by_name(name, data, layout, classes, on_error, masks):
         except NoSplitError:
             if split == "test":
                 notes.append("There is no test split.")
-    if layout in ("YOLO", "labelImg") and _was_divided(data, layout, parts["train"]):
+    if _was_divided(data, layout, parts["train"]):
         notes.append(_divided(parts))
     return _finish(name, layout, parts, notes, on_error)
 
 
 def _was_divided(folder, layout, train):
     """Whether neither a file nor a folder says what the training pictures are."""
-    if layout == "YOLO" and names_splits(folder):
+    if folder in ("shapes", "bccd") or (layout == "YOLO" and names_splits(folder)):
+        return False
+    if layout == "PASCAL VOC" and (Path(folder) / "ImageSets").is_dir():
         return False
     return not any("train" in str(name).split("/")[:2] for name in train.ids[:1])
 

@@ -52,13 +52,14 @@ class VOCDetection(DetectionDataset):
     XML and pictures share their folder a warning of the logger names their number, since there they may as well be
     pictures that nobody has labelled yet. A split whose pictures all lack it is refused.
 
-    Where XML and pictures share their folder, a subfolder "train", "val" or "test" is that split. Without such
-    subfolders the pictures are divided at random, always alike: 70 % "train", 15 % "val", 15 % "test".
+    Where XML and pictures share their folder, or there is no ImageSets, a subfolder "train", "val" or "test" is that
+    split. Without such subfolders the pictures are divided at random, always alike: 70 % "train", 15 % "val" and 15 %
+    "test".
 
     A box of exactly one pixel (xmin == xmax and ymin == ymax) is the trace of a click without a drag and is dropped.
 
     Args:
-        root: folder with JPEGImages, Annotations and ImageSets; or with pictures and XML.
+        root: folder with JPEGImages (or images), Annotations (or annotations) and ImageSets; or with pictures and XML.
         split: name of a file in ImageSets/Main, without ".txt"; "val" and "valid" are one.
         classes: names in the order of their labels 1..K, without background.
         transform, other_classes: as in `DetectionDataset`.
@@ -87,10 +88,11 @@ class VOCDetection(DetectionDataset):
         if self._masks and not self._masks.is_dir():
             raise ValueError(f"masks: there are none in {self.root}, which has no folder SegmentationObject")
         ids, images = _find(self.root, split, masks)
-        files = {name: _annotations(self.root) / f"{name}.xml" for name in ids}
+        folder = _annotations(self.root)
+        files = {name: folder / f"{name}.xml" for name in ids}
         check_annotated([files[name] for name in ids if name in images], split)
         self._load(ids, lambda name: self._read(name, images, files[name]), on_error)
-        if self.unannotated and _annotations(self.root) == self.root:
+        if self.unannotated and folder == self.root:
             logging.getLogger(__name__).warning(
                 "%d of %d pictures of split %r in %s have no XML and count as pictures without objects",
                 self.unannotated, len(self), split, self.root,
@@ -160,13 +162,27 @@ def _runs(file, size, numbers, keep):
 
 
 def _annotations(root):
-    return root / "Annotations" if (root / "Annotations").is_dir() else root
+    """The folder of the XML; Kaggle's data sets often call it annotations, as COCO calls that of its JSON files."""
+    if (root / "Annotations").is_dir():
+        return root / "Annotations"
+    return root / "annotations" if visible_files(root / "annotations", "*.xml") else root
+
+
+def _pictures(root):
+    """The folder of the pictures; None where they lie beside their XML."""
+    if (root / "JPEGImages").is_dir():
+        return root / "JPEGImages"
+    return root / "images" if _annotations(root) != root and (root / "images").is_dir() else None
 
 
 def _find(root, split, masks=False):
     """The ids of a split, and {id: picture}."""
-    if (root / "JPEGImages").is_dir():
-        images, folder = find_images(root / "JPEGImages"), root / "ImageSets" / "Segmentation"
+    if pictures := _pictures(root):
+        images, folder = find_images(pictures), root / "ImageSets" / "Segmentation"
+        if not (root / "ImageSets").is_dir():
+            place = _annotations(root)
+            annotated = {id_of(file, place) for file in visible_files(place, "*.xml")}
+            return pick_split(images.keys() | annotated, split, root), images
         if not masks or not any((folder / f"{name}.txt").is_file() for name in split_names(split)):
             folder = root / "ImageSets" / "Main"
         return _read_split(folder, split, images), images

@@ -80,7 +80,7 @@ class VocWriter:
         self.seen.update(picture.labels[i] for i in kept)
         self.lost["clicks"] += len(sides) - len(kept)
         self.lost["crowds"] += sum(picture.crowd[i] for i in kept)
-        self.lost["areas"] += picture.areas is not None and picture.segmentations is None
+        self.lost["areas"] += _has_own_areas(picture)
         write_annotation(
             self.folder / "Annotations" / f"{stem}.xml",
             picture.name,
@@ -199,7 +199,7 @@ class YoloWriter:
         self.splits[picture.split] = None
         self.lost["crowds"] += len(picture.crowd) - len(kept)
         self.lost["difficult"] += sum(picture.difficult[i] for i in kept)
-        self.lost["areas"] += picture.areas is not None and picture.segmentations is None
+        self.lost["areas"] += _has_own_areas(picture)
         boxes = [_line(picture, i, _centred(picture.boxes[i])) for i in kept]
         polygons = None
         if picture.segmentations is not None:
@@ -223,7 +223,7 @@ class YoloWriter:
             self.lost,
             {
                 "crowds": ("crowd", "left out, because YOLO's layout has none"),
-                "difficult": ("difficult object", "kept as an ordinary one, because YOLO's layout has no such flag"),
+                "difficult": ("difficult object", "kept without that mark, because YOLO's layout has none"),
                 "areas": ("picture", "written without the stated areas of objects, which YOLO's layout cannot hold"),
                 "masks": (
                     "object", "not a single polygon with the object's box, so all masks are left out and boxes written",
@@ -258,6 +258,13 @@ def _coco_segmentation(segmentation, size):
     runs = {"size": [size[1], size[0]], "counts": segmentation.tolist()}
     code = cast(Any, coco_mask).frPyObjects(runs, size[1], size[0])
     return {"size": runs["size"], "counts": code["counts"].decode()}
+
+
+def _has_own_areas(picture: Picture) -> bool:
+    """Whether an area is stated that neither a mask nor the box of its object gives."""
+    if picture.areas is None or picture.segmentations is not None:
+        return False
+    return not np.allclose((picture.boxes[:, 2:] - picture.boxes[:, :2]).prod(axis=1), picture.areas, rtol=0.01)
 
 
 def _centred(box):

@@ -149,7 +149,7 @@ def test_convert_writes_all_splits_and_says_what_was_lost(voc, tmp_path):
     result = run("convert", voc.root, tmp_path / "yolo", "--to", "yolo", "--link")
     assert result.exit_code == 0, result.output
     told = " ".join(result.output.split())
-    assert "2 difficult objects are kept as an ordinary one" in told and "There is no test split." in told
+    assert "2 difficult objects are kept without that mark" in told and "There is no test split." in told
     assert "Train on it by: rcnn-tutorial train" in told
     splits = load_splits(tmp_path / "yolo")
     assert splits.layout == "YOLO" and len(splits.train) == 2 and len(splits.val) == 1

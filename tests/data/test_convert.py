@@ -193,7 +193,7 @@ def test_crowds_and_difficult_objects(source, tmp_path):
     source.edit("a0", "<difficult>0</difficult>", "<difficult>1</difficult>")
     hard = load_splits(source.root)
     notes = convert(hard, tmp_path / "yolo2", "yolo")
-    assert notes == ("7 difficult objects are kept as an ordinary one, because YOLO's layout has no such flag.",)
+    assert notes == ("7 difficult objects are kept without that mark, because YOLO's layout has none.",)
     convert(hard, tmp_path / "new2", "voc")
     assert content(load_splits(tmp_path / "new2")) == content(hard)
 
@@ -208,6 +208,8 @@ def test_masks_that_overlap_or_have_no_pixel(tmp_path):
     first[1]["segmentation"], first[1]["bbox"] = [[10, 3, 22, 3, 16, 12]], [10, 3, 12, 9]
     second = [a for a in stated["annotations"] if a["image_id"] == 20]
     second[1]["segmentation"], second[1]["bbox"] = [[1, 1, 1.1, 1, 1.1, 1.1]], [1, 1, 1.5, 1.5]
+    third = [a for a in stated["annotations"] if a["image_id"] == 30]
+    third[1]["segmentation"], third[1]["bbox"] = [[14, 4, 18, 4, 18, 6, 14, 6]], [14, 4, 4, 2]
     file.write_text(json.dumps(stated))
     notes = convert(load_splits(folder, masks=True), tmp_path / "voc", "voc")
     assert any("masks are changed where" in note or "mask is changed where" in note for note in notes)
@@ -216,6 +218,8 @@ def test_masks_that_overlap_or_have_no_pixel(tmp_path):
         for index in range(len(part)):
             masks = part.target(index)["masks"]
             assert masks.flatten(1).any(dim=1).all() and masks.sum(dim=0).max() <= 1
+            if part.ids[index] == "p3":
+                assert masks[1].sum() == 8  # the smaller one lies on top and is whole
 
 
 def test_more_objects_than_a_byte_can_number(voc, tmp_path):
@@ -247,6 +251,20 @@ def test_boxes_of_one_pixel_and_classes_without_objects(tmp_path):
     assert "1 box is of a single pixel left out" in " ".join(notes)
     assert "No object is of the class 'unseen', so it is not in the new data set." in notes
     assert sum(len(rows) for rows in content(load_splits(tmp_path / "voc")).values()) == 3
+
+
+@pytest.mark.parametrize("layout", ["voc", "yolo"])
+def test_areas_that_get_lost_are_told_where_they_are_not_the_box_s(tmp_path, layout):
+    from tests.data.test_splits import coco
+
+    file = coco(tmp_path / "data" / "all.json", [f"{i}.jpg" for i in range(4)], tmp_path / "data")
+    splits = load_splits(file)
+    assert not any("areas" in note for note in convert(splits, tmp_path / "one", layout))
+    stated = json.loads(file.read_text())
+    stated["annotations"][0]["area"] = 11
+    file.write_text(json.dumps(stated))
+    notes = convert(load_splits(file), tmp_path / "two", layout)
+    assert any(note.startswith("1 picture is written without the stated areas") for note in notes)
 
 
 @pytest.mark.parametrize("layout", ["voc", "coco", "yolo"])

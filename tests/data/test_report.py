@@ -123,7 +123,7 @@ def test_a_picture_that_was_saved_again(tmp_path):
     noise(7, (200, 150)).save(files[41].with_suffix(".png"))
     noise(7, (200, 148)).save(files[42])
     moved = noise(7, (200, 150))
-    moved.paste((255, 255, 255), (20, 20, 50, 60))
+    moved.paste((255, 255, 255), (20, 20, 30, 30))  # little of it changes, but much there
     moved.save(files[43])
     Image.fromarray(np.full((150, 200), 40_000, np.uint16)).save(files[44].with_suffix(".png"))
     files[41], files[44] = files[41].with_suffix(".png"), files[44].with_suffix(".png")

@@ -114,6 +114,22 @@ def test_what_was_read_in_another_way_than_stated_is_said(voc):
         assert sentence in told
 
 
+@pytest.mark.parametrize("pictures, annotations", [("JPEGImages", "Annotations"), ("images", "annotations")])
+def test_a_voc_folder_without_lists_is_divided(voc, pictures, annotations):
+    for i in range(10):
+        voc.add(f"{i}")
+    shutil.rmtree(voc.root / "ImageSets")
+    (voc.root / "JPEGImages").rename(voc.root / pictures)
+    (voc.root / "Annotations").rename(voc.root / annotations)
+    splits = load_splits(voc.root)
+    assert splits.layout == "PASCAL VOC" and sizes(splits) == {"train": 6, "val": 2, "test": 2}
+    assert "divided at random, always alike: 6 train, 2 val, 2 test." in notes_of(splits)
+    assert all(len(part.target(0)["boxes"]) == 1 for part in splits.parts().values())
+    (voc.root / pictures / "3.jpg").unlink()
+    with pytest.raises(ValueError, match=r"3\.jpg: no such file|there is no picture beside it"):
+        load_splits(voc.root)
+
+
 def test_a_flat_folder_is_divided_and_a_folder_of_splits_is_not(tmp_path):
     (tmp_path / "flat").mkdir()
     for i in range(20):
