@@ -276,16 +276,11 @@ def _about(offer: Offered) -> str:
     lines = [f"{offer.name}: {_megabytes(offer.size).strip()}, published {figures}"]
     if offer.there:
         return "\n".join([*lines, f"  The file is there already: {offer.path}"])
-    return "\n".join(
-        [
-            *lines,
-            "  The file is not there yet. With a network torchvision gets it when it is first asked for.",
-            "  Without one, get this file elsewhere",
-            f"    {offer.url}",
-            "  and put it here",
-            f"    {offer.path}",
-        ]
-    )
+    lines += [
+        "  The file is not there yet. With a network torchvision gets it when it is first asked for.",
+        f"  Without one, get this file elsewhere\n    {offer.url}\n  and put it here\n    {offer.path}",
+    ]
+    return "\n".join(lines)
 
 
 def command(
