@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Dataset
 
+from rcnn_tutorial.app.checkpoints import history_of, stretch
 from rcnn_tutorial.app.console import Say, silent, write_json
 from rcnn_tutorial.app.cost import announcement, step_cost, warning
 from rcnn_tutorial.app.curves import draw_curves
@@ -21,7 +22,6 @@ from rcnn_tutorial.app.recipes import recipe_named
 from rcnn_tutorial.app.record import Record, conclude, save_whole, summary
 from rcnn_tutorial.app.run_folder import (
     BEST,
-    CHECKPOINT,
     LAST,
     SETTINGS,
     free_folder,
@@ -32,7 +32,7 @@ from rcnn_tutorial.app.run_folder import (
     surroundings,
 )
 from rcnn_tutorial.app.trouble import LastBatch, advised, check_space, keep_batch, mended
-from rcnn_tutorial.cache import FeatureCache, read_archive, write_archive
+from rcnn_tutorial.cache import FeatureCache
 from rcnn_tutorial.data.splits import Splits, load_splits
 from rcnn_tutorial.detectors import load
 from rcnn_tutorial.engine.processes import gathered, process_rank
@@ -147,21 +147,6 @@ def _free(name: str) -> Path | None:
         raise mended(error, Path("runs")) from error
 
 
-def _stretch(folder: Path, plan: Plan) -> None:
-    """Make the checkpoint one of a training of other steps, where the rate depends on their number: `train` refuses it.
-
-    The rate then goes on as in a training of so many steps, and the steps already done had another one.
-    """
-    checkpoint = folder / CHECKPOINT
-    if plan.training.schedule != "cosine" or not checkpoint.is_file():
-        return
-    state = read_archive(checkpoint, ("identity",), "a checkpoint of a training")
-    settings = state["identity"]["settings"]
-    if settings["steps"] != plan.training.steps:
-        settings["steps"] = plan.training.steps
-        write_archive(state, checkpoint)
-
-
 def _run(
     plan: Plan,
     splits: Splits,
@@ -216,8 +201,8 @@ def _work(
         model.normalise_targets(prepared(splits.train, plan, folder, training=False))  # pyright: ignore
     check_space(folder, model)
     if first and begun is not None:
-        _stretch(folder, plan)
-    done = _steps_done(folder)
+        stretch(folder, plan.training)
+    done = history_of(folder).steps
     if plan.detector not in STAGED and done < plan.training.steps:
         if slow := warning(plan):
             say(slow)
@@ -230,19 +215,6 @@ def _work(
     say(f"Training {plan.detector} in {folder}. Ctrl-C stops it and keeps what is reached.")
     history = _train(plan, model, training, validation, folder, progress)
     return _end(plan, splits, model, validation, history, folder, progress, say)
-
-
-def _steps_done(folder: Path) -> int:
-    """How many steps the checkpoint of a run has behind it."""
-    return _history(folder).steps
-
-
-def _history(folder: Path) -> History:
-    """The record that the checkpoint of a run has; an empty one before the first."""
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        return History()
-    return History(**read_archive(path, ("history",), "a checkpoint of a training")["history"])
 
 
 def _write_settings(folder: Path, plan: Plan, splits: Splits, begun: dict[str, Any] | None) -> None:
@@ -259,7 +231,7 @@ def _write_settings(folder: Path, plan: Plan, splits: Splits, begun: dict[str, A
 
 def _train(plan: Plan, model: Any, training: Dataset, validation: Dataset, folder: Path, progress: bool) -> History:
     """Train in one go or in stages; Ctrl-C and what is not finite leave the record of the steps so far."""
-    evaluations = _history(folder).evaluations if (folder / BEST).is_file() else []
+    evaluations = history_of(folder).evaluations if (folder / BEST).is_file() else []
     record = Record(folder, validation, model.classes, _options(plan), evaluations)
     batch = LastBatch(model)
     try:
@@ -280,7 +252,7 @@ def _train(plan: Plan, model: Any, training: Dataset, validation: Dataset, folde
 
 def _left(record: Record, folder: Path, plan: Plan) -> KeyboardInterrupt:
     """What is said after Ctrl-C, once the steps so far are recorded and drawn."""
-    history = _history(folder)
+    history = history_of(folder)
     if history.steps:
         record.log(history)
         draw_curves(history, folder / "curves.png")
