@@ -160,14 +160,13 @@ def _convert(
     masks: Annotated[
         bool | None, typer.Option("--masks/--no-masks", help="Keep masks; by default where all pictures have them.")
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad files out instead of refusing them.")] = False,
+    on_error: Annotated[str, typer.Option(help="What to do with a bad file: raise, or skip it and name it.")] = "raise",
     classes: Annotated[str | None, typer.Option(help=CLASSES_HELP)] = None,
 ) -> None:
     """Write a data set in another layout: VOC's, COCO's or YOLO's.
 
     All splits are written, and boxes as exactly as the layout can hold them. What it cannot hold is said.
     """
-    on_error = "skip" if skip_bad else "raise"
     for note in convert(data, out, to.value, classes=_names(classes), link=link, masks=masks, on_error=on_error):
         typer.echo(note)
     typer.echo(f"The data set is in {out}. Train on it by: rcnn-tutorial train {out}")

@@ -213,6 +213,8 @@ def _work(
     if first:
         _write_settings(folder, plan, splits, begun)
     say(f"Training {plan.detector} in {folder}. Ctrl-C stops it and keeps what is reached.")
+    if plan.detector in STAGED:
+        say("After the fine-tuning come SVMs and box regression, which keep no checkpoint: --resume begins them anew.")
     history = _train(plan, model, training, validation, folder, progress)
     return _end(plan, splits, model, validation, history, folder, progress, say)
 

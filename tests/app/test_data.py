@@ -165,7 +165,10 @@ def test_convert_refuses_bad_files_unless_they_are_to_be_skipped(voc, tmp_path):
     assert isinstance(result.exception, ValueError) and "bad.jpg" in str(result.exception)
     assert not (tmp_path / "coco").exists()
     assert (
-        run("convert", voc.root, tmp_path / "coco", "--to", "coco", "--skip-bad", "--classes", "dog,cat").exit_code == 0
+        run(
+            "convert", voc.root, tmp_path / "coco", "--to", "coco", "--on-error", "skip", "--classes", "dog,cat"
+        ).exit_code
+        == 0
     )
     assert json.loads((tmp_path / "coco" / "annotations" / "instances_val.json").read_text())["annotations"] == []
     stated = json.loads((tmp_path / "coco" / "annotations" / "instances_train.json").read_text())
