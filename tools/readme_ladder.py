@@ -1,4 +1,4 @@
-"""Make what the README says of the ladder and of the rivals, from their records: pictures, and tables between marks."""
+"""Make what the README says of the ladder, the rivals and the command: pictures, and text between marks, of records."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 
 from rcnn_tutorial.cache import fingerprint
 from rcnn_tutorial.course import draw, records
-from rcnn_tutorial.course.records import ladder, rivals
+from rcnn_tutorial.course.records import command, ladder, rivals
 
 ROOT = Path(__file__).parent.parent
 TRAINED, RIVALS = ROOT / "docs/trained_shapes.jpg", ROOT / "docs/rivals_shapes.jpg"
@@ -19,10 +19,11 @@ def found() -> dict[str, dict]:
 
 
 def tables() -> dict[str, str]:
-    """README's tables, by the name that is in their marks."""
+    """README's tables, and a sentence, by the name that is in their marks."""
     return {
         "ladder": ladder.markdown(ladder.summary(found())),
         "rivals": ladder.markdown(rivals.summary(), list(rivals.RIVALS)),
+        "command": command.sentence(),
     }
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from rcnn_tutorial.app.planning import PROPOSED
+from rcnn_tutorial.app.run_folder import BEST
 from rcnn_tutorial.data.masks import encode_masks
 from rcnn_tutorial.data.media import Frame, Media, One
 from rcnn_tutorial.detectors import load
@@ -17,8 +19,6 @@ from rcnn_tutorial.evaluation.detected import Detected
 from rcnn_tutorial.evaluation.prediction import eval_mode
 from rcnn_tutorial.proposals.selective_search import selective_search_batch
 
-BEST = "best.pt"  # what a run's folder calls the weights to detect with
-GIVEN_PROPOSALS = ("rcnn", "sppnet", "fast_rcnn")  # detectors that propose nothing themselves
 PROPOSALS = 200  # of selective search for a picture, as the notebooks and the shipped detectors have it
 
 
@@ -136,7 +136,7 @@ def detecting(
 
 def needs_proposals(model: nn.Module) -> bool:
     """Say whether a detector proposes nothing itself, so that selective search has to."""
-    return getattr(model, "name", None) in GIVEN_PROPOSALS
+    return getattr(model, "name", None) in PROPOSED
 
 
 def _proposals(model: nn.Module, images: list[Tensor]) -> dict[str, list[Tensor]]:

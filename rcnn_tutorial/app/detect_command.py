@@ -64,6 +64,7 @@ def command(
     """
     from rcnn_tutorial.app.detect import PROPOSALS, model_of, needs_proposals
     from rcnn_tutorial.app.detect_folder import detect_into
+    from rcnn_tutorial.app.trouble import in_memory
     from rcnn_tutorial.data.videos import can_write
 
     model = model_of(weights, device)
@@ -72,22 +73,23 @@ def command(
             f"This detector is given {PROPOSALS} proposals of selective search for each picture, which takes long."
         )
     start = time.perf_counter()
-    results = detect_into(
-        output,
-        model,
-        pictures,
-        threshold,
-        batch=batch,
-        classes=None if classes is None else [name.strip() for name in classes.split(",")],
-        every=every,
-        draw=draw,
-        names=show_labels,
-        scores=show_scores,
-        json_file=json_file,
-        csv_file=csv_file,
-        instances=coco_results,
-        progress=sys.stderr.isatty(),
-    )
+    with in_memory(batch):
+        results = detect_into(
+            output,
+            model,
+            pictures,
+            threshold,
+            batch=batch,
+            classes=None if classes is None else [name.strip() for name in classes.split(",")],
+            every=every,
+            draw=draw,
+            names=show_labels,
+            scores=show_scores,
+            json_file=json_file,
+            csv_file=csv_file,
+            instances=coco_results,
+            progress=sys.stderr.isatty(),
+        )
     seconds, looked = time.perf_counter() - start, len(results.detected)
     typer.echo(table(results.detected))
     typer.echo(f"{_several(looked, 'picture')} in {seconds:.1f} s, {1000 * seconds / max(looked, 1):.0f} ms each.")

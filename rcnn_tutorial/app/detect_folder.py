@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from rcnn_tutorial.app.detect import detecting, model_of
+from rcnn_tutorial.app.run_folder import free_folder
 from rcnn_tutorial.course.draw.painted import painted
 from rcnn_tutorial.data.media import WRITTEN, Media, One
 from rcnn_tutorial.data.videos import Video, VideoWriter, can_write, is_video
@@ -148,24 +148,11 @@ def _prepared(folder, targets, media, json_file, csv_file, inputs) -> Results:
         if os.path.realpath(file) in originals:
             raise ValueError(f"{file} would be written over a file that is read here; choose another folder or file")
     if place is None:
-        place = RUNS / "detect" if len(written) == 2 and not targets else _free_folder(RUNS / "detect")
+        place = RUNS / "detect" if len(written) == 2 and not targets else free_folder("detect", RUNS)
     results = Results(place, Path(json_file or place / WRITTEN), Path(csv_file or place / "detections.csv"))
     for file in (results.json, results.csv):
         file.parent.mkdir(parents=True, exist_ok=True)
     return results
-
-
-def _free_folder(first: Path) -> Path:
-    """Make a folder of this name, or with the first number that is free: detect, detect2, detect3."""
-    first.parent.mkdir(parents=True, exist_ok=True)
-    for number in count(1):
-        folder = first if number == 1 else first.with_name(f"{first.name}{number}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("there is always a free number")
 
 
 class _Painter:

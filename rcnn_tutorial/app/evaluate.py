@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rcnn_tutorial.app.measures import Report
 
 RESULTS, DETECTIONS, WORST, CURVES = "results.json", "detections.json", "worst.jpg", "curves.png"
-PROPOSALS = 200  # of selective search, for detectors that propose nothing; as many as the shipped ones had
 
 
 def evaluate(
@@ -54,7 +53,7 @@ def evaluate(
     """
     from torch.utils.data import Dataset
 
-    from rcnn_tutorial.app.detect import model_of, needs_proposals
+    from rcnn_tutorial.app.detect import PROPOSALS, model_of, needs_proposals
     from rcnn_tutorial.app.measures import measure
     from rcnn_tutorial.data.wrappers import check_classes, length
     from rcnn_tutorial.evaluation import predict
@@ -230,21 +229,17 @@ def command(
 
     For example: rcnn-tutorial evaluate runs/fpn/best.pt path/to/folder
     """
-    folder = output or _free(Path("runs"), "evaluate")
-    report = evaluate(
-        weights, data, split, limit=limit, device=device, threshold=threshold, batch_size=batch, folder=folder
-    )
+    from rcnn_tutorial.app.run_folder import free_folder
+    from rcnn_tutorial.app.trouble import in_memory
+
+    folder = output or free_folder("evaluate")
+    with in_memory(batch):
+        report = evaluate(
+            weights, data, split, limit=limit, device=device, threshold=threshold, batch_size=batch, folder=folder
+        )
     typer.echo(str(report))
     if results is not None:
         results.parent.mkdir(parents=True, exist_ok=True)
         results.write_text((folder / RESULTS).read_text(encoding="utf-8"), encoding="utf-8")
     names = [name for name in (RESULTS, DETECTIONS, WORST, CURVES) if (folder / name).exists()]
     typer.echo(f"\nThe files are in {folder}: {', '.join(names)}.")
-
-
-def _free(root: Path, name: str) -> Path:
-    """A folder that is not there yet: runs/evaluate, runs/evaluate2, and so on."""
-    number = 1
-    while (folder := root / (name if number == 1 else f"{name}{number}")).exists():
-        number += 1
-    return folder

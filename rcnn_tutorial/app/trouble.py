@@ -67,6 +67,24 @@ def advised(folder: Path, plan: Plan) -> Iterator[None]:
         raise mended(error, folder) from error
 
 
+@contextmanager
+def in_memory(batch: int) -> Iterator[None]:
+    """Say what to do where pictures that are only looked at need more memory than there is.
+
+    Args:
+        batch: pictures at a time.
+    Raises:
+        RuntimeError: out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        less = f"Fewer at a time need less: --batch {batch // 2}" if batch > 1 else "Smaller pictures need less"
+        raise RuntimeError(f"there is not enough memory for {batch} at a time. {less}; so may --device cpu") from error
+
+
 def mended(error: OSError, folder: Path) -> OSError:
     """Give the error that says what to do about a disk that is full or for reading alone, else the same one."""
     if error.errno in FULL:

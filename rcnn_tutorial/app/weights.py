@@ -11,7 +11,6 @@ import typer
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "alexnet", "vgg16")
 DETECTOR, CHECKPOINT, STATE = "a trained detector", "the checkpoint of a training", "a table of weights by name"
-BEST = "best.pt"  # of a training's folder
 RECORDED = ("CNN + SVM + regression",)  # what a record with several stages calls the whole detector
 WORDS = {"box_map": "AP", "mask_map": "mask AP", "acc@1": "top 1"}  # torchvision's names of published figures
 
@@ -161,6 +160,7 @@ def contents(file: str | os.PathLike) -> Contents:
 def _path(file: str | os.PathLike) -> Path:
     from importlib import resources
 
+    from rcnn_tutorial.app.run_folder import BEST
     from rcnn_tutorial.detectors import DETECTORS
 
     path = Path(file)

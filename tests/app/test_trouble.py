@@ -192,6 +192,16 @@ def test_out_of_memory_gives_advice(own, tmp_path, monkeypatch, error):
     assert not (tmp_path / "run").exists(), "nothing was begun, so nothing is left that would be in the way"
 
 
+def test_too_many_pictures_at_a_time_to_look_at():
+    told = "memory for 4 at a time. Fewer at a time need less: --batch 2; so may"
+    with pytest.raises(RuntimeError, match=told), trouble.in_memory(4):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match="memory for 1 at a time. Smaller pictures need less"), trouble.in_memory(1):
+        raise MemoryError
+    with pytest.raises(RuntimeError, match="^a defect$"), trouble.in_memory(1):
+        raise RuntimeError("a defect")
+
+
 def test_another_error_stays_as_it_is(own, tmp_path, monkeypatch):
     def refuse(self, *arguments, **options):
         raise RuntimeError("a defect")
