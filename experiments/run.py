@@ -20,10 +20,10 @@ from time import perf_counter
 import torch
 from filelock import FileLock
 
-from experiments import comparison, fast_rcnn, faster_rcnn, fpn, ladder, mask_rcnn, rcnn, retinanet, sppnet
+from experiments import command, comparison, fast_rcnn, faster_rcnn, fpn, ladder, mask_rcnn, rcnn, retinanet, sppnet
 from experiments.scenes import DEVICE, named
 
-FILES = (rcnn, sppnet, fast_rcnn, faster_rcnn, fpn, mask_rcnn, retinanet, comparison, ladder)
+FILES = (rcnn, sppnet, fast_rcnn, faster_rcnn, fpn, mask_rcnn, retinanet, comparison, command, ladder)
 EXPERIMENTS = {name: experiment for file in FILES for name, experiment in file.EXPERIMENTS.items()}
 RECORDS = Path(__file__).parents[1] / "rcnn_tutorial/course/records"
 

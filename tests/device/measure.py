@@ -71,7 +71,8 @@ def step_of(name):
         if history.steps == 1:
             log.clear()
 
+    model = ours(name)  # which makes a sketch of it on "meta" first: the simulation takes that for the GPU
     with simulated_cuda() as log:
         settings = TrainSettings(2, batch_size=2, lr=0.01, clip_norm=10.0, log_every=1)
-        train(on_device(ours(name)), Scenes(2), settings, on_log=forget_first, progress=False)
+        train(on_device(model), Scenes(2), settings, on_log=forget_first, progress=False)
     return log

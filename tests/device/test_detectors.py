@@ -103,8 +103,9 @@ def test_training_in_stages_is_that_of_the_cpu(module):
 
 def test_a_target_on_the_host_is_refused():
     images, targets = batch(2)
+    model = load("fpn")  # which makes a sketch of it on "meta" first: the simulation takes that for the GPU
     with simulated_cuda():
-        model = on_device(load("fpn")).train()
+        model = on_device(model).train()
         assert next(model.parameters()).device == CUDA
         with pytest.raises(RuntimeError, match="same device"):
             model(images, targets)

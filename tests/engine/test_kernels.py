@@ -19,6 +19,7 @@ from tests.ops.test_nms import crowd
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.whole
 def test_by_the_interpreter():
     pytest.importorskip("triton", reason="Triton comes with torch on Linux alone")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/engine/interpreted.py"]

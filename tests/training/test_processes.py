@@ -12,7 +12,10 @@ import torch.distributed as dist
 from rcnn_tutorial.training import join_processes
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch is built without torch.distributed")
+pytestmark = [
+    pytest.mark.skipif(not dist.is_available(), reason="torch is built without torch.distributed"),
+    pytest.mark.whole,
+]
 
 
 @pytest.fixture(scope="module")

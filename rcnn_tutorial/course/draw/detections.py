@@ -9,10 +9,11 @@ from torch import Tensor
 from rcnn_tutorial.course.draw.masks import masks
 from rcnn_tutorial.course.draw.painted import label_texts, pixels_of
 from rcnn_tutorial.course.draw.pictures import boxes, part_labels, picture
-from rcnn_tutorial.course.draw.style import Style, class_color
+from rcnn_tutorial.course.draw.style import Style, class_color, on_cpu
 from rcnn_tutorial.evaluation.detected import Detected
 
 
+@on_cpu
 def detections(
     image: Tensor | Image.Image | str | PathLike,
     detected: Detected,

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from rcnn_tutorial.course.draw.style import class_color, ink
+from rcnn_tutorial.course.draw.style import class_color, ink, on_cpu
 from rcnn_tutorial.data.images import as_viewed, read_image
 from rcnn_tutorial.data.masks import decode_masks, mask_areas
 from rcnn_tutorial.engine.checks import expect
@@ -29,6 +29,7 @@ REACH = 3  # heights of a label between it and its box at most
 Box = tuple[float, float, float, float]
 
 
+@on_cpu
 def painted(
     image: Tensor | Image.Image | str | PathLike, detected: Detected, names: bool = True, scores: bool = True
 ) -> Image.Image:
