@@ -1,5 +1,6 @@
 """What all tests share: the devices, and how numbers are computed there."""
 
+import signal
 import warnings
 from contextlib import contextmanager
 from functools import cache
@@ -72,6 +73,14 @@ def simulated(request):
 
     with simulated_cuda() as log:
         yield log
+
+
+@pytest.fixture
+def handler():
+    """Python's own answer to Ctrl-C, also where the tests' runner ignores it; programs that a test starts have it too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

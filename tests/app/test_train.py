@@ -115,7 +115,7 @@ def test_tensorboard_reads_the_losses(whole):
     assert losses == pytest.approx(whole.history.losses["class"])
 
 
-def test_after_ctrl_c_a_run_goes_on_to_the_last_bit(own, whole, tmp_path, monkeypatch):
+def test_after_ctrl_c_a_run_goes_on_to_the_last_bit(own, whole, tmp_path, monkeypatch, handler):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         interrupt_after(patch, 4)

@@ -42,7 +42,7 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_ended_at_any_moment_it_goes_on_to_the_last_bit(place, end):
+def test_ended_at_any_moment_it_goes_on_to_the_last_bit(place, end, handler):
     run, chance = place / "runs" / end.name, random.Random(end.name)
     arguments = ["data", "--steps", str(STEPS), "--batch", "2", "--device", "cpu", "--name", end.name]
     process = start(place, *arguments, "--save-every", "1")

@@ -139,14 +139,6 @@ def test_more_pictures_go_on(tmp_path):
     assert {7, 8} & {number for batch in model.seen for number in batch}  # the new ones take part
 
 
-@pytest.fixture
-def handler():
-    """Python's own answer to Ctrl-C, also where the tests' runner ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield signal.default_int_handler
-    signal.signal(signal.SIGINT, before)
-
-
 class PressedInStep(Toy):
     """Ctrl-C in the middle of a forward pass, once or twice."""
 
