@@ -77,7 +77,7 @@ def simulated(request):
 
 @pytest.fixture
 def handler():
-    """Python's own answer to Ctrl-C, also where the tests' runner ignores it; programs that a test starts have it too."""
+    """Python's own answer to Ctrl-C, also where the runner ignores it; programs that a test starts have it, too."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield signal.default_int_handler
     signal.signal(signal.SIGINT, before)
