@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from rcnn_tutorial.app.planning import PROPOSED
-from rcnn_tutorial.app.run_folder import BEST
+from rcnn_tutorial.app.run_folder import weights_in
 from rcnn_tutorial.data.masks import encode_masks
 from rcnn_tutorial.data.media import Frame, Media, One
 from rcnn_tutorial.detectors import load
@@ -66,7 +66,7 @@ def model_of(model: nn.Module | str | os.PathLike, device: torch.device | str | 
     """Give a detector that is ready on its device.
 
     Args:
-        model: a detector, the file of one, the folder of a training (its `best.pt`), or the name of a shipped one.
+        model: a detector, the file of one, the folder of a training (its best weights), or the name of a shipped one.
         device: where it goes; None as `detect` explains.
     Raises:
         FileNotFoundError: no such file.
@@ -74,8 +74,8 @@ def model_of(model: nn.Module | str | os.PathLike, device: torch.device | str | 
     """
     if isinstance(model, nn.Module):
         return model if device is None else model.to(device_of(device))
-    if (Path(model) / BEST).is_file():
-        model = Path(model) / BEST
+    if Path(model).is_dir():
+        model = weights_in(Path(model))
     return load(model).to(device_of(device))
 
 

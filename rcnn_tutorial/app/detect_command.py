@@ -92,6 +92,9 @@ def command(
         )
     seconds, looked = time.perf_counter() - start, len(results.detected)
     typer.echo(table(results.detected))
+    if not any(map(len, results.detected)):
+        lower = threshold / 5
+        typer.echo(f"Nothing scored {threshold:g} or more. Try --threshold {lower:g}, or train for longer.")
     typer.echo(f"{_several(looked, 'picture')} in {seconds:.1f} s, {1000 * seconds / max(looked, 1):.0f} ms each.")
     if results.skipped:
         typer.echo(f"{_several(len(results.skipped), 'file')} could not be read and left out.")

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,7 @@ def evaluate(
     threshold: float = 0.5,
     batch_size: int = 4,
     folder: str | os.PathLike | None = None,
+    on_error: str = "raise",
     progress: bool = True,
 ) -> "Report":
     """Let a detector detect in a data set, and measure what it found.
@@ -44,6 +46,7 @@ def evaluate(
         batch_size: pictures at a time.
         folder: where results.json, detections.json (in COCO's form, for pycocotools), worst.jpg and curves.png go; None
             to write nothing.
+        on_error: "raise" ends at a file that cannot be read, "skip" leaves it out and names it.
         progress: show a bar.
     Returns:
         The report; `print` shows it as a table.
@@ -65,7 +68,7 @@ def evaluate(
     if isinstance(data, Dataset):
         dataset, title = data, type(data).__name__
     else:
-        dataset, split, notes = _part(detector, data, split, with_masks)
+        dataset, split, notes = _part(detector, data, split, with_masks, on_error)
         title = str(data)
     if folder is not None:  # now, and not after an hour
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -134,22 +137,24 @@ def _text(code: dict) -> dict:
     return {"size": list(code["size"]), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
 
 
-def _part(model: Any, data: str | os.PathLike, split: str, masks: bool) -> tuple[Any, str, tuple[str, ...]]:
+def _part(
+    model: Any, data: str | os.PathLike, split: str, masks: bool, on_error: str
+) -> tuple[Any, str, tuple[str, ...]]:
     """The part of a data set to measure on, with the model's classes; its name, and what the reader should know."""
     from rcnn_tutorial.data.splits import load_splits
 
     if split not in ("train", "val", "test"):
         raise ValueError(f'split: expected "train", "val" or "test", got {split!r}')
     try:
-        splits = load_splits(data, masks=masks)
+        splits = load_splits(data, masks=masks, on_error=on_error)
     except ValueError as error:
         if not masks or not str(error).startswith("masks:"):
             raise
-        splits, masks = load_splits(data), False
+        splits, masks = load_splits(data, on_error=on_error), False
     known, classes = splits.classes, tuple(getattr(model, "classes", None) or splits.classes)
     if classes != known:
         _check_known(classes, known, data)
-        splits = load_splits(data, classes=classes[1:], masks=masks)
+        splits = load_splits(data, classes=classes[1:], masks=masks, on_error=on_error)
     notes = list(splits.notes)
     if split == "test" and splits.test is None:
         split = "val"
@@ -221,6 +226,7 @@ def command(
     results: Annotated[Path | None, typer.Option("--json", help="Write results.json under this name, too.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; by default the GPU if there is one.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
+    on_error: Annotated[str, typer.Option(help="What to do with a bad file: raise, or skip it and name it.")] = "raise",
 ) -> None:  # fmt: skip
     """Measure a detector: AP by class and size, VOC's mAP, intervals, time, and what it gets wrong.
 
@@ -233,10 +239,16 @@ def command(
     from rcnn_tutorial.app.trouble import in_memory
 
     folder = output or free_folder("evaluate")
-    with in_memory(batch):
-        report = evaluate(
-            weights, data, split, limit=limit, device=device, threshold=threshold, batch_size=batch, folder=folder
-        )
+    try:
+        with in_memory(batch):
+            report = evaluate(
+                weights, data, split, limit=limit, device=device, threshold=threshold, batch_size=batch,
+                folder=folder, on_error=on_error,
+            )  # fmt: skip
+    except BaseException:
+        with suppress(OSError):  # one that holds something stays
+            folder.rmdir()
+        raise
     typer.echo(str(report))
     if results is not None:
         results.parent.mkdir(parents=True, exist_ok=True)

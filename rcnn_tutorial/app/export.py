@@ -105,7 +105,7 @@ def export(
         size = shorter, shorter * 4 // 3
     if not all(SIDES[0] <= side <= SIDES[1] for side in size):
         raise ValueError(f"size: expected height and width from {SIDES[0]} to {SIDES[1]} pixels, got {size}")
-    path = Path(path) if path is not None else Path(_stem(model, detector) + FORMATS[to])
+    path = Path(path) if path is not None else Path(f"{_stem(model, detector)}-{size[0]}x{size[1]}{FORMATS[to]}")
     fixed = FixedFPN(detector, size).eval()
     module = fixed if part == "detector" else fixed.network
     image = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
@@ -198,7 +198,7 @@ def command(
     weights: Annotated[str, typer.Argument(help="A file of an FPN, the folder of its training, or fpn.")],
     to: Annotated[str, typer.Option(help="onnx, or exported for torch.export.load.")] = "onnx",
     size: Annotated[str | None, typer.Option(help="Height and width of the pictures, such as 192x256.")] = None,
-    output: Annotated[Path | None, typer.Option(help="The file; by default named as the weights.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The file; by default named as the weights and the size.")] = None,
     part: Annotated[str, typer.Option(help="detector, or network: without what chooses boxes.")] = "detector",
 ) -> None:
     """Write an FPN as a file that other programs run, for one picture of one size at a time.

@@ -30,6 +30,19 @@ def free_folder(name: str, root: str | os.PathLike = "runs") -> Path:
             number += 1
 
 
+def weights_in(folder: Path) -> Path:
+    """Name the weights that a run's folder has: the best ones, or the last ones where none was the best yet.
+
+    Raises:
+        FileNotFoundError: a folder without weights.
+    """
+    for name in (BEST, LAST):
+        if (folder / name).is_file():
+            return folder / name
+    further = f" Go on by: rcnn-tutorial train --resume {folder}" if has_run(folder) else ""
+    raise FileNotFoundError(f"{folder} has neither {BEST} nor {LAST}, which a training writes.{further}")
+
+
 def has_run(folder: Path) -> bool:
     """Say whether a training has begun in a folder."""
     return (folder / SETTINGS).is_file()

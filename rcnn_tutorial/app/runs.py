@@ -95,6 +95,8 @@ def go_on(
     if workers is not None:
         plan = plan.with_training(workers=workers)
     splits = _read(plan.data, plan.detector, plan.wanted, plan.on_error, plan.recipe)
+    if steps is not None and steps < (done := history_of(path).steps):
+        raise ValueError(f"steps: {path} has {done} steps already, so there can be no fewer of them, got {steps}")
     if steps is not None and steps != plan.training.steps:
         plan = plan.with_training(steps=steps)
     if settings.get("fingerprint", {}).get("train") != data_fingerprint(splits.train):
@@ -210,9 +212,12 @@ def _work(
         if measured:
             plan = plan.with_training(checkpoint_every=cost.checkpoint_every())
         say(announcement(cost, plan, done))
+    elif done:
+        say(f"All {done} steps are done. To train for longer: rcnn-tutorial train --resume {folder} --steps {2 * done}")
     if first:
         _write_settings(folder, plan, splits, begun)
-    say(f"Training {plan.detector} in {folder}. Ctrl-C stops it and keeps what is reached.")
+    if done < plan.training.steps:
+        say(f"Training {plan.detector} in {folder}. Ctrl-C stops it and keeps what is reached.")
     if plan.detector in STAGED:
         say("After the fine-tuning come SVMs and box regression, which keep no checkpoint: --resume begins them anew.")
     history = _train(plan, model, training, validation, folder, progress)
@@ -246,18 +251,19 @@ def _train(plan: Plan, model: Any, training: Dataset, validation: Dataset, folde
     except NotFiniteError as error:
         raise keep_batch(error, batch, training, folder) from error
     except KeyboardInterrupt as error:
-        raise _left(record, folder, plan) from error
+        raise _left(record, folder, plan, model) from error
     finally:
         batch.forget()
         record.close()
 
 
-def _left(record: Record, folder: Path, plan: Plan) -> KeyboardInterrupt:
+def _left(record: Record, folder: Path, plan: Plan, model: Any) -> KeyboardInterrupt:
     """What is said after Ctrl-C, once the steps so far are recorded and drawn."""
     history = history_of(folder)
     if history.steps:
         record.log(history)
         draw_curves(history, folder / "curves.png")
+        save_whole(model, folder / LAST)  # so that it can detect before it has a best one
     return KeyboardInterrupt(
         f"Stopped after {history.steps} of {plan.training.steps} steps, which are kept. {_further(folder)}"
     )
@@ -277,9 +283,8 @@ def _end(
         draw_curves(history, folder / "curves.png")
     best = load(folder / BEST).to(plan.device)
     results = conclude(folder, best, validation, history, _options(plan), progress)
-    weights = folder / BEST
     split = "" if splits.test is not None else " --split val"
-    commands = (f"rcnn-tutorial detect {weights} PICTURES", f"rcnn-tutorial evaluate {weights} {plan.data}{split}")
+    commands = (f"rcnn-tutorial detect {folder} PICTURES", f"rcnn-tutorial evaluate {folder} {plan.data}{split}")
     for line in summary(results, folder):
         say(line)
     say("Next:\n" + "\n".join(f"  {command}" for command in commands))

@@ -160,14 +160,14 @@ def contents(file: str | os.PathLike) -> Contents:
 def _path(file: str | os.PathLike) -> Path:
     from importlib import resources
 
-    from rcnn_tutorial.app.run_folder import BEST
+    from rcnn_tutorial.app.run_folder import weights_in
     from rcnn_tutorial.detectors import DETECTORS
 
     path = Path(file)
     if isinstance(file, str) and file in DETECTORS:
         return Path(str(resources.files("rcnn_tutorial.weights") / f"{file}.pt"))
-    if (path / BEST).is_file():
-        return path / BEST
+    if path.is_dir():
+        return weights_in(path)
     if not path.is_file():
         raise FileNotFoundError(f"{file}: there is no such file, and no weights of that name; rcnn-tutorial weights "
                                 "lists those that there are")  # fmt: skip

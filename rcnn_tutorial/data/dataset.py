@@ -204,6 +204,11 @@ class DetectionDataset(Dataset):
             target["masks"] = torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, height, width))
         return target
 
+    def class_counts(self) -> dict[str, int]:
+        """Count the objects of each class, without reading pixels or masks."""
+        counts = torch.bincount(self._fields["labels"], minlength=len(self.classes))
+        return dict(zip(self.classes[1:], counts[1:].tolist(), strict=True))
+
     def object_counts(self) -> list[int]:
         """Count the objects of each image, without reading pixels or masks."""
         return np.diff(self._starts).tolist()

@@ -182,12 +182,18 @@ def _coco(name, files, classes, on_error, masks):
             raise ValueError(f"masks: there are none in {file}, where not every object has a segmentation")
     if "all" in parts:
         whole = cast(DetectionDataset, parts["all"])
-        places = {str(id): index for index, id in enumerate(whole.ids)}
+        places = {_file_id(whole.path(index), files["all"].parent): index for index in range(len(whole))}
         parts = {
             s: whole.part([places[i] for i in pick_split(places, s, files["all"])]) for s in ("train", "val", "test")
         }
         notes.append(_divided(parts))
     return _finish(name, "COCO", parts, notes, on_error)
+
+
+def _file_id(path, folder):
+    """What a picture is divided by: its name, so that the other layouts divide the same pictures alike."""
+    inside = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return inside.stem if len(inside.parts) <= 2 else inside.with_suffix("").as_posix().replace("/", " ")
 
 
 def _finish(name, layout, parts, notes, on_error):
@@ -212,6 +218,8 @@ def _finish(name, layout, parts, notes, on_error):
     classes = train.classes[1:]
     shown = ", ".join(classes[:LISTED]) + (f" and {len(classes) - LISTED} more" if len(classes) > LISTED else "")
     notes.append(f"{many(len(classes), 'class')}: {shown}.")
+    if empty := [name for name, count in train.class_counts().items() if not count]:
+        notes.append(f"No picture to train on has an object of: {', '.join(empty[:LISTED])}. Is a name misspelt?")
     notes += _left_out(parts, skipped)
     return Splits(name, layout, train.classes, parts["train"], parts["val"], parts.get("test"), tuple(notes))
 

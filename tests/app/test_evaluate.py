@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -340,6 +341,18 @@ def test_the_command(folder, weights, tmp_path, monkeypatch):
     assert (files / "results.json").read_text() == Path("out/numbers.json").read_text()
     chosen = CliRunner().invoke(app, [*arguments, "--output", "here", "--split", "val"], catch_exceptions=False)
     assert "val: 2 pictures" in chosen.output and Path("here/detections.json").exists()
+
+
+def test_a_bad_file_is_refused_or_skipped(folder, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = shutil.copytree(folder, tmp_path / "data")
+    bad = next(data.rglob("*.png"))
+    bad.write_bytes(b"no picture")
+    arguments = ["evaluate", str(weights), str(data), "--limit", "1"]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 1 and bad.name in str(refused.exception)
+    assert not Path("runs/evaluate").exists()  # nothing empty is left
+    assert CliRunner().invoke(app, [*arguments, "--on-error", "skip"], catch_exceptions=False).exit_code == 0
 
 
 def test_help_does_not_load_torch():

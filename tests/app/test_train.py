@@ -15,6 +15,7 @@ import rcnn_tutorial
 from rcnn_tutorial.app import record, runs
 from rcnn_tutorial.app.cli import app
 from rcnn_tutorial.app.console import plain
+from rcnn_tutorial.app.detect import detect
 from rcnn_tutorial.app.planning import decide
 from rcnn_tutorial.app.train import fit, resume
 from rcnn_tutorial.detectors import load
@@ -103,7 +104,7 @@ def test_the_results_are_those_of_the_weights_that_are_kept(whole):
     assert set(results["voc"]["per_class"]) == {"leaf", "stone"}
     best, last = (load(whole.folder / f"{name}.pt").state_dict() for name in ("best", "last"))
     assert all(value.equal(last[name]) for name, value in best.items())
-    assert whole.next_commands[0] == f"rcnn-tutorial detect {whole.folder / 'best.pt'} PICTURES"
+    assert whole.next_commands[0] == f"rcnn-tutorial detect {whole.folder} PICTURES"
 
 
 def test_tensorboard_reads_the_losses(whole):
@@ -123,12 +124,34 @@ def test_after_ctrl_c_a_run_goes_on_to_the_last_bit(own, whole, tmp_path, monkey
             fit(own, folder=folder, steps=6, **QUIET)
     assert (folder / "checkpoint.pt").is_file() and (folder / "curves.png").is_file()
     assert len(rows_of(folder)) == 4
+    assert len(detect(folder, torch.zeros(3, 80, 100), progress=False)) == 1  # by last.pt, as there is no best.pt yet
     resumed = resume(folder, progress=False)
     assert resumed.history.losses == whole.history.losses
     assert [row["total"] for row in rows_of(folder)] == [row["total"] for row in rows_of(whole.folder)]
     assert plain(resumed.results["boxes"]) == plain(whole.results["boxes"])  # with null where there is no number
     begun = json.loads((folder / "settings.json").read_text())["earlier"]
     assert len(begun) == 1 and begun[0]["versions"]["torch"] == torch.__version__
+
+
+def test_fewer_steps_than_are_done_are_refused_before_anything_is_written(own, tmp_path, capsys):
+    folder = tmp_path / "run"
+    fit(own, folder=folder, steps=2, **QUIET)
+    before = (folder / "settings.json").read_bytes()
+    with pytest.raises(ValueError, match="run has 2 steps already, so there can be no fewer of them, got 1"):
+        resume(folder, steps=1, progress=False)
+    assert (folder / "settings.json").read_bytes() == before
+    resume(folder)
+    assert f"All 2 steps are done. To train for longer: rcnn-tutorial train --resume {folder} --steps 4" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_folder_without_weights_says_how_to_go_on(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has neither best.pt nor last.pt, which a training writes.$"):
+        detect(tmp_path, torch.zeros(3, 80, 100))
+    (tmp_path / "settings.json").touch()
+    with pytest.raises(FileNotFoundError, match="Go on by: rcnn-tutorial train --resume"):
+        detect(tmp_path, torch.zeros(3, 80, 100))
 
 
 def test_the_best_weights_are_measured_and_given_and_not_the_last(own, tmp_path, monkeypatch):
@@ -220,7 +243,7 @@ def test_the_command_is_the_function(own, tmp_path, monkeypatch):
     arguments = ["train", str(own), "--steps", "2", "--batch", "2", "--device", "cpu", "--name", "first"]
     result = CliRunner().invoke(app, [*arguments, "--classes", "stone"])
     assert result.exit_code == 0, result.output
-    for said in ("1 class: stone.", "One step takes", "Next:", "rcnn-tutorial detect runs/first/best.pt PICTURES"):
+    for said in ("1 class: stone.", "One step takes", "Next:", "rcnn-tutorial detect runs/first PICTURES"):
         assert said in result.output
     settings = json.loads((tmp_path / "runs/first/settings.json").read_text())
     assert settings["classes"] == ["background", "stone"] and settings["plan"]["wanted"] == ["stone"]

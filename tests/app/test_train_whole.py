@@ -37,7 +37,7 @@ def place(tmp_path_factory):
     process = start(root, "data", "--steps", str(STEPS), "--batch", "2", "--device", "cpu", "--name", "whole")
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert "rcnn-tutorial detect runs/whole/best.pt PICTURES" in output
+    assert "rcnn-tutorial detect runs/whole PICTURES" in output
     return root
 
 

@@ -1,5 +1,6 @@
 """The readers hold against the fuzzer; what it found has tests of its own in `test_fuzz_findings`."""
 
+import logging
 import sys
 from collections import Counter
 
@@ -20,8 +21,16 @@ def fuzz(seed, cases):
                 counts[run(seed, index, folder)] += 1
             except Wrong as error:
                 wrong.append(str(error))
-    assert not wrong, "\n".join(wrong[:5])
+    assert not wrong, "\n".join(map(ascii, wrong[:5]))
     return counts
+
+
+@pytest.fixture(autouse=True)
+def without_log():
+    """What is logged names files whose names are no text, and several processes of tests could not tell each other."""
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 def test_readers_read_or_name_the_file():

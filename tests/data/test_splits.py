@@ -190,6 +190,28 @@ def test_one_json_is_divided_always_alike(tmp_path):
     assert [part.ids for part in load_splits(moved).parts().values()] == [p.ids for p in splits.parts().values()]
 
 
+def test_the_layouts_divide_the_same_pictures_alike(tmp_path):
+    """Or a detector that was trained on one form of a data set would be tested on another with what it has seen."""
+    yolo(tmp_path / "yolo", numbered(20))
+    (tmp_path / "yolo/classes.txt").write_text("cat\ndog\n")
+    file = coco(tmp_path / "coco/all.json", numbered(20), tmp_path / "coco/images")
+    divided = [
+        {name: {part.path(i).name for i in range(len(part))} for name, part in load_splits(data).parts().items()}
+        for data in (tmp_path / "yolo", file)
+    ]
+    assert divided[0] == divided[1] and {len(part) for part in divided[0].values()} == {14, 3}
+
+
+def test_a_class_without_objects_to_train_on_is_said(tmp_path):
+    names = numbered(6)
+    coco(tmp_path / "annotations/instances_train.json", names[::2], tmp_path / "train")
+    categories = [*CATEGORIES, {"id": 77, "name": "dgo"}]
+    coco(tmp_path / "annotations/instances_val.json", names[1::2], tmp_path / "val", categories)
+    splits = load_splits(tmp_path)
+    assert "has an object of: dgo. Is a name misspelt?" in notes_of(splits)
+    assert sum(splits.train.class_counts().values()) == 3 and splits.train.class_counts()["dgo"] == 0
+
+
 @pytest.mark.parametrize(
     "json_at, pictures_at",
     [
