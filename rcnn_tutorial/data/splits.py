@@ -230,12 +230,17 @@ def _left_out(parts, skipped):
     def total(name):
         return sum(getattr(part, name) for part in parts.values())
 
+    def first(name):
+        """Where a box is that somebody may want to mend."""
+        files = list({Path(file).name: 0 for part in parts.values() for file in getattr(part, f"{name}_files")})
+        return f" ({', '.join(files[:2])}{' and others' if len(files) > 2 else ''})"
+
     others = sorted({name for part in parts.values() for name in part.left_out_classes})
     counted = (
         (len(skipped), "bad file", "left out"),
         (total("unannotated"), "picture", "taken to be without objects, for want of an annotation file"),
-        (total("dropped"), "box", "left out for want of area"),
-        (total("clipped"), "box", "clipped at the edge of the picture"),
+        (total("dropped"), "box", f"left out for want of area{first('dropped')}"),
+        (total("clipped"), "box", f"clipped at the edge of the picture{first('clipped')}"),
         (total("left_out"), "object", f"left out, of other classes: {', '.join(others[:LISTED])}"),
     )
     return [f"{many(count, noun)} {'is' if count == 1 else 'are'} {what}." for count, noun, what in counted if count]

@@ -108,8 +108,8 @@ def test_what_was_read_in_another_way_than_stated_is_said(voc):
     for sentence in (
         "1 bad file is left out.",
         "2 pictures are taken to be without objects, for want of an annotation file.",
-        "2 boxes are left out for want of area.",
-        "2 boxes are clipped at the edge of the picture.",
+        "2 boxes are left out for want of area (a.jpg).",
+        "2 boxes are clipped at the edge of the picture (a.jpg).",
     ):
         assert sentence in told
 
