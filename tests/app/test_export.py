@@ -160,11 +160,14 @@ def test_the_program_writes_onnx_that_agrees_on_twenty_scenes(tmp_path, detector
     program = Path(sys.executable).with_name("rcnn-tutorial")
     done = subprocess.run([program, "export", "fpn"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("fpn.onnx: detector for pictures 192 pixels high and 256 wide") and done.stderr == ""
-    assert [path.name for path in tmp_path.iterdir()] == ["fpn.onnx"]
-    facts = {entry.key: json.loads(entry.value) for entry in onnx.load(tmp_path / "fpn.onnx").metadata_props}
+    assert (
+        done.stdout.startswith("fpn-192x256.onnx: detector for pictures 192 pixels high and 256 wide")
+        and done.stderr == ""
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["fpn-192x256.onnx"]
+    facts = {entry.key: json.loads(entry.value) for entry in onnx.load(tmp_path / "fpn-192x256.onnx").metadata_props}
     assert facts["classes"] == list(detector.classes) and facts["size"] == [192, 256]
-    session = onnxruntime.InferenceSession(str(tmp_path / "fpn.onnx"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "fpn-192x256.onnx"))
     assert [output.name for output in session.get_outputs()] == ["boxes", "labels", "scores"]
     for index in range(20):
         image = scene(index)[0]
