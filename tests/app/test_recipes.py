@@ -362,7 +362,7 @@ def test_the_command(tmp_path):
     script = Path(sys.executable).with_name("rcnn-tutorial")
 
     def run(*arguments):
-        return subprocess.run([script, "recipes", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        return subprocess.run([script, "recipes", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=240)
 
     listed, shown, unknown = run(), run("fpn_resnet50_coco2017"), run("yolo")
     assert listed.returncode == shown.returncode == 0 and "retinanet_resnet50_coco2017" in listed.stdout
@@ -372,4 +372,4 @@ def test_the_command(tmp_path):
 
 def test_help_is_told_without_torch():
     code = "import sys; import rcnn_tutorial.app.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=240).returncode == 0

@@ -35,7 +35,7 @@ def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("place")
     own_folder(root / "data")
     process = start(root, "data", "--steps", str(STEPS), "--batch", "2", "--device", "cpu", "--name", "whole")
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert "rcnn-tutorial detect runs/whole PICTURES" in output
     return root
@@ -50,7 +50,7 @@ def test_ended_at_any_moment_it_goes_on_to_the_last_bit(place, end, handler):
         wait_for(process, run / "checkpoint.pt")
         time.sleep(chance.uniform(0.05, 0.4))
         process.send_signal(end)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
         if process.returncode == 0:
             break  # it had come to its end before
         if end == signal.SIGINT:
@@ -59,7 +59,7 @@ def test_ended_at_any_moment_it_goes_on_to_the_last_bit(place, end, handler):
         else:
             assert process.returncode == -signal.SIGKILL
         process = start(place, "--resume", f"runs/{end.name}")
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert losses(run) == losses(place / "runs/whole")
     assert (run / "results.json").is_file() and (run / "validation.jpg").is_file()
@@ -79,6 +79,6 @@ def test_errors_are_one_line(place):
         (["data", "--detector", "yolo"], "detector"),
     ):
         process = start(place, *arguments)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
         assert process.returncode == 1 and said in errors and "Traceback" not in errors
         assert len(errors.strip().splitlines()) == 1
