@@ -362,7 +362,9 @@ def test_the_command(tmp_path):
     script = Path(sys.executable).with_name("rcnn-tutorial")
 
     def run(*arguments):
-        return subprocess.run([script, "recipes", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        return subprocess.run(
+            [script, "recipes", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=240
+        )
 
     listed, shown, unknown = run(), run("fpn_resnet50_coco2017"), run("yolo")
     assert listed.returncode == shown.returncode == 0 and "retinanet_resnet50_coco2017" in listed.stdout
