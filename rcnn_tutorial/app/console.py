@@ -27,6 +27,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 86_400} days {whole % 86_400 // 3600} h"
 
 
+def names_in(text: str | None) -> list[str] | None:
+    """Give the names that the user typed with commas between them; None where there is no text."""
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
 def space(count: float) -> str:
     """Say a number of bytes with a unit: "12 MB", "3.4 GB"."""
     units = iter(("bytes", "kB", "MB", "GB", "TB"))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rcnn_tutorial.app.console import names_in
+
 if TYPE_CHECKING:
     from rcnn_tutorial.data.report import Report
 
@@ -136,7 +138,7 @@ def _check(
 
     matplotlib.use("agg")
     page = pictures or Path(f"{Path(data).resolve().stem}-check.jpg")
-    report = check(data, classes=_names(classes), json_file=json_file, pictures=page)
+    report = check(data, classes=names_in(classes or None), json_file=json_file, pictures=page)
     typer.echo(as_text(report))
     typer.echo(f"\nThe page of pictures is {page}." + (f" The report is {json_file}." if json_file else ""))
     if report.bad_files:
@@ -167,13 +169,11 @@ def _convert(
 
     All splits are written, and boxes as exactly as the layout can hold them. What it cannot hold is said.
     """
-    for note in convert(data, out, to.value, classes=_names(classes), link=link, masks=masks, on_error=on_error):
+    for note in convert(
+        data, out, to.value, classes=names_in(classes or None), link=link, masks=masks, on_error=on_error
+    ):
         typer.echo(note)
     typer.echo(f"The data set is in {out}. Train on it by: rcnn-tutorial train {out}")
-
-
-def _names(classes):
-    return [name.strip() for name in classes.split(",")] if classes else None
 
 
 def fetch(name: str, *, local: str | PathLike | None = None, root: str | PathLike | None = None) -> Path:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rcnn_tutorial.app.console import names_in
+
 if TYPE_CHECKING:
     from rcnn_tutorial.evaluation.detected import Detected
 
@@ -80,7 +82,7 @@ def command(
             pictures,
             threshold,
             batch=batch,
-            classes=None if classes is None else [name.strip() for name in classes.split(",")],
+            classes=names_in(classes),
             every=every,
             draw=draw,
             names=show_labels,

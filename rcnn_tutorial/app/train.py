@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rcnn_tutorial.app.console import names_in
+
 if TYPE_CHECKING:
     from rcnn_tutorial.app.runs import Fitted
 
@@ -185,7 +187,7 @@ def command(
 
     if "LOCAL_RANK" in os.environ:  # torchrun started this process among others
         given["device"] = str(join_processes())
-    given["classes"] = None if classes is None else tuple(part.strip() for part in classes.split(","))
+    given["classes"] = names_in(classes)
     try:
         if given.pop("resume_from") is not None:
             _resume(context, given)
